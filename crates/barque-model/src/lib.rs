@@ -1,0 +1,22 @@
+//! Shared vocabulary: ids, digests, references, platforms, errors, sizes, durations, times and signals.
+//!
+//! Nothing here touches the world except [`Id::random`] (kernel randomness) and [`time::Timestamp::now`].
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod duration;
+pub mod error;
+pub mod id;
+pub mod platform;
+pub mod reference;
+pub mod signal;
+pub mod size;
+pub mod time;
+
+pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
+pub use error::{Context, Error, ErrorKind, Result};
+pub use id::Id;
+pub use platform::Platform;
+pub use reference::Reference;
+pub use signal::Signal;
+pub use time::Timestamp;

@@ -1,0 +1,3 @@
+//! The `barque` binary: picks its role from the arguments.
+
+fn main() {}
