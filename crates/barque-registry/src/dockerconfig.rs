@@ -1,0 +1,1 @@
+//! The formats of `~/.docker/config.json` and of credential helpers.
