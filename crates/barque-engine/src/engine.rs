@@ -1,0 +1,5 @@
+//! The handle.
+
+/// An engine; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine;

@@ -1,0 +1,3 @@
+//! Networks: definitions, endpoints, published ports, names.
+
+pub mod types;

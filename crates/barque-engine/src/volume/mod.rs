@@ -1,0 +1,3 @@
+//! Volumes: directories under the data root that outlive containers.
+
+pub mod types;
