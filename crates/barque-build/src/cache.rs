@@ -1,0 +1,102 @@
+//! The build cache's interface, its records, and the diff behind `--why`.
+
+use barque_model::{DiffId, Digest, Result, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::worker::{Layer, SnapshotId};
+
+/// Persistence of the build cache. Called from async code: answers should come from memory or an indexed
+/// table within microseconds.
+///
+/// `get` and `nearest` must only return records whose snapshot still exists (a foreign key does it).
+pub trait Cache: Send + Sync + 'static {
+    /// The record of exactly this key.
+    fn get(&self, key: &Digest) -> Result<Option<CacheRecord>>;
+
+    /// Stores a record, replacing one of the same key.
+    fn put(&self, record: &CacheRecord) -> Result<()>;
+
+    /// The youngest record that looks like an earlier run of `step`: same scope, stage and instruction text;
+    /// else same scope, stage and ordinal; else same instruction text in any scope; else `None`.
+    fn nearest(&self, step: &StepIdentity) -> Result<Option<CacheRecord>>;
+
+    /// A named piece of derived data (stat caches of contexts, file lists for `--why`). May be dropped at will.
+    fn blob(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Stores derived data under `name`, replacing what was there.
+    fn put_blob(&self, name: &str, bytes: &[u8]) -> Result<()>;
+}
+
+/// What makes a step "the same step as last time", for explanations only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StepIdentity {
+    /// [`crate::options::BuildOptions::scope`].
+    pub scope: String,
+    /// Stage name, or its number.
+    pub stage: String,
+    /// Position among the file-system steps of its stage, from 1.
+    pub ordinal: u32,
+    /// The instruction after expansion, such as `RUN make`.
+    pub instruction: String,
+}
+
+/// The result of one executed step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRecord {
+    pub key: Digest,
+    pub step: StepIdentity,
+    /// What the key was made of, in order.
+    pub inputs: Vec<KeyInput>,
+    pub layer: LayerRecord,
+    pub created: Timestamp,
+}
+
+impl CacheRecord {
+    /// Bytes for a column or file; [`CacheRecord::decode`] reads them back.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// `None` for bytes of another version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+/// A [`Layer`] at rest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    pub snapshot: String,
+    pub diff_id: Option<DiffId>,
+    pub size: u64,
+    pub empty: bool,
+}
+
+impl From<&Layer> for LayerRecord {
+    fn from(layer: &Layer) -> Self {
+        LayerRecord {
+            snapshot: layer.snapshot.0.clone(),
+            diff_id: layer.diff_id,
+            size: layer.size,
+            empty: layer.empty,
+        }
+    }
+}
+
+impl From<&LayerRecord> for Layer {
+    fn from(record: &LayerRecord) -> Self {
+        Layer {
+            snapshot: SnapshotId(record.snapshot.clone()),
+            diff_id: record.diff_id,
+            size: record.size,
+            empty: record.empty,
+        }
+    }
+}
+
+/// One ingredient of a cache key: `("parent", chain id)`, `("arg VERSION", "3.7")`, `("files", digest)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInput {
+    pub name: String,
+    pub value: String,
+}

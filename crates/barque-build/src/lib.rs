@@ -1,0 +1,23 @@
+//! The Dockerfile builder: bytes → syntax tree with spans → typed instructions → graph → parallel solver.
+//!
+//! * [`parse`] turns bytes into a [`parse::Dockerfile`]; [`shell`] expands variables; [`instructions`] gives
+//!   every instruction a type; [`lint`] warns.
+//! * [`graph`] keeps what the target needs and computes the image's configuration ([`config`]), pure.
+//! * [`solve::build`] executes the graph in parallel over a [`worker::Worker`], with a [`cache::Cache`],
+//!   reporting [`event::BuildEvent`]s which [`render`] turns into Docker's or BuildKit's text.
+//! * [`context`] and [`ignore`] read build contexts in place; [`copy`] writes `COPY`'s files into a snapshot.
+//!
+//! This crate knows no store, runtime or network: the engine implements [`worker::Worker`].
+#![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod config;
+pub mod context;
+pub mod event;
+pub mod lint;
+pub mod options;
+pub mod solve;
+pub mod span;
+pub mod worker;
+
+pub use solve::{BuildFailure, BuildOutcome, FailedStep, build};
