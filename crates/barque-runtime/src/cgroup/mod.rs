@@ -1,0 +1,3 @@
+//! Control groups, version 1 and 2.
+
+pub mod stats;

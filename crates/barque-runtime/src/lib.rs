@@ -1,0 +1,29 @@
+//! Barque's own container runtime, in process: a typed [`Spec`] becomes a printable plan, the plan
+//! becomes a process in its own namespaces, watched by a small monitor that outlives the daemon.
+//!
+//! ```text
+//! daemon ── Spawner::launch(&Spec) ──▶ plan (pure) ──▶ prepare (host-side descriptors)
+//!    │                                                      │ one message, descriptors by SCM_RIGHTS
+//!    │                                   spawner ◀──────────┘   (forked once, single-threaded)
+//!    │                                      │ fork
+//!    └─ Task: monitor.sock ◀──────────── monitor (one per task: stdio, log, reaping, exit.json)
+//!                                           │ clone3
+//!                                        task (interprets the plan, then execve)
+//! ```
+//!
+//! Everything here is synchronous and blocking; all handles are `Send + Sync`.
+#![forbid(unsafe_code)]
+
+pub mod caps;
+pub mod cgroup;
+pub mod defaults;
+pub mod error;
+pub mod spawner;
+pub mod spec;
+pub mod task;
+
+pub use cgroup::stats::Stats;
+pub use error::{LaunchError, LaunchErrorKind};
+pub use spawner::Spawner;
+pub use spec::{ExecSpec, Spec};
+pub use task::{Attach, Exit, Reopened, Task, TaskStatus};
