@@ -16,6 +16,8 @@ pub mod context;
 pub mod event;
 pub mod lint;
 pub mod options;
+pub mod parse;
+pub mod shell;
 pub mod solve;
 pub mod span;
 pub mod worker;
