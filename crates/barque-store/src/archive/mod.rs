@@ -1,0 +1,71 @@
+//! Archives of images: `load`, `save` and `import`.
+
+use std::io::{Read, Write};
+
+use barque_model::{Error, ImageId, Platform, Reference, Result};
+
+use crate::db::Layer;
+use crate::{Lease, Store};
+
+/// An image that an archive held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedImage {
+    pub id: ImageId,
+    /// Its names in the archive.
+    pub names: Vec<Reference>,
+    /// Names that other images lost to it.
+    pub moved: Vec<(Reference, ImageId)>,
+}
+
+/// Progress of a load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadEvent {
+    /// Bytes of a layer read so far and, where the archive tells, in all. `name` is the member's.
+    Layer { name: String, current: u64, total: u64 },
+    /// An image was put.
+    Image(LoadedImage),
+}
+
+/// An image to be saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaveImage {
+    pub id: ImageId,
+    /// The names to write down; none for an image given by id.
+    pub names: Vec<Reference>,
+}
+
+/// A root file system that was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedRoot {
+    pub layer: Layer,
+}
+
+impl Store {
+    /// Reads an image archive as `docker save` writes it (docker-archive, OCI layout, both in one), plain or
+    /// compressed, from a stream, in one pass. `platform` chooses among several manifests of one index.
+    ///
+    /// Errors: InvalidArgument for an archive that is none, is damaged or hostile: nothing of it is kept.
+    pub fn load(
+        &self,
+        lease: &Lease,
+        input: &mut dyn Read,
+        platform: Option<&Platform>,
+        events: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Vec<LoadedImage>> {
+        let _ = (lease, input, platform, events);
+        Err(Error::not_implemented("load"))
+    }
+
+    /// Writes an archive with both `manifest.json` and an OCI index, the same bytes every time.
+    pub fn save(&self, lease: &Lease, images: &[SaveImage], out: &mut dyn Write) -> Result<()> {
+        let _ = (lease, images, out);
+        Err(Error::not_implemented("save"))
+    }
+
+    /// Unpacks the tar of a root file system (plain or compressed) as a layer of its own. The caller makes the
+    /// configuration and puts the image.
+    pub fn import_root(&self, lease: &Lease, input: &mut dyn Read) -> Result<ImportedRoot> {
+        let _ = (lease, input);
+        Err(Error::not_implemented("import"))
+    }
+}

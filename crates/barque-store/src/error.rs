@@ -1,0 +1,95 @@
+//! Turns SQLite's and the file system's failures into [`barque_model::Error`]s that say what, where and the cure.
+
+use std::path::Path;
+
+use barque_model::{Error, ErrorKind, size};
+use rusqlite::ErrorCode;
+
+/// What a constraint violation was about; the caller turns it into a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A UNIQUE or PRIMARY KEY constraint.
+    Taken,
+    /// A foreign key: the row is referenced, or refers to nothing.
+    Referenced,
+}
+
+/// The constraint that `error` violates, if that is what it is.
+pub(crate) fn violation(error: &rusqlite::Error) -> Option<Violation> {
+    let rusqlite::Error::SqliteFailure(failure, _) = error else { return None };
+    if failure.code != ErrorCode::ConstraintViolation {
+        return None;
+    }
+    // Extended codes of https://www.sqlite.org/rescode.html: 2067 UNIQUE, 1555 PRIMARYKEY, 2579 ROWID;
+    // 787 FOREIGNKEY and 1811 TRIGGER, which ON DELETE RESTRICT raises.
+    match failure.extended_code {
+        2067 | 1555 | 2579 => Some(Violation::Taken),
+        787 | 1811 => Some(Violation::Referenced),
+        _ => None,
+    }
+}
+
+/// A database failure without a sentence of its own.
+pub(crate) fn db(error: rusqlite::Error) -> Error {
+    let kind = match &error {
+        rusqlite::Error::SqliteFailure(f, _) => match f.code {
+            ErrorCode::DiskFull => {
+                return Error::unavailable("no space left on device for the engine's database")
+                    .with_hint("free some space, for example with `barque system prune`")
+                    .with_source(error);
+            }
+            ErrorCode::ConstraintViolation => ErrorKind::Conflict,
+            _ => ErrorKind::Internal,
+        },
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, "the engine's database failed").with_source(error)
+}
+
+/// `error` while `doing` something under `path`. For a full disk the message says how much room there is and,
+/// if `missing` (bytes still to be written) is known, how much was needed.
+pub(crate) fn io(error: std::io::Error, doing: &str, path: &Path, missing: Option<u64>) -> Error {
+    let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    if !full {
+        return Error::from(error).context(format!("{doing} {}", path.display()));
+    }
+    let mut dir = path;
+    let free = loop {
+        match rustix::fs::statvfs(dir) {
+            Ok(s) => break s.f_bavail.saturating_mul(s.f_frsize),
+            Err(_) => match dir.parent() {
+                Some(p) => dir = p,
+                None => break 0,
+            },
+        }
+    };
+    let lack = match missing {
+        Some(m) if m > free => format!("{} more needed, {} free: {} missing", h(m), h(free), h(m - free)),
+        Some(m) => format!("{} more needed, {} free", h(m), h(free)),
+        None => format!("{} free", h(free)),
+    };
+    Error::unavailable(format!("{doing} {}: no space left on device ({lack})", path.display()))
+        .with_hint("free some space, for example with `barque system prune`, and try again")
+        .with_source(error)
+}
+
+fn h(bytes: u64) -> String {
+    size::human(bytes)
+}
+
+/// Shorthand for [`io`] without a known amount.
+pub(crate) trait IoContext<T> {
+    fn at(self, doing: &str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> IoContext<T> for std::io::Result<T> {
+    fn at(self, doing: &str, path: &Path) -> Result<T, Error> {
+        self.map_err(|e| io(e, doing, path, None))
+    }
+}
+
+impl<T> IoContext<T> for rustix::io::Result<T> {
+    fn at(self, doing: &str, path: &Path) -> Result<T, Error> {
+        self.map_err(|e| io(e.into(), doing, path, None))
+    }
+}

@@ -1,0 +1,1 @@
+//! Tar streams: a reader that trusts nothing, and a deterministic writer.
