@@ -74,12 +74,7 @@ pub struct LayerRecord {
 
 impl From<&Layer> for LayerRecord {
     fn from(layer: &Layer) -> Self {
-        LayerRecord {
-            snapshot: layer.snapshot.0.clone(),
-            diff_id: layer.diff_id,
-            size: layer.size,
-            empty: layer.empty,
-        }
+        LayerRecord { snapshot: layer.snapshot.0.clone(), diff_id: layer.diff_id, size: layer.size, empty: layer.empty }
     }
 }
 

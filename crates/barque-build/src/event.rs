@@ -91,22 +91,56 @@ pub enum BuildEvent {
     /// (exporting) was announced.
     Announced(VertexInfo),
     /// The plan stands: all vertices of the build, and the classic numbering.
-    Planned { vertices: Arc<[VertexInfo]>, steps: Arc<[StepInfo]> },
+    Planned {
+        vertices: Arc<[VertexInfo]>,
+        steps: Arc<[StepInfo]>,
+    },
     Warning(Warning),
-    Started { vertex: VertexId },
+    Started {
+        vertex: VertexId,
+    },
     /// The result was in the cache; no `Started` was sent.
-    Cached { vertex: VertexId, result: String },
-    Log { vertex: VertexId, stream: LogStream, data: Vec<u8>, elapsed: Duration },
-    Progress { vertex: VertexId, progress: Progress },
+    Cached {
+        vertex: VertexId,
+        result: String,
+    },
+    Log {
+        vertex: VertexId,
+        stream: LogStream,
+        data: Vec<u8>,
+        elapsed: Duration,
+    },
+    Progress {
+        vertex: VertexId,
+        progress: Progress,
+    },
     /// `result` is a short name (12 hexadecimal digits) of what came out, empty for internal work.
-    Completed { vertex: VertexId, result: String, elapsed: Duration },
-    Failed { vertex: VertexId, message: String, elapsed: Duration },
+    Completed {
+        vertex: VertexId,
+        result: String,
+        elapsed: Duration,
+    },
+    Failed {
+        vertex: VertexId,
+        message: String,
+        elapsed: Duration,
+    },
     /// The build stopped before this vertex ended, by the caller's wish or another vertex's failure.
-    Canceled { vertex: VertexId },
+    Canceled {
+        vertex: VertexId,
+    },
     /// `--why`: the step ran, for these reasons (never empty).
-    Why { vertex: VertexId, reasons: Vec<String> },
+    Why {
+        vertex: VertexId,
+        reasons: Vec<String>,
+    },
     /// The classic builder's ` ---> ID` of a step, also of steps that have no vertex.
-    StepState { step: u32, id: String },
+    StepState {
+        step: u32,
+        id: String,
+    },
     /// The image is stored.
-    Finished { image: ImageId },
+    Finished {
+        image: ImageId,
+    },
 }

@@ -14,12 +14,15 @@ pub mod cache;
 pub mod config;
 pub mod context;
 pub mod event;
+pub mod ignore;
+pub mod instructions;
 pub mod lint;
 pub mod options;
 pub mod parse;
 pub mod shell;
 pub mod solve;
 pub mod span;
+mod suggest;
 pub mod worker;
 
 pub use solve::{BuildFailure, BuildOutcome, FailedStep, build};

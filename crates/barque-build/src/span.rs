@@ -111,7 +111,15 @@ impl Source {
 /// Keeps control characters of a hostile file away from the terminal; cuts very long lines.
 fn printable(line: &str) -> String {
     const MAX: usize = 400;
-    let clean = line.chars().take(MAX).map(|c| if c == '\t' { ' ' } else if c.is_control() { '\u{fffd}' } else { c });
+    let clean = line.chars().take(MAX).map(|c| {
+        if c == '\t' {
+            ' '
+        } else if c.is_control() {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    });
     let mut text: String = clean.collect();
     if line.chars().nth(MAX).is_some() {
         text.push('…');

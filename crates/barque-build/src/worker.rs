@@ -12,7 +12,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use barque_model::{Digest, DiffId, ImageId, Platform, Result, Timestamp};
+use barque_model::{DiffId, Digest, ImageId, Platform, Result, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::ContextDir;
@@ -309,10 +309,18 @@ pub trait Worker: Send + Sync + 'static {
     fn commit(&self, active: Self::Active, epoch: Option<Timestamp>) -> impl Future<Output = Result<Layer>> + Send;
 
     /// Downloads a file.
-    fn fetch_url(&self, request: &UrlRequest, progress: ProgressSink) -> impl Future<Output = Result<FetchedUrl>> + Send;
+    fn fetch_url(
+        &self,
+        request: &UrlRequest,
+        progress: ProgressSink,
+    ) -> impl Future<Output = Result<FetchedUrl>> + Send;
 
     /// Clones a repository.
-    fn fetch_git(&self, request: &GitRequest, progress: ProgressSink) -> impl Future<Output = Result<FetchedGit>> + Send;
+    fn fetch_git(
+        &self,
+        request: &GitRequest,
+        progress: ProgressSink,
+    ) -> impl Future<Output = Result<FetchedGit>> + Send;
 
     /// Stores the image; the same spec gives the same id.
     fn finish(&self, spec: &FinishSpec) -> impl Future<Output = Result<ImageId>> + Send;

@@ -58,7 +58,8 @@ fn only_some_instructions_have_heredocs() {
 
 #[test]
 fn directives_come_first() {
-    let tree = parse(b"# syntax = docker/dockerfile:1\n# escape=`\n# comment\n# check=skip=all\nFROM a `\n b", "D").unwrap();
+    let tree =
+        parse(b"# syntax = docker/dockerfile:1\n# escape=`\n# comment\n# check=skip=all\nFROM a `\n b", "D").unwrap();
     assert_eq!(tree.escape, '`');
     assert_eq!(tree.directives.len(), 2);
     assert_eq!(tree.nodes[0].rest.as_str(), "a  b");
@@ -77,7 +78,10 @@ fn failures_say_what_and_where() {
     let latin = parse(b"# caf\xe9\nFROM a", "D");
     assert!(latin.is_ok(), "comments may be in any encoding");
     let e = parse(b"FROM a\nRUN caf\xe9", "D").unwrap_err();
-    assert_eq!(e.to_error().to_string(), "dockerfile parse error on line 2: the instruction contains bytes that are not UTF-8");
+    assert_eq!(
+        e.to_error().to_string(),
+        "dockerfile parse error on line 2: the instruction contains bytes that are not UTF-8"
+    );
 }
 
 #[test]

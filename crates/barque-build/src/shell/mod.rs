@@ -362,7 +362,11 @@ impl Run<'_> {
             Some(rest) => (true, rest),
             None => (false, word.as_str()),
         };
-        if side == '#' { pattern::trim_prefix(glob, &value, greedy) } else { pattern::trim_suffix(glob, &value, greedy) }
+        if side == '#' {
+            pattern::trim_prefix(glob, &value, greedy)
+        } else {
+            pattern::trim_suffix(glob, &value, greedy)
+        }
     }
 
     fn replace(&mut self, name: &str) -> Result<String, String> {
