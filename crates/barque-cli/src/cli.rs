@@ -1,0 +1,4 @@
+//! x
+pub(crate) struct Invocation<'a> {
+    pub(crate) x: &'a str,
+}

@@ -1,0 +1,111 @@
+//! Why a command ends without success, and with which exit status.
+
+use std::fmt;
+
+/// What every command gives.
+pub(crate) type CliResult<T> = Result<T, Failure>;
+
+/// The text for standard error (empty: nothing is printed) and the exit status.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) code: u8,
+    /// What the engine or the transport said; lets a command tell one refusal from another.
+    pub(crate) source: Option<barque_model::Error>,
+}
+
+impl Failure {
+    /// A failure with exit status 1.
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), code: 1, source: None }
+    }
+
+    /// An exit status without a word.
+    pub(crate) fn silent(code: u8) -> Failure {
+        Failure { message: String::new(), code, source: None }
+    }
+
+    /// `not implemented yet: WHAT`, exit status 125.
+    pub(crate) fn unbuilt(what: impl fmt::Display) -> Failure {
+        Failure::new(format!("not implemented yet: {what}")).code(125)
+    }
+
+    #[must_use]
+    pub(crate) fn code(mut self, code: u8) -> Failure {
+        self.code = code;
+        self
+    }
+
+    /// The same failure under a longer text.
+    #[must_use]
+    pub(crate) fn prefixed(mut self, prefix: &str) -> Failure {
+        self.message = format!("{prefix}{}", self.message);
+        self
+    }
+
+    /// Whether the engine does not know the object.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.kind() == Some(barque_model::ErrorKind::NotFound)
+    }
+
+    /// The kind of the engine's refusal.
+    pub(crate) fn kind(&self) -> Option<barque_model::ErrorKind> {
+        self.source.as_ref().map(barque_model::Error::kind)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure::new(message)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(message: &str) -> Failure {
+        Failure::new(message)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            // The reader of our output went away: what it wanted, it has.
+            return Failure::silent(141);
+        }
+        Failure::new(plain_io(&error))
+    }
+}
+
+impl From<barque_model::Error> for Failure {
+    fn from(error: barque_model::Error) -> Failure {
+        let mut message = error.chain();
+        if let Some(hint) = error.hint() {
+            message.push_str("\n\nhint: ");
+            message.push_str(hint);
+        }
+        let code = if error.kind() == barque_model::ErrorKind::Unsupported { 125 } else { 1 };
+        Failure { message, code, source: Some(error) }
+    }
+}
+
+/// An I/O error in the words of the C library, lower case, as Go prints them.
+pub(crate) fn plain_io(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if error.raw_os_error().is_some() => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
+}
+
+/// `open PATH: no such file or directory`.
+pub(crate) fn path_error(verb: &str, path: &str, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{verb} {path}: {}", plain_io(error)))
+}
