@@ -1,0 +1,197 @@
+//! Forking, names of processes, and the few calls the C library or rustix keep to themselves.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::Pid;
+
+/// Forks; the child runs `child` and ends with what it returns, without running destructors or exit handlers
+/// of the parent. Only the calling thread lives on in the child: locks held by other threads of the parent
+/// stay locked there for ever (the C library frees its allocator's). Callers fork from one-threaded processes.
+pub fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: fork(2) copies the process; memory stays valid in both. The closure runs in the child alone.
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(101);
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(code) }
+        }
+        pid if pid > 0 => Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork returned no process id")),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The number of threads of this process, from `/proc/self/task`.
+pub fn thread_count() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Starts a new session.
+pub fn setsid() -> io::Result<()> {
+    Ok(rustix::process::setsid().map(drop)?)
+}
+
+/// Children that end are reaped by the kernel; nobody waits for them.
+pub fn ignore_children() {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Default disposition of SIGCHLD again, so that children can be waited for.
+pub fn reap_children() {
+    // SAFETY: SIG_DFL is a valid disposition.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Writing to a closed pipe or socket is an error, not death.
+pub fn ignore_sigpipe() {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Default dispositions and no blocked signals, whatever was inherited; SIGPIPE is ignored.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; the call fails for signals that cannot be caught.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    ignore_sigpipe();
+    // SAFETY: an emptied set is initialised; the old mask is not asked for.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Closes every descriptor from 3 on but `keep`.
+pub fn close_others(keep: &[RawFd]) {
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd >= 3).collect();
+    keep.sort_unstable();
+    let mut first: u32 = 3;
+    for fd in keep {
+        let fd = fd as u32;
+        if fd > first {
+            close_range(first, fd - 1);
+        }
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: integers only; callers own no descriptor in the range that they still use.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if r != 0 {
+        // Before kernel 5.9.
+        for fd in first..=last.min(65536) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd as RawFd) };
+        }
+    }
+}
+
+/// Puts `/dev/null` in the place of the standard streams.
+pub fn detach_stdio() -> io::Result<()> {
+    let null = rustix::fs::open(
+        c"/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// A copy of `fd` numbered `min` or above, closed on exec.
+pub fn duplicate_above(fd: BorrowedFd<'_>, min: RawFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, min)?)
+}
+
+/// `setns` for this process, which must have one thread.
+pub fn set_namespace(fd: BorrowedFd<'_>, kinds: u32) -> io::Result<()> {
+    // SAFETY: integers only.
+    let r = unsafe { libc::setns(fd.as_raw_fd(), kinds as libc::c_int) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `CLONE_NEW*` kinds.
+pub const CLONE_NEWNS: u32 = libc::CLONE_NEWNS as u32;
+pub const CLONE_NEWCGROUP: u32 = libc::CLONE_NEWCGROUP as u32;
+pub const CLONE_NEWUTS: u32 = libc::CLONE_NEWUTS as u32;
+pub const CLONE_NEWIPC: u32 = libc::CLONE_NEWIPC as u32;
+pub const CLONE_NEWPID: u32 = libc::CLONE_NEWPID as u32;
+pub const CLONE_NEWNET: u32 = libc::CLONE_NEWNET as u32;
+
+/// Sets what `ps` shows of this process: the name (15 bytes count) and the command line. The latter overwrites
+/// the program's arguments in place and is cut to their length; needs `/proc`.
+pub fn set_title(name: &CStr, title: &str, area: Option<ArgumentArea>) {
+    let _ = rustix::thread::set_name(name);
+    if let Some(area) = area {
+        area.write(title.as_bytes());
+    }
+}
+
+/// Where the arguments and the environment of this program lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct ArgumentArea {
+    start: usize,
+    len: usize,
+}
+
+impl ArgumentArea {
+    /// Looks the place up in `/proc/self/stat` (fields 48 to 51, proc(5)).
+    pub fn find() -> Option<ArgumentArea> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name (field 2) is in parentheses and may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let field = |n: usize| fields.get(n - 3)?.parse::<usize>().ok();
+        let (start, end) = (field(48)?, field(49)?);
+        (start != 0 && end > start).then(|| ArgumentArea { start, len: end - start })
+    }
+
+    fn write(self, title: &[u8]) {
+        let n = title.len().min(self.len - 1);
+        // SAFETY: the kernel put the arguments of this process at `start..start+len`, in its writable stack
+        // memory, where they stay for its life. Nothing in this (forked, one-threaded) process reads them
+        // any more.
+        unsafe {
+            let area = std::slice::from_raw_parts_mut(self.start as *mut u8, self.len);
+            area.fill(0);
+            area[..n].copy_from_slice(&title[..n]);
+        }
+    }
+}
+
+/// Takes over a descriptor known by number only, such as one a parent process has left open for us.
+///
+/// The number must not be owned by anything else in this process; an unknown number is an error.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: integers only.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, and by contract ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_ends_with_its_code() {
+        let pid = fork(|| 7).unwrap();
+        let (_, status) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(7));
+    }
+
+    #[test]
+    fn the_argument_area_holds_our_command_line() {
+        let area = ArgumentArea::find().unwrap();
+        let line = std::fs::read("/proc/self/cmdline").unwrap();
+        assert_eq!(area.len, line.len());
+    }
+}
