@@ -16,6 +16,7 @@ pub mod dockerconfig;
 pub mod manifest;
 pub mod media;
 pub mod server;
+mod wire;
 
 pub use client::{Blob, BlobSource, BytesSource, Client, ClientConfig, FileSource, Login, ProxyConfig};
 pub use client::{PushBlob, Pushed, Resolved, SearchResult};

@@ -4,20 +4,33 @@
 //! one answered, keeps connections and tokens, and retries what failed for a passing reason. Credentials are given with
 //! each call and go to the registry in the reference and the token server it names, to nobody else.
 
+mod account;
+mod auth;
+mod blob;
 mod config;
+mod connect;
+mod dns;
+mod endpoint;
+mod failure;
+mod list;
+mod push;
+mod request;
+mod resolve;
+mod tls;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use barque_model::{Digest, Error, Platform, Reference, Result};
+use barque_model::{Digest, Platform, Reference, Result};
 use bytes::Bytes;
-use futures_util::Stream;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncSeekExt as _};
 
 use crate::{Credentials, Descriptor, Document, Index, Manifest, RawManifest};
 
+pub use blob::Blob;
 pub use config::{ClientConfig, ProxyConfig};
+pub(crate) use push::referrer_descriptor;
+pub(crate) use tls::load_identity;
 
 /// A registry client; clones share connections, tokens and settings.
 #[derive(Clone)]
@@ -27,6 +40,16 @@ pub struct Client {
 
 struct Inner {
     config: ClientConfig,
+    directory: endpoint::Directory,
+    connector: connect::Connector,
+    http: request::Pool,
+    auth: auth::Auth,
+    limits: request::Limits,
+}
+
+/// The scope a token needs for reading a repository.
+fn pull_scope(path: &str) -> String {
+    format!("repository:{path}:pull")
 }
 
 /// What a reference stands for on one platform.
@@ -116,58 +139,22 @@ pub struct PushBlob<'a> {
     pub progress: Option<&'a (dyn Fn(u64) + Send + Sync)>,
 }
 
-/// A blob's bytes: a [`Stream`] of chunks and an [`AsyncRead`]. Ends after exactly the announced size or with an error
-/// (`std::io::Error` wrapping a [`barque_model::Error`]). The digest is the consumer's to check, or see
-/// [`Blob::verified`].
-pub struct Blob {
-    size: u64,
-}
-
-impl Blob {
-    /// Total size of the blob in bytes, including what lies before the offset.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Checks the digest too: the last chunk is followed by an error when the content is not what its digest says.
-    /// Only for blobs read from offset 0.
-    #[must_use]
-    pub fn verified(self) -> Self {
-        self
-    }
-}
-
-impl Stream for Blob {
-    type Item = std::io::Result<Bytes>;
-
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(Some(Err(std::io::Error::other(pending()))))
-    }
-}
-
-impl AsyncRead for Blob {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        _buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Err(std::io::Error::other(pending())))
-    }
-}
-
-fn pending() -> Error {
-    Error::not_implemented("registry client")
-}
-
 impl BlobSource for FileSource {
-    fn open(&self, _offset: u64) -> SourceFuture<'_> {
-        Box::pin(async { Err(std::io::Error::other(pending())) })
+    fn open(&self, offset: u64) -> SourceFuture<'_> {
+        Box::pin(async move {
+            let mut file = tokio::fs::File::open(&self.0).await?;
+            file.seek(std::io::SeekFrom::Start(offset)).await?;
+            file.set_max_buf_size(256 * 1024);
+            Ok(Box::pin(file) as SourceReader)
+        })
     }
 }
 
 impl BlobSource for BytesSource {
-    fn open(&self, _offset: u64) -> SourceFuture<'_> {
-        Box::pin(async { Err(std::io::Error::other(pending())) })
+    fn open(&self, offset: u64) -> SourceFuture<'_> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
+        let rest = self.0.slice(start..);
+        Box::pin(async move { Ok(Box::pin(std::io::Cursor::new(rest)) as SourceReader) })
     }
 }
 
@@ -177,7 +164,13 @@ impl Client {
     /// # Errors
     /// `InvalidArgument` for a mirror, proxy or insecure registry that is not valid.
     pub fn new(config: ClientConfig) -> Result<Self> {
-        Ok(Self { inner: Arc::new(Inner { config }) })
+        let directory = endpoint::Directory::new(&config)?;
+        let proxies = config::Proxies::parse(&config.proxy)?;
+        let tls = tls::Tls::new(config.certs_dirs.clone(), config.extra_roots.clone());
+        let connector = connect::Connector::new(tls, directory.insecure.clone(), proxies, config.connect_timeout);
+        let http = request::pool(connector.clone());
+        let (auth, limits) = (auth::Auth::default(), request::Limits::default());
+        Ok(Self { inner: Arc::new(Inner { config, directory, connector, http, auth, limits }) })
     }
 
     /// The settings in force.
@@ -191,96 +184,119 @@ impl Client {
     /// # Errors
     /// Docker's wording, such as `manifest for X not found: manifest unknown: manifest unknown`; every endpoint tried
     /// is listed in the hint.
-    pub async fn resolve(&self, _r: &Reference, _platform: Option<&Platform>, _c: &Credentials) -> Result<Resolved> {
-        Err(pending())
+    pub async fn resolve(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        credentials: &Credentials,
+    ) -> Result<Resolved> {
+        self.inner.resolve(reference, platform, credentials).await
     }
 
     /// The manifest or index a reference names, unchosen.
     ///
     /// # Errors
     /// As [`Client::resolve`].
-    pub async fn manifest(&self, _reference: &Reference, _c: &Credentials) -> Result<(RawManifest, Document)> {
-        Err(pending())
+    pub async fn manifest(&self, reference: &Reference, credentials: &Credentials) -> Result<(RawManifest, Document)> {
+        self.inner.manifest(reference, credentials).await
     }
 
     /// Digest, size and type of what a reference names, without its body where the registry allows it.
     ///
     /// # Errors
     /// As [`Client::resolve`].
-    pub async fn head(&self, _reference: &Reference, _credentials: &Credentials) -> Result<Descriptor> {
-        Err(pending())
+    pub async fn head(&self, reference: &Reference, credentials: &Credentials) -> Result<Descriptor> {
+        self.inner.head(reference, credentials).await
     }
 
     /// A blob's bytes from `offset` on. Fails over, retries and resumes by itself.
     ///
     /// # Errors
     /// `NotFound` when no endpoint has it; `Unavailable` when none answers.
-    pub async fn blob(&self, _r: &Reference, _d: &Descriptor, _offset: u64, _c: &Credentials) -> Result<Blob> {
-        Err(pending())
+    pub async fn blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        offset: u64,
+        credentials: &Credentials,
+    ) -> Result<Blob> {
+        self.inner.clone().blob(reference, descriptor, offset, credentials).await
     }
 
     /// A small blob, such as an image's configuration, whole and verified.
     ///
     /// # Errors
     /// As [`Client::blob`]; `InvalidArgument` when it is larger than `bytes_max` or its digest is wrong.
-    pub async fn blob_bytes(&self, _r: &Reference, _d: &Descriptor, _max: u64, _c: &Credentials) -> Result<Bytes> {
-        Err(pending())
+    pub async fn blob_bytes(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        bytes_max: u64,
+        credentials: &Credentials,
+    ) -> Result<Bytes> {
+        self.inner.clone().blob_bytes(reference, descriptor, bytes_max, credentials).await
     }
 
     /// Whether the registry (not a mirror) holds a blob.
     ///
     /// # Errors
     /// When the registry cannot be asked.
-    pub async fn blob_exists(&self, _r: &Reference, _digest: Digest, _c: &Credentials) -> Result<bool> {
-        Err(pending())
+    pub async fn blob_exists(&self, reference: &Reference, digest: Digest, credentials: &Credentials) -> Result<bool> {
+        self.inner.blob_exists(reference, digest, credentials).await
     }
 
     /// Brings one blob to the registry: looks for it, tries a mount, else uploads, resuming after failures.
     ///
     /// # Errors
     /// `Unauthorized`/`Forbidden` in Docker's wording; `Unavailable` after the last retry.
-    pub async fn push_blob(&self, _blob: PushBlob<'_>, _credentials: &Credentials) -> Result<Pushed> {
-        Err(pending())
+    pub async fn push_blob(&self, blob: PushBlob<'_>, credentials: &Credentials) -> Result<Pushed> {
+        self.inner.push_blob(&blob, credentials).await
     }
 
     /// Stores a manifest under the reference's tag, or under its digest when it has no tag. Returns the digest.
     ///
     /// # Errors
     /// As [`Client::push_blob`].
-    pub async fn put_manifest(&self, _r: &Reference, _manifest: &RawManifest, _c: &Credentials) -> Result<Digest> {
-        Err(pending())
+    pub async fn put_manifest(
+        &self,
+        reference: &Reference,
+        manifest: &RawManifest,
+        credentials: &Credentials,
+    ) -> Result<Digest> {
+        self.inner.put_manifest(reference, manifest, credentials).await
     }
 
     /// All tags of a repository, as the registry sorts them.
     ///
     /// # Errors
     /// `NotFound` when there is no such repository.
-    pub async fn tags(&self, _reference: &Reference, _credentials: &Credentials) -> Result<Vec<String>> {
-        Err(pending())
+    pub async fn tags(&self, reference: &Reference, credentials: &Credentials) -> Result<Vec<String>> {
+        self.inner.tags(reference, credentials).await
     }
 
     /// All repositories of a registry (`host[:port]`).
     ///
     /// # Errors
     /// Many registries refuse.
-    pub async fn catalog(&self, _registry: &str, _credentials: &Credentials) -> Result<Vec<String>> {
-        Err(pending())
+    pub async fn catalog(&self, registry: &str, credentials: &Credentials) -> Result<Vec<String>> {
+        self.inner.catalog(registry, credentials).await
     }
 
     /// Deletes the manifest or tag a reference names.
     ///
     /// # Errors
     /// `Unsupported` when the registry does not allow it.
-    pub async fn delete_manifest(&self, _reference: &Reference, _credentials: &Credentials) -> Result<()> {
-        Err(pending())
+    pub async fn delete_manifest(&self, reference: &Reference, credentials: &Credentials) -> Result<()> {
+        self.inner.delete_manifest(reference, credentials).await
     }
 
     /// Deletes a blob from a repository.
     ///
     /// # Errors
     /// `Unsupported` when the registry does not allow it.
-    pub async fn delete_blob(&self, _r: &Reference, _digest: Digest, _c: &Credentials) -> Result<()> {
-        Err(pending())
+    pub async fn delete_blob(&self, reference: &Reference, digest: Digest, credentials: &Credentials) -> Result<()> {
+        let path = format!("{}/blobs/{digest}", reference.path());
+        self.inner.delete(reference, &path, credentials).await
     }
 
     /// The manifests whose `subject` is `digest`, optionally of one artifact type. Falls back to the tag scheme of
@@ -290,27 +306,27 @@ impl Client {
     /// When the registry cannot be asked.
     pub async fn referrers(
         &self,
-        _reference: &Reference,
-        _digest: Digest,
-        _artifact_type: Option<&str>,
-        _credentials: &Credentials,
+        reference: &Reference,
+        digest: Digest,
+        artifact_type: Option<&str>,
+        credentials: &Credentials,
     ) -> Result<Index> {
-        Err(pending())
+        self.inner.referrers(reference, digest, artifact_type, credentials).await
     }
 
     /// Searches the index; `HOST/TERM` asks that host. At most `limit` hits (1 to 100).
     ///
     /// # Errors
     /// `Unavailable` when the index does not answer.
-    pub async fn search(&self, _term: &str, _limit: u32, _credentials: &Credentials) -> Result<Vec<SearchResult>> {
-        Err(pending())
+    pub async fn search(&self, term: &str, limit: u32, credentials: &Credentials) -> Result<Vec<SearchResult>> {
+        self.inner.search(term, limit, credentials).await
     }
 
     /// Checks credentials against a registry (`host[:port]`, a URL, or empty for Docker Hub): `POST /auth`.
     ///
     /// # Errors
     /// `Unauthorized` when they are refused.
-    pub async fn login(&self, _registry: &str, _credentials: &Credentials) -> Result<Login> {
-        Err(pending())
+    pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<Login> {
+        self.inner.login(registry, credentials).await
     }
 }
