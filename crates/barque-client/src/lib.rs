@@ -1,0 +1,37 @@
+//! A client of the Docker Engine API: unix sockets, TCP, TLS and ssh, typed calls, streams and hijacked connections.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), barque_client::Error> {
+//! use barque_client::{Client, Host};
+//! let client = Client::new(Host::parse("unix:///var/run/docker.sock")?);
+//! for container in client.container_list(&Default::default()).await? {
+//!     println!("{} {}", container.id, container.image);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! The API version is negotiated by a `HEAD /_ping` before the first call, unless one was set. Connections are
+//! kept and used again once a reply was read to its end. Everything works on a current-thread runtime.
+#![forbid(unsafe_code)]
+
+mod body;
+mod calls;
+mod client;
+mod connect;
+mod error;
+mod head;
+mod hijack;
+mod host;
+mod stream;
+mod tls;
+
+pub use body::Upload;
+pub use calls::build::{BuildHeaders, BuildOutput};
+pub use calls::container::{Archive, WaitHandle};
+pub use client::{Client, ClientOptions, Request};
+pub use connect::{Connection, Io};
+pub use error::{Error, Result};
+pub use hijack::{Hijacked, HijackedReader, HijackedWriter};
+pub use host::Host;
+pub use stream::{ByteStream, JsonStream};
+pub use tls::TlsFiles;
