@@ -1,5 +1,284 @@
-//! The handle.
+//! The handle: what an engine owns, how it opens, how it stops.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use barque_model::{Context, Error, ErrorKind, Id, Result};
+use barque_net::{Fabric, FabricConfig};
+use barque_registry::{Client, ClientConfig};
+use barque_runtime::Spawner;
+use barque_store::{Store, StoreOptions};
+
+use crate::config::{EngineConfig, RegistrySettings};
+use crate::container::driver::Handle;
+use crate::container::exec::ExecEntry;
+use crate::container::view::ContainerView;
+use crate::events::Events;
+use crate::image::ImageInfo;
+use crate::network::Networks;
+
+/// Key of the engine's own id among the store's settings.
+const ENGINE_ID: &str = "engine.id";
 
 /// An engine; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Engine;
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    config: EngineConfig,
+    id: String,
+    store: Store,
+    fabric: Fabric,
+    spawner: Spawner,
+    events: Events,
+    registry: RwLock<Client>,
+    containers: RwLock<Containers>,
+    execs: RwLock<HashMap<Id, Arc<ExecEntry>>>,
+    networks: Networks,
+    /// Images as containers need them, by id; they never change.
+    images: Mutex<HashMap<barque_model::ImageId, ImageInfo>>,
+}
+
+#[derive(Default)]
+struct Containers {
+    by_id: BTreeMap<Id, Arc<Handle>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "engine {}", self.0.id)
+    }
+}
+
+impl Engine {
+    /// Opens the roots, takes up what a former engine left running, and starts what should run.
+    pub async fn open(config: EngineConfig, spawner: Spawner) -> Result<Engine> {
+        let engine = tokio::task::spawn_blocking(move || Engine::open_blocking(config, spawner))
+            .await
+            .map_err(|e| Error::internal(format!("opening the engine broke off: {e}")))??;
+        engine.restore().await?;
+        Ok(engine)
+    }
+
+    fn open_blocking(config: EngineConfig, spawner: Spawner) -> Result<Engine> {
+        for dir in [&config.data_root, &config.exec_root] {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let store = Store::open(StoreOptions::new(&config.data_root))?;
+        for sentence in &store.recovery().lost {
+            tracing::error!("{sentence}");
+        }
+        let id = engine_id(&store)?;
+        let mut fabric = FabricConfig::new(fabric_id(&id));
+        fabric.mtu = config.network.mtu;
+        fabric.firewall = config.network.firewall.unwrap_or(true);
+        fabric.ip_forward = config.network.ip_forward.unwrap_or(true);
+        fabric.host_ip = config.network.default_ip;
+        let engine = Engine(Arc::new(Inner {
+            id,
+            store,
+            fabric: Fabric::open(fabric)?,
+            spawner,
+            events: Events::default(),
+            registry: RwLock::new(Client::new(client_config(&config.registry))?),
+            containers: RwLock::default(),
+            execs: RwLock::default(),
+            networks: Networks::default(),
+            images: Mutex::default(),
+            config,
+        }));
+        engine.load_networks()?;
+        Ok(engine)
+    }
+
+    pub fn config(&self) -> &EngineConfig {
+        &self.0.config
+    }
+
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// A UUID that stays the same for one data root.
+    pub fn engine_id(&self) -> &str {
+        &self.0.id
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn fabric(&self) -> &Fabric {
+        &self.0.fabric
+    }
+
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.0.spawner
+    }
+
+    pub(crate) fn networks_state(&self) -> &Networks {
+        &self.0.networks
+    }
+
+    pub(crate) fn registry(&self) -> Client {
+        self.0.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes on new registry settings (`SIGHUP`).
+    pub fn reload_registry(&self, settings: &RegistrySettings) -> Result<()> {
+        let client = Client::new(client_config(settings))?;
+        *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    pub(crate) fn image_cache(&self) -> &Mutex<HashMap<barque_model::ImageId, ImageInfo>> {
+        &self.0.images
+    }
+
+    /// Runs blocking work off the reactor's threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(e) => Err(Error::internal(format!("an operation broke off: {e}"))),
+        }
+    }
+
+    pub(crate) fn register(&self, handle: Arc<Handle>) {
+        self.write_containers().by_id.insert(handle.id, handle);
+    }
+
+    pub(crate) fn unregister(&self, id: &Id) {
+        self.write_containers().by_id.remove(id);
+    }
+
+    fn write_containers(&self) -> std::sync::RwLockWriteGuard<'_, Containers> {
+        self.0.containers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn handles(&self) -> Vec<Arc<Handle>> {
+        self.0.containers.read().unwrap_or_else(PoisonError::into_inner).by_id.values().cloned().collect()
+    }
+
+    /// A container by full id, name, or unique prefix of its id.
+    ///
+    /// Errors: `NotFound` `No such container: X`; `InvalidArgument` for a prefix of several.
+    pub(crate) fn find(&self, text: &str) -> Result<Arc<Handle>> {
+        let bare = text.strip_prefix('/').unwrap_or(text);
+        let containers = self.0.containers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(id) = bare.parse::<Id>()
+            && let Some(handle) = containers.by_id.get(&id)
+        {
+            return Ok(handle.clone());
+        }
+        if let Some(handle) = containers.by_id.values().find(|h| h.view().name == bare) {
+            return Ok(handle.clone());
+        }
+        let prefix = |h: &&Arc<Handle>| !bare.is_empty() && h.id.to_string().starts_with(bare);
+        let mut matches = containers.by_id.values().filter(prefix);
+        match (matches.next(), matches.next()) {
+            (Some(handle), None) => Ok(handle.clone()),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("Multiple IDs found with provided prefix: {bare}"))
+                    .with_hint("give more of the id, or the container's name"))
+            }
+            _ => Err(Error::not_found(format!("No such container: {text}"))),
+        }
+    }
+
+    /// As of now. Errors as Docker's `No such container: X`.
+    pub fn container(&self, text: &str) -> Result<Arc<ContainerView>> {
+        Ok(self.find(text)?.view())
+    }
+
+    /// All containers, the newest first.
+    pub fn containers(&self) -> Vec<Arc<ContainerView>> {
+        let mut views: Vec<_> = self.handles().iter().map(|h| h.view()).collect();
+        views.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+        views
+    }
+
+    pub(crate) fn container_name(&self, id: &Id) -> String {
+        let containers = self.0.containers.read().unwrap_or_else(PoisonError::into_inner);
+        containers.by_id.get(id).map_or_else(|| id.short(), |h| h.view().name.clone())
+    }
+
+    pub(crate) fn exec_entry(&self, text: &str) -> Result<Arc<ExecEntry>> {
+        let execs = self.0.execs.read().unwrap_or_else(PoisonError::into_inner);
+        let found = text.parse::<Id>().ok().and_then(|id| execs.get(&id).cloned());
+        found.ok_or_else(|| Error::not_found(format!("No such exec instance: {text}")))
+    }
+
+    pub(crate) fn put_exec(&self, entry: Arc<ExecEntry>) {
+        self.0.execs.write().unwrap_or_else(PoisonError::into_inner).insert(entry.id, entry);
+    }
+
+    pub(crate) fn drop_exec(&self, id: &Id) {
+        self.0.execs.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// Stops: containers too, unless they are to outlive the engine.
+    pub async fn shutdown(&self) {
+        if !self.0.config.live_restore {
+            self.stop_all().await;
+        }
+        let store = self.0.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Ok(Err(e)) = closed {
+            tracing::error!("cannot close the store: {}", e.chain());
+        }
+    }
+
+    async fn stop_all(&self) {
+        let limit = i64::try_from(self.0.config.shutdown_timeout_secs).unwrap_or(15);
+        let stops = self.handles().into_iter().filter(|h| h.view().state.is_running()).map(|handle| {
+            let engine = self.clone();
+            tokio::spawn(async move {
+                let own = handle.view().spec.stop_timeout_secs.unwrap_or(10).min(limit);
+                engine.stop_for_shutdown(&handle, own).await
+            })
+        });
+        for stop in stops.collect::<Vec<_>>() {
+            if let Ok(Err(e)) = stop.await
+                && e.kind() != ErrorKind::NotModified
+            {
+                tracing::warn!("a container did not stop: {}", e.chain());
+            }
+        }
+    }
+}
+
+fn engine_id(store: &Store) -> Result<String> {
+    if let Some(id) = store.read(|r| r.kv(ENGINE_ID))? {
+        return Ok(id);
+    }
+    let hex = Id::random().to_string();
+    let id = format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
+    store.write_durable(|tx| tx.kv_set(ENGINE_ID, &id))?;
+    Ok(id)
+}
+
+/// Short and of the characters a packet-filter table may have.
+fn fabric_id(engine_id: &str) -> String {
+    engine_id.chars().filter(char::is_ascii_alphanumeric).take(12).collect()
+}
+
+fn client_config(settings: &RegistrySettings) -> ClientConfig {
+    let mut config = ClientConfig {
+        mirrors: settings.mirrors.clone(),
+        insecure: settings.insecure.clone(),
+        ..ClientConfig::default()
+    };
+    if !settings.certs_dirs.is_empty() {
+        config.certs_dirs.clone_from(&settings.certs_dirs);
+    }
+    config.proxy.http.clone_from(&settings.http_proxy);
+    config.proxy.https.clone_from(&settings.https_proxy);
+    config.proxy.no_proxy = settings.no_proxy.clone().unwrap_or_default();
+    if let Some(url) = &settings.index_url {
+        config.index_url.clone_from(url);
+    }
+    config
+}

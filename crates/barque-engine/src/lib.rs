@@ -13,6 +13,7 @@ mod engine;
 pub mod events;
 pub mod image;
 pub mod network;
+mod rootfs;
 pub mod system;
 pub mod volume;
 

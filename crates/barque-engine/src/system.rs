@@ -57,3 +57,92 @@ pub struct BuildCacheEntry {
     pub last_used_at: Option<barque_model::Timestamp>,
     pub usage_count: u64,
 }
+
+impl crate::Engine {
+    pub async fn info(&self) -> barque_model::Result<EngineInfo> {
+        let views = self.containers();
+        let count = |status: &str| views.iter().filter(|v| v.state.status() == status).count();
+        let (running, paused) = (count("running"), count("paused"));
+        let engine = self.clone();
+        let images = self.blocking(move || engine.store().images().map(|i| i.len())).await?;
+        let os = os_release();
+        let layout = barque_runtime::cgroup::version();
+        let fabric = self.clone();
+        let findings = self.blocking(move || fabric.fabric().diagnose()).await.unwrap_or_default();
+        Ok(EngineInfo {
+            engine_id: self.engine_id().to_owned(),
+            containers: views.len(),
+            running,
+            paused,
+            stopped: views.len() - running - paused,
+            images,
+            cgroup_version: layout,
+            cgroup_driver: "cgroupfs".into(),
+            security_options: vec!["name=seccomp,profile=builtin".into()],
+            backing_filesystem: backing_filesystem(&self.config().data_root),
+            kernel_version: read_trimmed("/proc/sys/kernel/osrelease"),
+            operating_system: os.0,
+            os_version: os.1,
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: crate::container::top::total_memory(),
+            hostname: hostname(),
+            ipv4_forwarding: read_trimmed("/proc/sys/net/ipv4/ip_forward") == "1",
+            warnings: findings.into_iter().map(|f| format!("WARNING: {}: {}", f.problem, f.cure)).collect(),
+            event_listeners: self.events().listeners(),
+            goroutines: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
+            file_descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+        })
+    }
+
+    pub async fn disk_usage(&self) -> barque_model::Result<DiskUsage> {
+        let engine = self.clone();
+        let usage = self.blocking(move || engine.store().disk_usage()).await?;
+        let mut images = self.images().await?;
+        for image in &mut images {
+            if let Some((_, u)) = usage.images.iter().find(|(id, _)| *id == image.id) {
+                image.unique_size = Some(u.size.saturating_sub(u.shared));
+            }
+        }
+        let containers = self.containers().into_iter().map(|view| {
+            let own = usage.containers.iter().find(|(id, _)| *id == view.id).map_or(0, |(_, size)| *size);
+            let image = images.iter().find(|i| Some(i.id) == view.spec.image_id).map_or(0, |i| i.size);
+            ((*view).clone(), own, own + image)
+        });
+        let containers = containers.collect();
+        let volumes = self.volumes().await?.into_iter().map(|v| {
+            let size = usage.volumes.iter().find(|(name, _)| *name == v.name).map_or(0, |(_, size)| *size);
+            (v, size)
+        });
+        Ok(DiskUsage { layers_size: usage.layers, containers, volumes: volumes.collect(), images, build_cache: Vec::new() })
+    }
+}
+
+/// This machine's name.
+pub fn hostname() -> String {
+    read_trimmed("/proc/sys/kernel/hostname")
+}
+
+fn read_trimmed(path: &str) -> String {
+    std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default()
+}
+
+/// Name and version from `/etc/os-release`.
+fn os_release() -> (String, String) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        line.map(|v| v.trim_matches('"').to_owned()).unwrap_or_default()
+    };
+    (value("PRETTY_NAME"), value("VERSION_ID"))
+}
+
+/// The type of file system a directory lies on, by the longest mount point above it.
+fn backing_filesystem(dir: &std::path::Path) -> String {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let above = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (point, kind) = (words.nth(1)?, words.next()?);
+        dir.starts_with(point).then(|| (point.len(), kind.to_owned()))
+    });
+    above.max_by_key(|(length, _)| *length).map(|(_, kind)| kind).unwrap_or_default()
+}

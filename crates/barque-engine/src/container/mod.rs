@@ -1,7 +1,24 @@
 //! Containers: definition, state, life.
 
+pub mod attach;
+mod checks;
+pub mod create;
+pub mod driver;
+pub mod exec;
+pub mod files;
 pub mod health;
+mod launch;
+mod lifecycle;
+pub mod logs;
+pub mod merge;
+pub mod names;
 pub mod request;
 pub mod spec;
+mod start;
 pub mod state;
+pub mod top;
 pub mod view;
+mod wait;
+
+pub use attach::ContainerStats;
+pub use exec::ExecStart;

@@ -1,3 +1,332 @@
-//! Images: resolve, pull, push, load, save, import, commit, tag, remove.
+//! Images: resolve, list, tag, remove, history; load, save, import; the machine's own root as an image.
 
+mod changes;
+pub mod config;
+pub mod pull;
+pub mod push;
 pub mod types;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, ImageId, Platform, Reference, Result, Timestamp};
+use barque_store::{Image, LoadEvent, NewImage, RemoveImage, SaveImage};
+
+use crate::Engine;
+use crate::container::files::{blocking_reader, tar_stream};
+use crate::container::request::TarStream;
+use types::{HistoryView, ImageConfig, ImageRemoval, ImageView, Progress, ProgressSink};
+
+/// The image that is this machine's own root file system.
+pub const HOST_IMAGE: &str = "barque/host";
+
+/// An image as containers need it.
+#[derive(Clone, Debug)]
+pub struct ImageInfo {
+    pub id: ImageId,
+    pub config: Arc<ImageConfig>,
+    /// Directories, top-most first.
+    pub layers: Vec<PathBuf>,
+    pub chain: Option<ChainId>,
+    pub platform: Platform,
+}
+
+impl Engine {
+    /// The image a container is made from. Blocking.
+    ///
+    /// Errors: `NotFound` `No such image: X`.
+    pub(crate) fn image_for_container(&self, name: &str, platform: Option<&Platform>) -> Result<ImageInfo> {
+        let image = self.resolve_or_host(name)?;
+        if let Some(wanted) = platform
+            && wanted.score(&image.platform).is_none()
+        {
+            return Err(Error::not_found(format!("No such image: {name} for platform {wanted}"))
+                .with_hint(format!("the one here is for {}", image.platform)));
+        }
+        if let Some(info) = self.image_cache().lock().unwrap_or_else(PoisonError::into_inner).get(&image.id) {
+            return Ok(info.clone());
+        }
+        let (chain, layers) = self.store().image_lower_dirs(&image.id)?;
+        let info = ImageInfo {
+            id: image.id,
+            config: Arc::new(config::parse(&image.config)?),
+            layers,
+            chain,
+            platform: image.platform,
+        };
+        self.image_cache().lock().unwrap_or_else(PoisonError::into_inner).insert(image.id, info.clone());
+        Ok(info)
+    }
+
+    fn resolve_or_host(&self, name: &str) -> Result<Image> {
+        match self.store().resolve_image(name) {
+            Err(e) if e.kind() == ErrorKind::NotFound && is_host_image(name) => {
+                self.make_host_image()?;
+                Ok(self.store().resolve_image(name)?.image)
+            }
+            other => Ok(other?.image),
+        }
+    }
+
+    /// Registers this machine's root as an image; nothing is copied.
+    fn make_host_image(&self) -> Result<()> {
+        // No tar of it exists whose digest this could be: the id of the engine stands in.
+        let diff_id = DiffId(Digest::of(format!("barque/host of {}", self.engine_id()).as_bytes()));
+        self.store().add_host_layer(diff_id, PathBuf::from("/"))?;
+        let lease = self.store().lease("barque/host")?;
+        let name: Reference = HOST_IMAGE.parse()?;
+        let image = NewImage {
+            config: config::host(diff_id)?,
+            manifest: None,
+            index: None,
+            names: vec![name.with_default_tag()],
+            parent: None,
+        };
+        self.store().put_image(&lease, image)?;
+        Ok(())
+    }
+
+    pub async fn image(&self, name: &str) -> Result<ImageView> {
+        let (engine, name) = (self.clone(), name.to_owned());
+        self.blocking(move || {
+            let image = engine.resolve_or_host(&name)?;
+            engine.image_view(image)
+        })
+        .await
+    }
+
+    /// All images, the newest first.
+    pub async fn images(&self) -> Result<Vec<ImageView>> {
+        let engine = self.clone();
+        self.blocking(move || engine.store().images()?.into_iter().map(|i| engine.image_view(i)).collect()).await
+    }
+
+    fn image_view(&self, image: Image) -> Result<ImageView> {
+        let containers = self.containers().iter().filter(|v| v.spec.image_id == Some(image.id)).count();
+        let (_, mut layer_paths) = self.store().image_lower_dirs(&image.id)?;
+        layer_paths.reverse();
+        let manifests = self.store().read(|r| r.image_manifests(&image.id))?;
+        let manifest_digest = manifests.iter().find(|m| !m.is_index).map(|m| m.digest.to_string());
+        Ok(ImageView {
+            id: image.id,
+            tags: image.tags.iter().map(Reference::familiar).collect(),
+            digests: image.digests.iter().map(Reference::familiar).collect(),
+            parent: image.parent,
+            config: config::parse(&image.config)?,
+            size: image.size,
+            layer_paths,
+            unique_size: None,
+            containers,
+            last_tagged: Some(image.added_at),
+            manifest_digest,
+        })
+    }
+
+    pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryView>> {
+        let (engine, name) = (self.clone(), name.to_owned());
+        self.blocking(move || {
+            let image = engine.resolve_or_host(&name)?;
+            let lines = engine.store().image_history(&image.id)?;
+            Ok(lines
+                .into_iter()
+                .map(|l| HistoryView {
+                    id: l.id.map_or_else(|| "<missing>".to_owned(), |id| id.to_string()),
+                    created: l.created_at.map_or(0, Timestamp::seconds),
+                    created_by: l.created_by,
+                    tags: l.tags,
+                    size: l.size,
+                    comment: l.comment,
+                })
+                .collect())
+        })
+        .await
+    }
+
+    pub async fn image_tag(&self, name: &str, new_name: &Reference) -> Result<()> {
+        let (engine, name, new_name) = (self.clone(), name.to_owned(), new_name.clone().with_default_tag());
+        if new_name.digest().is_some() {
+            return Err(Error::invalid("refusing to create a tag with a digest reference"));
+        }
+        self.blocking(move || {
+            let image = engine.resolve_or_host(&name)?;
+            engine.store().tag_image(&image.id, &new_name)?;
+            engine.image_event("tag", &image.id.to_string(), &new_name.familiar());
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn image_remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<ImageRemoval>> {
+        let (engine, name) = (self.clone(), name.to_owned());
+        self.blocking(move || {
+            let running = |id: &barque_model::Id| {
+                engine.container(&id.to_string()).is_ok_and(|v| v.state.is_running())
+            };
+            let options = RemoveImage { force, prune_parents: !no_prune };
+            let removal = engine.store().remove_image(&name, options, &running)?;
+            Ok(engine.removals(removal.records))
+        })
+        .await
+    }
+
+    fn removals(&self, records: Vec<barque_store::Deletion>) -> Vec<ImageRemoval> {
+        let mut removals = Vec::with_capacity(records.len());
+        for record in records {
+            match record {
+                barque_store::Deletion::Untagged(name) => {
+                    self.image_event("untag", &name, &name);
+                    removals.push(ImageRemoval::Untagged(name));
+                }
+                barque_store::Deletion::Deleted(id) => {
+                    if let Ok(id) = id.parse::<ImageId>() {
+                        self.image_cache().lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                    }
+                    self.image_event("delete", &id, &id);
+                    removals.push(ImageRemoval::Deleted(id));
+                }
+            }
+        }
+        removals
+    }
+
+    /// Removes images nobody needs: dangling ones, or with `all` every one without a container.
+    pub async fn images_prune(
+        &self,
+        all: bool,
+        wanted: impl Fn(&ImageView) -> bool + Send + Sync + 'static,
+        dry_run: bool,
+    ) -> Result<(Vec<ImageRemoval>, u64)> {
+        let engine = self.clone();
+        self.blocking(move || {
+            let (mut removals, mut bytes) = (Vec::new(), 0);
+            for image in engine.store().prunable_images(all)? {
+                let (id, size) = (image.id, image.size);
+                let view = engine.image_view(image)?;
+                if !wanted(&view) {
+                    continue;
+                }
+                if dry_run {
+                    removals.extend(view.tags.iter().cloned().map(ImageRemoval::Untagged));
+                    removals.push(ImageRemoval::Deleted(id.to_string()));
+                    bytes += size;
+                    continue;
+                }
+                let removal = engine.store().prune_image(&id)?;
+                bytes += removal.reclaimed;
+                removals.extend(engine.removals(removal.records));
+            }
+            Ok((removals, bytes))
+        })
+        .await
+    }
+
+    /// Images from an archive; gives Docker's `Loaded image: NAME` lines.
+    pub async fn image_load(
+        &self,
+        archive: TarStream,
+        progress: ProgressSink,
+        platform: Option<Platform>,
+    ) -> Result<Vec<String>> {
+        let engine = self.clone();
+        self.blocking(move || {
+            let lease = engine.store().lease("load")?;
+            let mut input = blocking_reader(archive);
+            let mut report = |event: LoadEvent| {
+                if let LoadEvent::Layer { name, current, total } = event {
+                    let id = name.rsplit('/').find(|p| p.len() >= 12 && *p != "layer.tar").unwrap_or(&name);
+                    let id: String = id.chars().take(12).collect();
+                    let _reader_gone = progress.send(Progress::of(id, "Loading layer").at(current, total));
+                }
+            };
+            let loaded = engine.store().load(&lease, &mut input, platform.as_ref(), &mut report)?;
+            let mut lines = Vec::new();
+            for image in loaded {
+                engine.image_event("load", &image.id.to_string(), &image.id.to_string());
+                for (name, old) in &image.moved {
+                    lines.push(format!(
+                        "The image {} already exists, renaming the old one with ID {old} to empty string",
+                        name.familiar()
+                    ));
+                }
+                match image.names.is_empty() {
+                    true => lines.push(format!("Loaded image ID: {}", image.id)),
+                    false => lines.extend(image.names.iter().map(|n| format!("Loaded image: {}", n.familiar()))),
+                }
+            }
+            Ok(lines)
+        })
+        .await
+    }
+
+    pub async fn image_save(&self, names: &[String], _platform: Option<Platform>) -> Result<TarStream> {
+        let (engine, names) = (self.clone(), names.to_vec());
+        let images = self
+            .blocking({
+                let engine = self.clone();
+                move || names.iter().map(|name| engine.save_item(name)).collect::<Result<Vec<_>>>()
+            })
+            .await?;
+        let images = images.into_iter().flatten().collect::<Vec<_>>();
+        let lease = Arc::new(self.store().lease("save")?);
+        tar_stream(move |out| engine.store().save(&lease, &images, out))
+    }
+
+    /// A name without a tag stands for all its tags, as in `docker save`.
+    fn save_item(&self, name: &str) -> Result<Vec<SaveImage>> {
+        if is_host_image(name) {
+            return Err(Error::invalid(format!("{HOST_IMAGE} is this machine itself and cannot be saved"))
+                .with_hint("export a container made from it: barque export CONTAINER"));
+        }
+        let found = self.store().resolve_image(name);
+        if let Ok(reference) = name.parse::<Reference>()
+            && reference.tag().is_none()
+            && reference.digest().is_none()
+        {
+            let all = self.store().images()?.into_iter().filter_map(|image| {
+                let names: Vec<_> = image.tags.iter().filter(|t| t.repository() == reference).cloned().collect();
+                (!names.is_empty()).then_some(SaveImage { id: image.id, names })
+            });
+            let all: Vec<SaveImage> = all.collect();
+            if !all.is_empty() {
+                return Ok(all);
+            }
+        }
+        let found = found?;
+        let names = found.name.into_iter().filter(|n| n.tag().is_some()).collect();
+        Ok(vec![SaveImage { id: found.image.id, names }])
+    }
+
+    pub async fn image_import(
+        &self,
+        archive: TarStream,
+        name: Option<Reference>,
+        message: String,
+        changes: Vec<String>,
+        platform: Option<Platform>,
+    ) -> Result<ImageId> {
+        let engine = self.clone();
+        self.blocking(move || {
+            let lease = engine.store().lease("import")?;
+            let mut input = blocking_reader(archive);
+            let root = engine.store().import_root(&lease, &mut input)?;
+            let platform = platform.unwrap_or_else(Platform::host);
+            let config =
+                config::imported(root.layer.diff_id, &message, &changes, &platform, Timestamp::now())?;
+            let names = name.into_iter().map(Reference::with_default_tag).collect();
+            let image = NewImage { config, manifest: None, index: None, names, parent: None };
+            let put = engine.store().put_image(&lease, image)?;
+            engine.image_event("import", &put.id.to_string(), &put.id.to_string());
+            Ok(put.id)
+        })
+        .await
+    }
+
+    pub(crate) fn image_event(&self, action: &str, actor: &str, name: &str) {
+        self.events().emit("image", action, actor, [("name", name.to_owned())]);
+    }
+}
+
+/// Whether a name means this machine's own root.
+pub fn is_host_image(name: &str) -> bool {
+    name.parse::<Reference>().is_ok_and(|r| r.with_default_tag().familiar() == "barque/host:latest")
+}

@@ -1,3 +1,213 @@
 //! Volumes: directories under the data root that outlive containers.
 
 pub mod types;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use barque_model::{Context, Error, ErrorKind, Id, Result, Timestamp};
+
+use crate::Engine;
+use crate::container::driver::Handle;
+use crate::container::spec::{MountSource, MountSpec};
+use types::{CreateVolume, VolumeView};
+
+impl Engine {
+    pub async fn volume_create(&self, request: CreateVolume) -> Result<VolumeView> {
+        let engine = self.clone();
+        self.blocking(move || engine.volume_create_blocking(request)).await
+    }
+
+    fn volume_create_blocking(&self, request: CreateVolume) -> Result<VolumeView> {
+        check_driver(&request.driver)?;
+        let (name, anonymous) = match request.name.filter(|n| !n.is_empty()) {
+            Some(name) => (checked_name(&name)?.to_owned(), false),
+            None => (Id::random().to_string(), true),
+        };
+        if let Some(present) = self.store().read(|r| r.volume(&name))? {
+            return self.volume_view(&present);
+        }
+        let row = self.volume_row(&name, anonymous, &request.labels, &request.options)?;
+        std::fs::create_dir_all(&row.mountpoint)
+            .with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
+        self.store().write_durable(|tx| tx.volume_insert(&row))?;
+        self.events().emit("volume", "create", name, [("driver", "local".to_owned())]);
+        self.volume_view(&row)
+    }
+
+    fn volume_row(
+        &self,
+        name: &str,
+        anonymous: bool,
+        labels: &BTreeMap<String, String>,
+        options: &BTreeMap<String, String>,
+    ) -> Result<barque_store::Volume> {
+        let json = |map: &BTreeMap<String, String>| {
+            serde_json::to_string(map).map_err(|e| Error::internal(e.to_string()))
+        };
+        Ok(barque_store::Volume {
+            name: name.to_owned(),
+            driver: "local".into(),
+            created_at: Timestamp::now(),
+            anonymous,
+            labels: json(labels)?,
+            options: json(options)?,
+            mountpoint: self.volume_dir(name),
+        })
+    }
+
+    /// Where a volume's files are.
+    pub(crate) fn volume_dir(&self, name: &str) -> PathBuf {
+        self.config().data_root.join("volumes").join(name).join("_data")
+    }
+
+    pub async fn volume(&self, name: &str) -> Result<VolumeView> {
+        let (engine, name) = (self.clone(), name.to_owned());
+        self.blocking(move || {
+            let row = engine.store().read(|r| r.volume(&name))?;
+            engine.volume_view(&row.ok_or_else(|| no_such_volume(&name))?)
+        })
+        .await
+    }
+
+    /// All volumes by name.
+    pub async fn volumes(&self) -> Result<Vec<VolumeView>> {
+        let engine = self.clone();
+        self.blocking(move || {
+            let rows = engine.store().read(|r| r.volumes())?;
+            rows.iter().map(|row| engine.volume_view(row)).collect()
+        })
+        .await
+    }
+
+    fn volume_view(&self, row: &barque_store::Volume) -> Result<VolumeView> {
+        let map = |text: &str| serde_json::from_str(text).unwrap_or_default();
+        Ok(VolumeView {
+            name: row.name.clone(),
+            driver: row.driver.clone(),
+            created_at: row.created_at,
+            mountpoint: row.mountpoint.clone(),
+            labels: map(&row.labels),
+            options: map(&row.options),
+            anonymous: row.anonymous,
+            used_by: self.store().read(|r| r.volume_users(&row.name))?,
+        })
+    }
+
+    /// Removes a volume nobody uses. `force` makes a missing one no error.
+    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        let (engine, name) = (self.clone(), name.to_owned());
+        self.blocking(move || match engine.volume_remove_blocking(&name) {
+            Err(e) if force && e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        })
+        .await
+    }
+
+    pub(crate) fn volume_remove_blocking(&self, name: &str) -> Result<()> {
+        if self.store().read(|r| r.volume(name))?.is_none() {
+            return Err(no_such_volume(name));
+        }
+        self.store().write_durable(|tx| tx.volume_delete(name))?;
+        let dir = self.config().data_root.join("volumes").join(name);
+        self.store().trash(&dir)?;
+        self.events().emit("volume", "destroy", name, [("driver", "local".to_owned())]);
+        Ok(())
+    }
+
+    /// Removes the volumes nobody uses and `wanted` accepts. Gives their names and bytes.
+    pub async fn volumes_prune(
+        &self,
+        wanted: impl Fn(&VolumeView) -> bool + Send + Sync + 'static,
+        dry_run: bool,
+    ) -> Result<(Vec<String>, u64)> {
+        let engine = self.clone();
+        let unused = self.volumes().await?.into_iter().filter(|v| v.used_by.is_empty());
+        let unused: Vec<VolumeView> = unused.filter(|v| wanted(v)).collect();
+        self.blocking(move || {
+            let (mut names, mut bytes) = (Vec::new(), 0);
+            for volume in unused {
+                let size = barque_store::tree::size(&volume.mountpoint).unwrap_or(0);
+                // One that somebody took into use meanwhile stays.
+                if dry_run || engine.volume_remove_blocking(&volume.name).is_ok() {
+                    names.push(volume.name);
+                    bytes += size;
+                }
+            }
+            Ok((names, bytes))
+        })
+        .await
+    }
+
+    /// Settles a mount's volume name; rows to be inserted are added to `new`.
+    pub(crate) fn name_volume(&self, mount: &mut MountSpec, new: &mut Vec<barque_store::Volume>) -> Result<()> {
+        let MountSource::Volume { name, anonymous, driver, labels, options, .. } = &mut mount.source else {
+            return Ok(());
+        };
+        check_driver(driver)?;
+        if driver.is_empty() {
+            *driver = "local".into();
+        }
+        match name {
+            Some(given) => {
+                checked_name(given)?;
+            }
+            None => {
+                *name = Some(Id::random().to_string());
+                *anonymous = true;
+            }
+        }
+        let Some(name) = name else { return Ok(()) };
+        if self.store().read(|r| r.volume(name))?.is_none() {
+            let row = self.volume_row(name, *anonymous, labels, options)?;
+            std::fs::create_dir_all(&row.mountpoint)
+                .with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
+            new.push(row);
+        }
+        Ok(())
+    }
+
+    /// Copies what the image has at the mount points into volumes that are empty (`docker run -v name:/path`).
+    pub(crate) fn fill_new_volumes(&self, handle: &Arc<Handle>) -> Result<()> {
+        let view = handle.view();
+        for mount in &view.spec.mounts {
+            let MountSource::Volume { name: Some(name), no_copy: false, subpath: None, .. } = &mount.source else {
+                continue;
+            };
+            let dir = self.volume_dir(name);
+            let empty = std::fs::read_dir(&dir).map(|mut entries| entries.next().is_none()).unwrap_or(false);
+            if empty {
+                barque_store::tree::fill_from_layers(&view.layers, &mount.target, &dir)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_such_volume(name: &str) -> Error {
+    Error::not_found(format!("get {name}: no such volume"))
+}
+
+fn check_driver(driver: &str) -> Result<()> {
+    match driver {
+        "" | "local" => Ok(()),
+        other => Err(Error::not_found(format!("error looking up volume plugin {other}: plugin \"{other}\" not found"))
+            .with_hint("use the driver local")),
+    }
+}
+
+fn checked_name(name: &str) -> Result<&str> {
+    let word = |b: u8| b.is_ascii_alphanumeric();
+    let mut bytes = name.bytes();
+    let good = name.len() >= 2
+        && bytes.next().is_some_and(word)
+        && bytes.all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
+    if good {
+        return Ok(name);
+    }
+    Err(Error::invalid(format!(
+        "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )))
+}

@@ -1,0 +1,172 @@
+//! Connecting clients to a container's streams, its log and its processes.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::{Arc, PoisonError};
+
+use barque_model::{Context, Error, Result};
+use barque_runtime::Stats;
+use barque_runtime::task::{Attach, Attachment};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+
+use super::driver::Handle;
+use super::request::{AttachOptions, AttachStream, LogOptions, LogRecord, ProcessTable};
+use super::state::State;
+use crate::Engine;
+
+/// A reading of what a container has used.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerStats {
+    pub cgroup: Stats,
+    pub interfaces: Vec<barque_net::InterfaceStats>,
+    /// CPUs of the machine.
+    pub online_cpus: usize,
+    /// Nanoseconds of CPU time of the whole machine, all CPUs together.
+    pub system_cpu: u64,
+}
+
+impl Engine {
+    /// Connects to the streams; before the start too, and then gets everything from the first byte.
+    pub async fn container_attach(&self, name: &str, options: AttachOptions) -> Result<AttachStream> {
+        let handle = self.find(name)?;
+        let tty = handle.view().spec.process.tty;
+        let past = match options.logs {
+            true => self.logged(&handle, options, tty).await?,
+            false => Vec::new(),
+        };
+        if !options.stream {
+            return Ok(AttachStream {
+                output: Box::pin(std::io::Cursor::new(past)),
+                input: Box::pin(tokio::io::sink()),
+                tty,
+            });
+        }
+        let streams = Attach { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr };
+        let socket = self.connect(&handle, streams).await?;
+        let (output, input) = split(socket)?;
+        Ok(AttachStream { output: Box::pin(std::io::Cursor::new(past).chain(output)), input: Box::pin(input), tty })
+    }
+
+    async fn connect(&self, handle: &Arc<Handle>, streams: Attach) -> Result<StdUnixStream> {
+        let core = handle.lock().await;
+        match (&core.state, &core.task) {
+            (State::Running(r), _) if r.paused => Err(Error::conflict(format!(
+                "container {} is paused, unpause the container before attach",
+                handle.id
+            ))),
+            (State::Running(_), Some(task)) => {
+                let task = task.clone();
+                drop(core);
+                let socket = self.blocking(move || task.attach(streams)).await?;
+                self.container_event(&*handle.lock().await, "attach", []);
+                Ok(socket)
+            }
+            (State::Restarting { .. }, _) => Err(Error::conflict(format!(
+                "container {} is restarting, wait until the container is running",
+                handle.id
+            ))),
+            (State::Removing { .. } | State::Dead { .. }, _) => {
+                Err(Error::conflict(format!("container {} is marked for removal", handle.id)))
+            }
+            _ => {
+                let (ours, theirs) = StdUnixStream::pair().context("cannot make a socket pair")?;
+                let attachment = Attachment { socket: theirs.into(), streams };
+                handle.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(attachment);
+                self.container_event(&core, "attach", []);
+                Ok(ours)
+            }
+        }
+    }
+
+    /// What was logged so far, framed as an attached client expects it.
+    async fn logged(&self, handle: &Arc<Handle>, options: AttachOptions, tty: bool) -> Result<Vec<u8>> {
+        let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+        let mut records = Box::pin(self.log_stream(handle, wanted)?);
+        let mut bytes = Vec::new();
+        while let Some(record) = records.next().await {
+            let record = record?;
+            if !tty {
+                bytes.extend_from_slice(&frame_header(record.stderr, record.line.len()));
+            }
+            bytes.extend_from_slice(&record.line);
+        }
+        Ok(bytes)
+    }
+
+    /// The log, from the oldest record kept.
+    pub async fn container_logs(
+        &self,
+        name: &str,
+        options: LogOptions,
+    ) -> Result<BoxStream<'static, Result<LogRecord>>> {
+        Ok(self.log_stream(&self.find(name)?, options)?.boxed())
+    }
+
+    fn log_stream(
+        &self,
+        handle: &Arc<Handle>,
+        options: LogOptions,
+    ) -> Result<impl Stream<Item = Result<LogRecord>> + Send + use<>> {
+        let view = handle.view();
+        let log = view.spec.log.as_ref().unwrap_or(&self.config().default_log);
+        if log.driver == "none" {
+            return Err(Error::not_implemented("configured logging driver does not support reading")
+                .with_hint("the container was made with --log-driver none: nothing was kept"));
+        }
+        Ok(super::logs::read(view.log_path.clone(), options, handle.running()))
+    }
+
+    /// The processes of a running container (`ps` on this machine, without a `ps`).
+    pub async fn container_top(&self, name: &str, ps_args: &[String]) -> Result<ProcessTable> {
+        let handle = self.find(name)?;
+        let task = handle.lock().await.running_task()?;
+        let args = ps_args.to_vec();
+        self.blocking(move || super::top::table(&task.pids()?, &args)).await
+    }
+
+    /// One reading; zeros where it does not run.
+    pub async fn container_stats(&self, name: &str) -> Result<ContainerStats> {
+        let handle = self.find(name)?;
+        let task = handle.lock().await.task.clone();
+        let Some(task) = task else { return Ok(ContainerStats::default()) };
+        let engine = self.clone();
+        self.blocking(move || {
+            let path = format!("/proc/{}/ns/net", task.pid());
+            let interfaces = barque_net::NetNs::open(std::path::Path::new(&path))
+                .and_then(|ns| engine.fabric().stats(&ns))
+                .unwrap_or_default();
+            Ok(ContainerStats {
+                cgroup: task.stats()?,
+                interfaces,
+                online_cpus: std::thread::available_parallelism().map_or(1, usize::from),
+                system_cpu: system_cpu_time(),
+            })
+        })
+        .await
+    }
+}
+
+/// Halves of a socket to a monitor.
+pub fn split(
+    socket: StdUnixStream,
+) -> Result<(tokio::net::unix::OwnedReadHalf, tokio::net::unix::OwnedWriteHalf)> {
+    socket.set_nonblocking(true).context("cannot use a socket")?;
+    Ok(UnixStream::from_std(socket).context("cannot use a socket")?.into_split())
+}
+
+/// Docker's frame before each piece of output without a terminal.
+pub fn frame_header(stderr: bool, length: usize) -> [u8; 8] {
+    let mut header = [0u8; 8];
+    header[0] = if stderr { 2 } else { 1 };
+    header[4..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    header
+}
+
+/// From the first line of `/proc/stat`, in nanoseconds (its unit is 1/100 s on Linux).
+fn system_cpu_time() -> u64 {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = text.lines().next().into_iter().flat_map(|l| l.split_whitespace().skip(1).take(7));
+    ticks.filter_map(|t| t.parse::<u64>().ok()).sum::<u64>() * 10_000_000
+}

@@ -1,0 +1,347 @@
+//! Creating a container: image, names, volumes, writable layer, row, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use barque_model::{Context, Error, ErrorKind, Id, Platform, Result, Timestamp};
+
+use super::driver::{Core, Fixed, Handle, StoredState};
+use super::merge::{clean_path, merge_image};
+use super::names;
+use super::request::{ContainerPaths, CreateContainer, CreatedContainer};
+use super::spec::{ContainerSpec, MountSource, MountSpec, NetworkMode};
+use super::state::State;
+use super::view::{EndpointView, MountView};
+use crate::Engine;
+use crate::network::plug::idle_endpoint;
+
+const NAME_ATTEMPTS: u32 = 20;
+
+impl Engine {
+    /// Makes a container without starting it (`POST /containers/create`).
+    ///
+    /// Errors: `NotFound` beginning `No such image` where the image is not here.
+    pub async fn container_create(&self, request: CreateContainer) -> Result<CreatedContainer> {
+        let engine = self.clone();
+        self.blocking(move || engine.create_blocking(request)).await
+    }
+
+    fn create_blocking(&self, request: CreateContainer) -> Result<CreatedContainer> {
+        let CreateContainer { name, mut spec, document, platform } = request;
+        let image = self.image_for_container(&spec.image_ref, platform.as_ref())?;
+        spec.image_id = Some(image.id);
+        merge_image(&mut spec, &image.config.config)?;
+        let mut warnings = Vec::new();
+        self.check(&mut spec, &mut warnings)?;
+        self.take_over_volumes(&mut spec)?;
+        let id = Id::random();
+        if spec.hostname.is_empty() && !matches!(spec.network.mode, NetworkMode::Container(_)) {
+            spec.hostname = self.default_hostname(&spec, &id);
+        }
+        let name = match name.as_deref().filter(|n| !n.is_empty()) {
+            Some(given) => Some(names::checked(given)?.to_owned()),
+            None => None,
+        };
+        let handle = self.insert(id, name, spec, document, &image)?;
+        self.fill_new_volumes(&handle)?;
+        let view = handle.view();
+        self.register(handle.clone());
+        self.events().publish(crate::events::Event {
+            kind: "container",
+            action: "create".into(),
+            actor: id.to_string(),
+            attributes: event_attributes(&view.spec, &view.name),
+            time: Timestamp::now(),
+        });
+        Ok(CreatedContainer { id, warnings })
+    }
+
+    fn default_hostname(&self, spec: &ContainerSpec, id: &Id) -> String {
+        if spec.network.mode == NetworkMode::Host || spec.namespaces.uts == super::spec::NamespaceMode::Host {
+            return crate::system::hostname();
+        }
+        id.short()
+    }
+
+    /// What no kernel needs to be asked for.
+    fn check(&self, spec: &mut ContainerSpec, warnings: &mut Vec<String>) -> Result<()> {
+        if spec.network.mode == NetworkMode::Host && (!spec.network.ports.is_empty() || spec.network.publish_all) {
+            warnings.push("Published ports are discarded when using host network mode".into());
+            spec.network.ports.clear();
+            spec.network.publish_all = false;
+        }
+        if spec.auto_remove && !matches!(spec.restart, super::spec::RestartPolicy::No) {
+            return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+        }
+        if spec.resources.memory > 0 && spec.resources.memory < 6 << 20 {
+            return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+        }
+        if !spec.process.working_dir.is_empty() && !spec.process.working_dir.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                spec.process.working_dir
+            )));
+        }
+        let _valid = barque_runtime::caps::resolve(
+            spec.security.privileged,
+            &spec.security.cap_add,
+            &spec.security.cap_drop,
+        )?;
+        let mut targets = std::collections::BTreeSet::new();
+        for mount in &spec.mounts {
+            let target = clean_path(&mount.target);
+            if !mount.target.starts_with('/') {
+                return Err(Error::invalid(format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.target
+                )));
+            }
+            if target == "/" {
+                return Err(Error::invalid("invalid specification: destination can't be '/'"));
+            }
+            if !targets.insert(target.clone()) {
+                return Err(Error::invalid(format!("Duplicate mount point: {target}")));
+            }
+            self.check_bind(mount)?;
+        }
+        self.wished_networks(spec).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => e,
+            _ => e.context("cannot join the network"),
+        })?;
+        Ok(())
+    }
+
+    fn check_bind(&self, mount: &MountSpec) -> Result<()> {
+        let MountSource::Bind { path, create_missing, .. } = &mount.source else { return Ok(()) };
+        if !path.is_absolute() {
+            return Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
+                path.display()
+            )));
+        }
+        if path.symlink_metadata().is_err() && !create_missing {
+            return Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                path.display()
+            ))
+            .with_hint("create it first, or use -v, which makes missing directories"));
+        }
+        Ok(())
+    }
+
+    /// `--volumes-from`: mounts of other containers, where this one has none at that place.
+    fn take_over_volumes(&self, spec: &mut ContainerSpec) -> Result<()> {
+        for from in spec.volumes_from.clone() {
+            let (name, mode) = match from.rsplit_once(':') {
+                Some((name, mode)) if matches!(mode, "ro" | "rw" | "z" | "Z") => (name, mode),
+                _ => (from.as_str(), "rw"),
+            };
+            let source = self.container(name)?;
+            for mount in &source.spec.mounts {
+                let target = clean_path(&mount.target);
+                if spec.mounts.iter().any(|m| clean_path(&m.target) == target && !is_image_volume(m)) {
+                    continue;
+                }
+                spec.mounts.retain(|m| clean_path(&m.target) != target);
+                let mut mount = mount.clone();
+                mount.read_only |= mode == "ro";
+                spec.mounts.push(mount);
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(
+        &self,
+        id: Id,
+        name: Option<String>,
+        mut spec: ContainerSpec,
+        document: String,
+        image: &crate::image::ImageInfo,
+    ) -> Result<Arc<Handle>> {
+        let paths = self.container_paths(&id);
+        let mut new_volumes = Vec::new();
+        for mount in &mut spec.mounts {
+            self.name_volume(mount, &mut new_volumes)?;
+        }
+        let now = Timestamp::now();
+        let state = State::Created { error: None };
+        let stored = StoredState { state: state.clone(), restarts: 0, error: None };
+        let mut row = barque_store::Container {
+            id,
+            name: String::new(),
+            image: Some(image.id),
+            image_ref: spec.image_ref.clone(),
+            snapshot: Some(id),
+            created_at: now,
+            spec: serde_json::to_string(&spec).map_err(|e| Error::internal(e.to_string()))?,
+            document: document.clone(),
+            state: serde_json::to_string(&stored).map_err(|e| Error::internal(e.to_string()))?,
+        };
+        let chain = image.chain;
+        self.store().write(|tx| {
+            tx.snapshot_insert(&barque_store::Snapshot { id, parent: chain, created_at: now })?;
+            insert_named(tx, &mut row, name.as_deref())?;
+            for volume in &new_volumes {
+                if tx.volume(&volume.name)?.is_none() {
+                    tx.volume_insert(volume)?;
+                }
+            }
+            for mount in &spec.mounts {
+                if let MountSource::Volume { name: Some(volume), .. } = &mount.source {
+                    tx.volume_use_insert(&id, volume)?;
+                }
+            }
+            Ok(())
+        })?;
+        let made = self.store().prepare_snapshot(&id).and_then(|dirs| {
+            std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
+            Ok(dirs)
+        });
+        let dirs = match made {
+            Ok(dirs) => dirs,
+            Err(e) => {
+                let _undo = self.store().write(|tx| tx.container_delete(&id));
+                let _undo = self.store().discard_snapshot(&id);
+                return Err(e);
+            }
+        };
+        let fixed = Arc::new(Fixed {
+            id,
+            created_at: now,
+            paths,
+            layers: image.layers.clone(),
+            upper: dirs.upper,
+            work: dirs.work,
+            platform: "linux".into(),
+            image_manifest: None,
+        });
+        Ok(Handle::new(self.new_core(fixed, row.name, spec, document, stored)))
+    }
+
+    /// The live part of a stored container.
+    pub(crate) fn new_core(
+        &self,
+        fixed: Arc<Fixed>,
+        name: String,
+        spec: ContainerSpec,
+        document: String,
+        stored: StoredState,
+    ) -> Core {
+        Core {
+            mounts: self.mount_views(&spec),
+            endpoints: self.idle_endpoints(&spec),
+            name,
+            spec: Arc::new(spec),
+            document: document.into(),
+            state: stored.state,
+            restarts: stored.restarts,
+            backoff: None,
+            task: None,
+            plugged: None,
+            link_env: Vec::new(),
+            health: None,
+            execs: BTreeMap::new(),
+            ports: Vec::new(),
+            error: stored.error,
+            restart_timer: None,
+            health_task: None,
+            fixed,
+        }
+    }
+
+    pub(crate) fn idle_endpoints(&self, spec: &ContainerSpec) -> Vec<EndpointView> {
+        let wishes = self.wished_networks(spec).unwrap_or_default();
+        let mut idle: Vec<EndpointView> = wishes.iter().map(|(r, w)| idle_endpoint(r, w)).collect();
+        if idle.is_empty() {
+            let name = match spec.network.mode {
+                NetworkMode::Host => "host",
+                NetworkMode::None => "none",
+                _ => return idle,
+            };
+            if let Ok(record) = self.network_record(name) {
+                idle.push(idle_endpoint(&record, &Default::default()));
+            }
+        }
+        idle
+    }
+
+    /// Mounts as `inspect` shows them.
+    pub(crate) fn mount_views(&self, spec: &ContainerSpec) -> Vec<MountView> {
+        let mut views: Vec<MountView> = spec.mounts.iter().map(|m| self.mount_view(m)).collect();
+        views.sort_by(|a, b| a.target.cmp(&b.target));
+        views
+    }
+
+    fn mount_view(&self, mount: &MountSpec) -> MountView {
+        let mut view = MountView {
+            kind: "bind".into(),
+            name: None,
+            source: Default::default(),
+            target: clean_path(&mount.target),
+            driver: None,
+            mode: mount.mode.clone(),
+            read_write: !mount.read_only,
+            propagation: String::new(),
+            anonymous: false,
+        };
+        match &mount.source {
+            MountSource::Bind { path, .. } => {
+                view.source.clone_from(path);
+                view.propagation = mount.propagation.clone().unwrap_or_else(|| "rprivate".into());
+            }
+            MountSource::Volume { name, driver, anonymous, .. } => {
+                view.kind = "volume".into();
+                view.source = self.volume_dir(name.as_deref().unwrap_or_default());
+                view.name.clone_from(name);
+                view.driver = Some(driver.clone());
+                view.anonymous = *anonymous;
+            }
+            MountSource::Tmpfs { .. } => view.kind = "tmpfs".into(),
+            MountSource::Image { reference, .. } => {
+                view.kind = "image".into();
+                view.source = reference.into();
+            }
+        }
+        view
+    }
+
+    pub(crate) fn container_paths(&self, id: &Id) -> ContainerPaths {
+        ContainerPaths {
+            dir: self.config().data_root.join("containers").join(id.to_string()),
+            run_dir: self.config().exec_root.join("containers").join(id.to_string()),
+        }
+    }
+}
+
+fn is_image_volume(mount: &MountSpec) -> bool {
+    matches!(mount.source, MountSource::Volume { anonymous: true, .. })
+}
+
+fn insert_named(tx: &barque_store::Tx<'_>, row: &mut barque_store::Container, name: Option<&str>) -> Result<()> {
+    if let Some(name) = name {
+        row.name = name.to_owned();
+        return tx.container_insert(row);
+    }
+    for attempt in 0..NAME_ATTEMPTS {
+        row.name = names::made_up(attempt);
+        if tx.container_by_name(&row.name)?.is_none() {
+            return tx.container_insert(row);
+        }
+    }
+    row.name = format!("{}_{}", names::made_up(0), row.id.short());
+    tx.container_insert(row)
+}
+
+/// Labels, image and name: what every event of a container carries.
+pub fn event_attributes(spec: &ContainerSpec, name: &str) -> BTreeMap<String, String> {
+    let mut attributes = spec.labels.clone();
+    attributes.insert("image".into(), spec.image_ref.clone());
+    attributes.insert("name".into(), name.to_owned());
+    attributes
+}
+
+/// Checks a platform against what an image is for.
+pub fn platform_fits(wanted: Option<&Platform>, has: &Platform) -> bool {
+    wanted.is_none_or(|w| w.score(has).is_some())
+}

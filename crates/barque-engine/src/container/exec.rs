@@ -1,0 +1,265 @@
+//! Further processes in running containers.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use barque_model::{Context, Error, ErrorKind, Id, Result};
+use barque_runtime::spec as rs;
+use barque_runtime::task::{Attach, Attachment};
+use barque_runtime::{LaunchError, Task};
+
+use super::driver::{Core, Handle};
+use super::request::{AttachStream, ExecSpec, ExecView};
+use super::spec::ContainerSpec;
+use crate::Engine;
+
+/// Ended execs that a container keeps for `inspect`.
+const ENDED_KEPT: usize = 32;
+
+/// An exec from its creation to the end of its container.
+#[derive(Debug)]
+pub struct ExecEntry {
+    pub id: Id,
+    pub container: Id,
+    pub spec: ExecSpec,
+    state: Mutex<ExecState>,
+}
+
+#[derive(Debug, Default)]
+struct ExecState {
+    started: bool,
+    task: Option<Arc<Task>>,
+    pid: i32,
+    exit_code: Option<i32>,
+}
+
+/// How to start one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExecStart {
+    pub detach: bool,
+    /// Overrides what was said at the creation.
+    pub tty: Option<bool>,
+    pub console_size: Option<(u16, u16)>,
+}
+
+impl ExecEntry {
+    fn state(&self) -> std::sync::MutexGuard<'_, ExecState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> bool {
+        self.state().exit_code.is_some()
+    }
+}
+
+impl Engine {
+    /// Describes a process to be started in a running container.
+    pub async fn exec_create(&self, container: &str, spec: ExecSpec) -> Result<Id> {
+        let handle = self.find(container)?;
+        let mut core = handle.lock().await;
+        core.running_task()?;
+        if core.state.running().is_some_and(|r| r.paused) {
+            return Err(Error::conflict(format!("container {container} is paused, unpause the container before exec")));
+        }
+        if spec.process.argv().is_empty() {
+            return Err(Error::invalid("No exec command specified"));
+        }
+        let entry = Arc::new(ExecEntry { id: Id::random(), container: handle.id, spec, state: Mutex::default() });
+        forget_ended(self, &mut core);
+        core.execs.insert(entry.id, entry.clone());
+        self.put_exec(entry.clone());
+        handle.publish(&core);
+        let command = entry.spec.process.argv().join(" ");
+        self.container_event(&core, &format!("exec_create: {command}"), [("execID", entry.id.to_string())]);
+        Ok(entry.id)
+    }
+
+    /// Starts it; connected unless detached.
+    pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<AttachStream>> {
+        let entry = self.exec_entry(id)?;
+        let handle = self.find(&entry.container.to_string())?;
+        {
+            let mut state = entry.state();
+            if state.started {
+                return Err(Error::conflict(format!("Error: Exec command {id} has already run")));
+            }
+            state.started = true;
+        }
+        let tty = start.tty.unwrap_or(entry.spec.process.tty) || entry.spec.process.tty;
+        let (socket, attach) = if start.detach {
+            (None, Vec::new())
+        } else {
+            let (ours, theirs) = StdUnixStream::pair().context("cannot make a socket pair")?;
+            let p = &entry.spec.process;
+            let streams = Attach { stdin: p.attach_stdin, stdout: p.attach_stdout, stderr: p.attach_stderr };
+            (Some(ours), vec![Attachment { socket: theirs.into(), streams }])
+        };
+        let launched = self.launch_exec(&handle, &entry, start, tty, attach).await;
+        let task = match launched {
+            Ok(task) => task,
+            Err(e) => {
+                entry.state().exit_code = Some(e.exit_code());
+                return Err(exec_error(e));
+            }
+        };
+        self.exec_started(&handle, &entry, task).await;
+        match socket {
+            None => Ok(None),
+            Some(socket) => {
+                let (output, input) = super::attach::split(socket)?;
+                Ok(Some(AttachStream { output: Box::pin(output), input: Box::pin(input), tty }))
+            }
+        }
+    }
+
+    async fn launch_exec(
+        &self,
+        handle: &Arc<Handle>,
+        entry: &Arc<ExecEntry>,
+        start: ExecStart,
+        tty: bool,
+        attach: Vec<Attachment>,
+    ) -> Result<Arc<Task>, LaunchError> {
+        let (container, spec, link_env) = {
+            let core = handle.lock().await;
+            (core.running_task()?, core.spec.clone(), core.link_env.clone())
+        };
+        let mut runtime = self.exec_runtime(&spec, &entry.spec, &link_env)?;
+        runtime.id = entry.id.to_string();
+        runtime.run_dir = self.exec_dir(&entry.container, &entry.id);
+        runtime.process.tty = tty;
+        runtime.process.console_size = start.console_size.or(entry.spec.process.console_size);
+        let engine = self.clone();
+        let launched = tokio::task::spawn_blocking(move || engine.spawner().exec(&container, &runtime, attach)).await;
+        launched.map_err(|e| Error::internal(format!("the launch broke off: {e}")))?.map(Arc::new)
+    }
+
+    fn exec_dir(&self, container: &Id, exec: &Id) -> PathBuf {
+        self.container_paths(container).run_dir.join("execs").join(exec.to_string())
+    }
+
+    /// An exec's process: the container's environment and directory unless it names its own.
+    fn exec_runtime(&self, spec: &ContainerSpec, exec: &ExecSpec, link_env: &[String]) -> Result<rs::ExecSpec> {
+        let mut process = exec.process.clone();
+        if process.working_dir.is_empty() {
+            process.working_dir.clone_from(&spec.process.working_dir);
+        }
+        if process.user.is_empty() {
+            process.user.clone_from(&spec.process.user);
+            process.group_add.clone_from(&spec.process.group_add);
+        }
+        let mut with_tty = spec.clone();
+        with_tty.process.tty = process.tty;
+        let mut env = super::start::environment(&with_tty, link_env);
+        let key = |e: &str| e.split('=').next().unwrap_or_default().to_owned();
+        for own in &process.env {
+            env.retain(|e| key(e) != key(own));
+            if own.contains('=') {
+                env.push(own.clone());
+            }
+        }
+        let mut security = spec.security.clone();
+        security.privileged |= exec.privileged;
+        let mut runtime = super::launch::process(&process, &security, env)?;
+        runtime.no_new_privileges = spec.security.no_new_privileges.unwrap_or(self.config().no_new_privileges);
+        Ok(rs::ExecSpec {
+            id: String::new(),
+            run_dir: PathBuf::new(),
+            process: runtime,
+            seccomp: super::launch::seccomp(&security, self.config()),
+            apparmor: super::launch::apparmor(&security),
+            io: rs::Io { stdin: process.attach_stdin, stdin_once: true, log: None },
+        })
+    }
+
+    async fn exec_started(&self, handle: &Arc<Handle>, entry: &Arc<ExecEntry>, task: Arc<Task>) {
+        {
+            let mut state = entry.state();
+            state.pid = task.pid();
+            state.task = Some(task.clone());
+        }
+        let command = entry.spec.process.argv().join(" ");
+        self.container_event(
+            &*handle.lock().await,
+            &format!("exec_start: {command}"),
+            [("execID", entry.id.to_string())],
+        );
+        let (engine, handle, entry) = (self.clone(), handle.clone(), entry.clone());
+        tokio::spawn(async move {
+            let exit = super::wait::exit_of(&task).await;
+            {
+                let mut state = entry.state();
+                state.exit_code = Some(exit.code);
+                state.task = None;
+            }
+            let dir = engine.exec_dir(&entry.container, &entry.id);
+            let _gone_with_the_container = tokio::fs::remove_dir_all(dir).await;
+            let core = handle.lock().await;
+            engine.container_event(
+                &core,
+                "exec_die",
+                [("execID", entry.id.to_string()), ("exitCode", exit.code.to_string())],
+            );
+        });
+    }
+
+    pub async fn exec_inspect(&self, id: &str) -> Result<ExecView> {
+        let entry = self.exec_entry(id)?;
+        let state = entry.state();
+        Ok(ExecView {
+            id: entry.id,
+            container_id: entry.container,
+            spec: entry.spec.clone(),
+            running: state.task.is_some(),
+            exit_code: state.exit_code,
+            pid: if state.task.is_some() { state.pid } else { 0 },
+            can_remove: false,
+        })
+    }
+
+    /// The exit status of an exec, once it has one.
+    pub(crate) async fn exec_exit_code(&self, entry: &Arc<ExecEntry>) -> i32 {
+        let task = entry.state().task.clone();
+        if let Some(task) = task {
+            return super::wait::exit_of(&task).await.code;
+        }
+        entry.state().exit_code.unwrap_or(-1)
+    }
+
+    pub(crate) fn kill_exec(&self, entry: &Arc<ExecEntry>) {
+        if let Some(task) = entry.state().task.clone() {
+            let _already_gone = task.kill(barque_model::Signal::KILL);
+        }
+    }
+
+    pub async fn exec_resize(&self, id: &str, rows: u16, cols: u16) -> Result<()> {
+        let entry = self.exec_entry(id)?;
+        let task = entry.state().task.clone();
+        match task {
+            Some(task) => task.resize(rows, cols),
+            None => Err(Error::conflict(format!("exec process {id} is not running"))),
+        }
+    }
+}
+
+fn forget_ended(engine: &Engine, core: &mut Core) {
+    let ended: Vec<Id> = core.execs.values().filter(|e| e.ended()).map(|e| e.id).collect();
+    for id in ended.iter().take(ended.len().saturating_sub(ENDED_KEPT)) {
+        core.execs.remove(id);
+        engine.drop_exec(id);
+    }
+}
+
+/// Docker's sentence around the runtime's reason.
+fn exec_error(e: LaunchError) -> Error {
+    use barque_runtime::LaunchErrorKind as K;
+    let text = e.error.chain();
+    match e.kind {
+        K::NotFound | K::PermissionDenied | K::ExecFormat | K::User | K::Cwd => Error::new(
+            ErrorKind::InvalidArgument,
+            format!("OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown"),
+        ),
+        _ => e.error,
+    }
+}

@@ -1,0 +1,359 @@
+//! Files of a container: copy in and out, changes, export, commit.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use barque_model::{Context, Error, ErrorKind, ImageId, Result, Timestamp};
+use barque_store::{CommitMode, DiffOptions, RootDir, TarTreeOptions, UntarOptions};
+use tokio_util::io::SyncIoBridge;
+
+use super::driver::Handle;
+use super::merge::clean_path;
+use super::request::{ChangeKind, CommitOptions, FileChange, PathStat, TarStream};
+use super::spec::MountSource;
+use super::view::ContainerView;
+use crate::Engine;
+use crate::rootfs;
+
+/// How archives are unpacked into a container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CopyInOptions {
+    /// Refuse to put a file in a directory's place and the reverse.
+    pub no_overwrite_dir_non_dir: bool,
+    /// Keep the archive's owners.
+    pub copy_uid_gid: bool,
+}
+
+/// A path of a container within the root it is reached by.
+struct Located {
+    root: RootDir,
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl Engine {
+    pub async fn container_changes(&self, name: &str) -> Result<Vec<FileChange>> {
+        let (engine, id) = (self.clone(), self.find(name)?.id);
+        self.blocking(move || {
+            let changes = engine.store().changes(&id)?;
+            Ok(changes
+                .into_iter()
+                .map(|c| FileChange {
+                    path: c.path.to_string_lossy().into_owned(),
+                    kind: match c.kind {
+                        barque_store::ChangeKind::Modified => ChangeKind::Modified,
+                        barque_store::ChangeKind::Added => ChangeKind::Added,
+                        barque_store::ChangeKind::Deleted => ChangeKind::Deleted,
+                    },
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Bytes of the writable layer, and of everything.
+    pub async fn container_size(&self, name: &str) -> Result<(u64, u64)> {
+        let (engine, view) = (self.clone(), self.container(name)?);
+        self.blocking(move || {
+            let own = engine.store().snapshot_size(&view.id)?;
+            let image = match view.spec.image_id {
+                Some(id) => engine.store().read(|r| r.image(&id))?.map_or(0, |i| i.size),
+                None => 0,
+            };
+            Ok((own, own + image))
+        })
+        .await
+    }
+
+    /// The whole file system as a tar archive, without volumes.
+    pub async fn container_export(&self, name: &str) -> Result<TarStream> {
+        let view = self.container(name)?;
+        self.container_event(&*self.find(name)?.lock().await, "export", []);
+        let root = self.blocking(move || merged(&view)).await?;
+        tar_stream(move |out| {
+            let options = TarTreeOptions::default();
+            barque_store::tree::tar_tree(&root, Path::new("/"), &options, out).map(|_| ())
+        })
+    }
+
+    pub async fn container_stat_path(&self, name: &str, path: &str) -> Result<PathStat> {
+        let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
+        let root = self.live_root(&handle).await?;
+        self.blocking(move || {
+            let located = engine.locate(&handle.view(), root, &path)?;
+            stat(&located, &path).map_err(|e| missing(e, &path, &handle))
+        })
+        .await
+    }
+
+    pub async fn container_copy_out(&self, name: &str, path: &str) -> Result<(PathStat, TarStream)> {
+        let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
+        let root = self.live_root(&handle).await?;
+        let (stat, located, base) = self
+            .blocking(move || {
+                let located = engine.locate(&handle.view(), root, &path)?;
+                let stat = stat(&located, &path).map_err(|e| missing(e, &path, &handle))?;
+                let base = match path.rsplit('/').next() {
+                    Some("." | "") | None => ".".to_owned(),
+                    Some(base) => base.to_owned(),
+                };
+                Ok((stat, located, base))
+            })
+            .await?;
+        let stream = tar_stream(move |out| {
+            let options = TarTreeOptions { rebase: Some(base.into()), ..TarTreeOptions::default() };
+            barque_store::tree::tar_tree(&located.root, &located.path, &options, out).map(|_| ())
+        })?;
+        Ok((stat, stream))
+    }
+
+    /// Unpacks an archive into the directory `path`.
+    pub async fn container_copy_in(
+        &self,
+        name: &str,
+        path: &str,
+        archive: TarStream,
+        options: CopyInOptions,
+    ) -> Result<()> {
+        let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
+        let root = self.live_root(&handle).await?;
+        self.blocking(move || {
+            let view = handle.view();
+            let located = engine.locate_writable(&view, root, &path)?;
+            let stat = located.root.stat(&located.path).map_err(|e| missing(e.into(), &path, &handle))?;
+            if !is_directory(stat.mode) {
+                return Err(Error::invalid("extraction point is not a directory"));
+            }
+            if located.read_only {
+                return Err(Error::new(ErrorKind::Forbidden, "mounted volume is marked read-only"));
+            }
+            if view.spec.read_only {
+                return Err(Error::new(ErrorKind::Forbidden, "container rootfs is marked read-only"));
+            }
+            let mut input = SyncIoBridge::new(archive);
+            let untar = UntarOptions {
+                no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
+                keep_owners: true,
+                ..UntarOptions::default()
+            };
+            barque_store::tree::untar_into(&located.root, &located.path, &mut input, &untar)?;
+            // What follows the archive's end is part of the request all the same.
+            std::io::copy(&mut input, &mut std::io::sink())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The root as the running processes see it.
+    async fn live_root(&self, handle: &Arc<Handle>) -> Result<Option<RootDir>> {
+        let core = handle.lock().await;
+        match &core.task {
+            Some(task) => Ok(Some(RootDir::from_fd(task.root()?))),
+            None => Ok(None),
+        }
+    }
+
+    fn locate(&self, view: &ContainerView, live: Option<RootDir>, path: &str) -> Result<Located> {
+        let make = || rootfs::with_upper_read_only(&view.layers, &view.upper).map(|v| v.root);
+        self.locate_in(view, live, path, &make)
+    }
+
+    fn locate_writable(&self, view: &ContainerView, live: Option<RootDir>, path: &str) -> Result<Located> {
+        let make = || {
+            // overlayfs wants the work directory to be its own.
+            self.store().prepare_snapshot(&view.id)?;
+            rootfs::writable(&view.layers, &view.upper, &view.work).map(|v| v.root)
+        };
+        self.locate_in(view, live, path, &make)
+    }
+
+    /// Where a container's path really is: in its running root, or, while it is stopped, in a mount's
+    /// source or the layers.
+    fn locate_in(
+        &self,
+        view: &ContainerView,
+        live: Option<RootDir>,
+        path: &str,
+        make: &dyn Fn() -> Result<RootDir>,
+    ) -> Result<Located> {
+        let clean = clean_path(path);
+        if let Some(root) = live {
+            let read_only = view.mounts.iter().any(|m| !m.read_write && inside(&clean, &m.target).is_some());
+            return Ok(Located { root, path: clean.into(), read_only });
+        }
+        let root = make()?;
+        // Links of the image may lead into a mount: resolved inside the root first.
+        let real = root.canonicalize(&clean).map_or(clean, |p| p.to_string_lossy().into_owned());
+        let mut best: Option<(&super::spec::MountSpec, &str)> = None;
+        for mount in &view.spec.mounts {
+            if let Some(rest) = inside(&real, &clean_path(&mount.target))
+                && best.is_none_or(|(_, b)| rest.len() < b.len())
+            {
+                best = Some((mount, rest));
+            }
+        }
+        let Some((mount, rest)) = best else { return Ok(Located { root, path: real.clone().into(), read_only: false }) };
+        let source = match &mount.source {
+            MountSource::Bind { path, .. } => path.clone(),
+            MountSource::Volume { name: Some(name), .. } => self.volume_dir(name),
+            _ => return Ok(Located { root, path: real.clone().into(), read_only: false }),
+        };
+        let open = |dir: &Path| RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()));
+        let located = match source.parent() {
+            Some(parent) if source.is_file() => Located {
+                root: open(parent)?,
+                path: Path::new("/").join(source.file_name().unwrap_or_default()),
+                read_only: mount.read_only,
+            },
+            _ => Located { root: open(&source)?, path: Path::new("/").join(rest), read_only: mount.read_only },
+        };
+        Ok(located)
+    }
+
+    /// An image of the container's changes (`docker commit`).
+    pub async fn container_commit(&self, name: &str, options: CommitOptions) -> Result<ImageId> {
+        let handle = self.find(name)?;
+        let view = handle.view();
+        let pause = options.pause && view.state.running().is_some_and(|r| !r.paused);
+        let task = handle.lock().await.task.clone();
+        if pause && let Some(task) = &task {
+            task.pause()?;
+        }
+        let engine = self.clone();
+        let result = self.blocking(move || engine.commit_blocking(&view, options)).await;
+        if pause && let Some(task) = &task {
+            task.resume()?;
+        }
+        let id = result?;
+        self.container_event(&*handle.lock().await, "commit", [("imageID", id.to_string())]);
+        Ok(id)
+    }
+
+    fn commit_blocking(&self, view: &ContainerView, options: CommitOptions) -> Result<ImageId> {
+        let lease = self.store().lease(&format!("commit of {}", view.name))?;
+        let base = match view.spec.image_id {
+            Some(id) => self.store().read(|r| r.image(&id))?,
+            None => None,
+        };
+        let layer =
+            self.store().commit_snapshot(&lease, &view.id, CommitMode::Copy, DiffOptions::default())?;
+        let config = crate::image::config::committed(view, base.as_ref(), &layer, &options, Timestamp::now())?;
+        let names = match options.repo_tag.as_deref().filter(|t| !t.is_empty()) {
+            Some(name) => vec![name.parse::<barque_model::Reference>()?.with_default_tag()],
+            None => Vec::new(),
+        };
+        let put = self.store().put_image(
+            &lease,
+            barque_store::NewImage {
+                config,
+                manifest: None,
+                index: None,
+                names,
+                parent: base.map(|b| b.id),
+            },
+        )?;
+        Ok(put.id)
+    }
+}
+
+/// The rest of `path` below `target`.
+fn inside<'a>(path: &'a str, target: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(target)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+fn merged(view: &ContainerView) -> Result<RootDir> {
+    Ok(rootfs::with_upper_read_only(&view.layers, &view.upper)?.root)
+}
+
+fn missing(e: Error, path: &str, handle: &Handle) -> Error {
+    match e.kind() {
+        ErrorKind::NotFound => {
+            Error::not_found(format!("Could not find the file {path} in container {}", handle.view().name))
+        }
+        _ => e,
+    }
+}
+
+fn is_directory(mode: u32) -> bool {
+    mode & 0o170_000 == 0o040_000
+}
+
+fn stat(located: &Located, path: &str) -> Result<PathStat> {
+    // `dir/.` and `dir/` mean what a link at the end points to.
+    let follow = path.ends_with('/') || path.ends_with("/.");
+    let stat = if follow { located.root.stat(&located.path) } else { located.root.lstat(&located.path) }?;
+    let link_target = match stat.mode & 0o170_000 {
+        0o120_000 => located.root.canonicalize(&located.path).map_or_else(
+            |_| String::new(),
+            |p| p.to_string_lossy().into_owned(),
+        ),
+        _ => String::new(),
+    };
+    let name = clean_path(path).rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(PathStat {
+        name: if name.is_empty() { "/".into() } else { name },
+        size: i64::try_from(stat.size).unwrap_or(i64::MAX),
+        mode: go_mode(stat.mode),
+        mtime: Timestamp::from_nanos(stat.mtime.seconds.saturating_mul(1_000_000_000) + i64::from(stat.mtime.nanos)),
+        link_target,
+    })
+}
+
+/// `st_mode` as Go's `os.FileMode`.
+pub fn go_mode(mode: u32) -> u32 {
+    let kind = match mode & 0o170_000 {
+        0o040_000 => 1 << 31,
+        0o120_000 => 1 << 27,
+        0o060_000 => 1 << 26,
+        0o020_000 => 1 << 26 | 1 << 21,
+        0o010_000 => 1 << 25,
+        0o140_000 => 1 << 24,
+        _ => 0,
+    };
+    let special = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
+    let bits = special.iter().filter(|(bit, _)| mode & bit != 0).fold(0, |all, (_, go)| all | go);
+    kind | bits | (mode & 0o777)
+}
+
+/// Runs a writer on a thread of its own and gives its output to be read.
+pub fn tar_stream(work: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static) -> Result<TarStream> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make a socket pair")?;
+    ours.set_nonblocking(true).context("cannot use a socket")?;
+    let stream = tokio::net::UnixStream::from_std(ours).context("cannot use a socket")?;
+    tokio::task::spawn_blocking(move || {
+        let mut out = std::io::BufWriter::with_capacity(256 << 10, theirs);
+        let result = work(&mut out).and_then(|()| out.flush().context("write the archive"));
+        // A reader that went away wanted no more; anything else ends the archive early, which readers notice.
+        if let Err(e) = result {
+            tracing::warn!("an archive ended early: {}", e.chain());
+        }
+    });
+    Ok(Box::pin(stream))
+}
+
+/// An async reader as a blocking one, for a blocking thread.
+pub fn blocking_reader(stream: TarStream) -> impl Read + Send {
+    SyncIoBridge::new(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_gos() {
+        assert_eq!(go_mode(0o100_644), 0o644);
+        assert_eq!(go_mode(0o040_755), 1 << 31 | 0o755);
+        assert_eq!(go_mode(0o120_777), 1 << 27 | 0o777);
+        assert_eq!(go_mode(0o104_755), 1 << 23 | 0o755);
+    }
+
+    #[test]
+    fn paths_inside_mounts() {
+        assert_eq!(inside("/a/b", "/a"), Some("b"));
+        assert_eq!(inside("/a", "/a"), Some(""));
+        assert_eq!(inside("/ab", "/a"), None);
+    }
+}

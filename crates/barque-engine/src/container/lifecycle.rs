@@ -1,0 +1,411 @@
+//! Start, stop, kill, restart, pause, rename, update, wait, remove; and taking up after a restart of the engine.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use barque_model::{Error, ErrorKind, Result, Signal};
+use barque_runtime::task::Reopened;
+use barque_runtime::Task;
+
+use super::driver::{Core, Fixed, Handle, StoredState};
+use super::request::{RemoveOptions, StopOptions, UpdateContainer, WaitCondition, WaitResult};
+use super::spec::{ContainerSpec, MountSource, RestartPolicy};
+use super::state::{Event, State};
+use super::{names, wait};
+use crate::Engine;
+
+/// Seconds before SIGKILL where nobody says otherwise.
+const STOP_TIMEOUT_SECS: i64 = 10;
+/// How long a process may take to die of SIGKILL.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+
+impl Engine {
+    pub async fn container_start(&self, name: &str) -> Result<()> {
+        let handle = self.find(name)?;
+        self.start_handle(&handle).await
+    }
+
+    pub async fn container_stop(&self, name: &str, options: StopOptions) -> Result<()> {
+        let handle = self.find(name)?;
+        self.stop_handle(&handle, options).await
+    }
+
+    async fn stop_handle(&self, handle: &Arc<Handle>, options: StopOptions) -> Result<()> {
+        let Some(task) = self.request_stop(handle).await? else { return Ok(()) };
+        let view = handle.view();
+        let signal = options.signal.or(view.spec.stop_signal).unwrap_or(Signal::TERM);
+        let secs = options.timeout_secs.or(view.spec.stop_timeout_secs).unwrap_or(STOP_TIMEOUT_SECS);
+        if view.state.running().is_some_and(|r| r.paused) {
+            task.resume()?;
+        }
+        self.signal_task(handle, &task, signal).await?;
+        let patience = u64::try_from(secs).ok().map(Duration::from_secs);
+        if !wait::stopped_within(handle, patience).await {
+            self.signal_task(handle, &task, Signal::KILL).await?;
+            if !wait::stopped_within(handle, Some(KILL_LIMIT)).await {
+                // The first process is gone or stuck, but something still holds its output.
+                let _all = task.kill_all(Signal::KILL);
+                wait::must_stop_within(handle, KILL_LIMIT).await?;
+            }
+        }
+        let core = handle.lock().await;
+        self.container_event(&core, "stop", []);
+        Ok(())
+    }
+
+    async fn signal_task(&self, handle: &Arc<Handle>, task: &Arc<Task>, signal: Signal) -> Result<()> {
+        match task.kill(signal) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let core = handle.lock().await;
+        self.container_event(&core, "kill", [("signal", signal.number().to_string())]);
+        Ok(())
+    }
+
+    /// Stops for the engine's own end: the container comes back with it if its policy says so.
+    pub(crate) async fn stop_for_shutdown(&self, handle: &Arc<Handle>, secs: i64) -> Result<()> {
+        let task = handle.lock().await.running_task()?;
+        let signal = handle.view().spec.stop_signal.unwrap_or(Signal::TERM);
+        let _already_gone = task.kill(signal);
+        if !wait::stopped_within(handle, u64::try_from(secs).ok().map(Duration::from_secs)).await {
+            let _already_gone = task.kill(Signal::KILL);
+            wait::must_stop_within(handle, KILL_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn container_restart(&self, name: &str, options: StopOptions) -> Result<()> {
+        let handle = self.find(name)?;
+        match self.stop_handle(&handle, options).await {
+            Err(e) if e.kind() != ErrorKind::NotModified => return Err(e),
+            _ => {}
+        }
+        self.start_handle(&handle).await?;
+        let core = handle.lock().await;
+        self.container_event(&core, "restart", []);
+        Ok(())
+    }
+
+    pub async fn container_kill(&self, name: &str, signal: Signal) -> Result<()> {
+        let handle = self.find(name)?;
+        self.signal_handle(&handle, signal).await?;
+        if signal == Signal::KILL {
+            // `docker kill` returns once the container is down.
+            wait::must_stop_within(&handle, KILL_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn container_pause(&self, name: &str) -> Result<()> {
+        self.set_paused(&self.find(name)?, true).await
+    }
+
+    pub async fn container_unpause(&self, name: &str) -> Result<()> {
+        self.set_paused(&self.find(name)?, false).await
+    }
+
+    /// Registers a waiter; the future inside resolves when the condition is met.
+    pub async fn container_wait(
+        &self,
+        name: &str,
+        condition: WaitCondition,
+    ) -> Result<impl Future<Output = Result<WaitResult>> + Send + 'static> {
+        Ok(wait::wait(&self.find(name)?, condition))
+    }
+
+    pub async fn container_rename(&self, name: &str, new_name: &str) -> Result<()> {
+        let handle = self.find(name)?;
+        if new_name.trim_start_matches('/').is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let new_name = names::checked(new_name)?.to_owned();
+        let mut core = handle.lock().await;
+        if core.name == new_name {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        self.store().write(|tx| tx.container_rename(&handle.id, &new_name))?;
+        let old = std::mem::replace(&mut core.name, new_name.clone());
+        for endpoint in &mut core.endpoints {
+            for known in endpoint.dns_names.iter_mut().filter(|n| **n == old) {
+                known.clone_from(&new_name);
+            }
+        }
+        if core.state.is_running() {
+            for endpoint in core.endpoints.iter().filter(|e| !e.dns_names.is_empty()) {
+                let record = self.network_record(&endpoint.network_id)?;
+                self.set_name(&record.def, &handle.id, Some(crate::network::plug::name_entry(endpoint)));
+            }
+        }
+        handle.publish(&core);
+        self.container_event(&core, "rename", [("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    pub async fn container_update(&self, name: &str, update: UpdateContainer) -> Result<Vec<String>> {
+        let handle = self.find(name)?;
+        let mut core = handle.lock().await;
+        if matches!(core.state, State::Removing { .. } | State::Dead { .. }) {
+            return Err(Error::conflict("container is marked for removal and cannot be \"update\""));
+        }
+        let mut spec = (*core.spec).clone();
+        if let Some(resources) = update.resources {
+            if let Some(task) = &core.task {
+                task.update(&super::launch::resources(&resources))?;
+            }
+            spec.resources = resources;
+        }
+        if let Some(restart) = update.restart {
+            if spec.auto_remove && !matches!(restart, RestartPolicy::No) {
+                return Err(Error::conflict("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+            }
+            spec.restart = restart;
+        }
+        core.spec = Arc::new(spec);
+        if let Some(document) = update.document {
+            core.document = document.into();
+        }
+        self.save_spec(&core)?;
+        handle.publish(&core);
+        self.container_event(&core, "update", []);
+        Ok(Vec::new())
+    }
+
+    pub(crate) fn save_spec(&self, core: &Core) -> Result<()> {
+        let spec = serde_json::to_string(&*core.spec).map_err(|e| Error::internal(e.to_string()))?;
+        self.store().write(|tx| {
+            tx.container_set_spec(&core.fixed.id, &spec)?;
+            tx.container_set_document(&core.fixed.id, &core.document)
+        })
+    }
+
+    pub async fn container_resize(&self, name: &str, rows: u16, cols: u16) -> Result<()> {
+        let handle = self.find(name)?;
+        let core = handle.lock().await;
+        core.running_task()?.resize(rows, cols)?;
+        self.container_event(&core, "resize", [("height", rows.to_string()), ("width", cols.to_string())]);
+        Ok(())
+    }
+
+    pub async fn container_remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
+        let handle = self.find(name)?;
+        if options.force && handle.view().state.is_running() {
+            match self.signal_handle(&handle, Signal::KILL).await {
+                Err(e) if e.kind() != ErrorKind::Conflict => return Err(e),
+                _ => {}
+            }
+            wait::must_stop_within(&handle, KILL_LIMIT).await?;
+            if handle.view().spec.auto_remove {
+                handle.gone().wait().await;
+                return Ok(());
+            }
+        }
+        match self.begin_removal(&handle).await {
+            // Somebody else removes it: done when they are.
+            Err(e) if options.force && e.message().contains("already in progress") => {
+                handle.gone().wait().await;
+                Ok(())
+            }
+            Err(e) => Err(e),
+            Ok(()) => self.finish_removal(&handle, options.volumes).await,
+        }
+    }
+
+    pub(crate) fn spawn_removal(&self, handle: Arc<Handle>) {
+        let engine = self.clone();
+        tokio::spawn(async move { engine.remove_ended(&handle).await });
+    }
+
+    /// `--rm`: away with it and its anonymous volumes.
+    pub(crate) async fn remove_ended(&self, handle: &Arc<Handle>) {
+        let removed = match self.begin_removal(handle).await {
+            Ok(()) => self.finish_removal(handle, true).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = removed
+            && e.kind() != ErrorKind::Conflict
+        {
+            tracing::error!(container = %handle.id, "cannot remove: {}", e.chain());
+        }
+    }
+
+    /// Takes away all that a container in `Removing` has.
+    async fn finish_removal(&self, handle: &Arc<Handle>, volumes: bool) -> Result<()> {
+        let (spec, fixed) = {
+            let core = handle.lock().await;
+            (core.spec.clone(), core.fixed.clone())
+        };
+        let engine = self.clone();
+        let result = self.blocking(move || engine.remove_blocking(&spec, &fixed, volumes)).await;
+        let mut core = handle.lock().await;
+        match result {
+            Ok(()) => {
+                for id in core.execs.keys() {
+                    self.drop_exec(id);
+                }
+                self.unregister(&handle.id);
+                self.container_event(&core, "destroy", []);
+                handle.mark_removed();
+                Ok(())
+            }
+            Err(e) => {
+                let _dead = core.step(Event::RemoveFailed(e.chain()));
+                handle.publish(&core);
+                Err(e.context(format!("container {}: driver failed to remove root filesystem", handle.id)))
+            }
+        }
+    }
+
+    fn remove_blocking(&self, spec: &ContainerSpec, fixed: &Fixed, volumes: bool) -> Result<()> {
+        let id = fixed.id;
+        self.store().write(|tx| tx.container_delete(&id))?;
+        self.store().discard_snapshot(&id)?;
+        self.store().discard_dir(&fixed.paths.dir)?;
+        if fixed.paths.run_dir.exists() {
+            std::fs::remove_dir_all(&fixed.paths.run_dir)?;
+        }
+        if volumes {
+            for mount in &spec.mounts {
+                if let MountSource::Volume { name: Some(name), anonymous: true, .. } = &mount.source {
+                    // Others may use it too (`--volumes-from`), or have removed it.
+                    let _still_used = self.volume_remove_blocking(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all containers that do not run and `wanted` accepts.
+    pub async fn containers_prune(
+        &self,
+        wanted: impl Fn(&super::view::ContainerView) -> bool + Send + Sync + 'static,
+        dry_run: bool,
+    ) -> Result<(Vec<barque_model::Id>, u64)> {
+        let (mut ids, mut bytes) = (Vec::new(), 0);
+        for handle in self.handles() {
+            let view = handle.view();
+            let ended = matches!(view.state, State::Created { .. } | State::Exited { .. } | State::Dead { .. });
+            if !ended || !wanted(&view) {
+                continue;
+            }
+            let size = self.store().snapshot_size(&view.id).unwrap_or(0);
+            if dry_run || self.container_remove(&view.id.to_string(), RemoveOptions::default()).await.is_ok() {
+                ids.push(view.id);
+                bytes += size;
+            }
+        }
+        Ok((ids, bytes))
+    }
+
+    /// Takes up what the rows and the run directories say after a start of the engine.
+    pub(crate) async fn restore(&self) -> Result<()> {
+        let rows = self.store().read(|r| r.containers())?;
+        let mut revive = Vec::new();
+        for row in rows {
+            match self.restore_one(&row).await {
+                Ok(Some(handle)) => revive.push(handle),
+                Ok(None) => {}
+                Err(e) => tracing::error!(container = %row.id, "cannot take it up: {}", e.chain()),
+            }
+        }
+        self.restore_networks().await?;
+        for handle in revive {
+            let engine = self.clone();
+            tokio::spawn(async move {
+                if let Err(e) = engine.start_handle(&handle).await {
+                    tracing::warn!(container = %handle.id, "cannot start it again: {}", e.chain());
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives the handle if the container is to be started again.
+    async fn restore_one(&self, row: &barque_store::Container) -> Result<Option<Arc<Handle>>> {
+        let broken = |e: serde_json::Error| Error::internal(format!("its stored definition is broken: {e}"));
+        let spec: ContainerSpec = serde_json::from_str(&row.spec).map_err(broken)?;
+        let stored: StoredState = serde_json::from_str(&row.state).map_err(broken)?;
+        let dirs = self.store().snapshot_dirs(&row.id)?;
+        let fixed = Arc::new(Fixed {
+            id: row.id,
+            created_at: row.created_at,
+            paths: self.container_paths(&row.id),
+            layers: dirs.lowers,
+            upper: dirs.upper,
+            work: dirs.work,
+            platform: "linux".into(),
+            image_manifest: None,
+        });
+        let run_dir = fixed.paths.run_dir.clone();
+        let handle = Handle::new(self.new_core(fixed, row.name.clone(), spec, row.document.clone(), stored));
+        self.register(handle.clone());
+        let found = self.blocking(move || Task::reopen(&run_dir)).await?;
+        let mut core = handle.lock().await;
+        let was_up = matches!(core.state, State::Running(_) | State::Restarting { .. } | State::Starting { .. });
+        match found {
+            Reopened::Running(task) => self.adopt(&handle, &mut core, Arc::new(task)).await?,
+            Reopened::Exited(exit) => self.settle_lost(&mut core, exit.code, exit.oom_killed),
+            Reopened::Absent if was_up => self.settle_lost(&mut core, 255, false),
+            Reopened::Absent => {}
+        }
+        self.save_state(&core)?;
+        handle.publish(&core);
+        let removal = core.spec.auto_remove && was_up && !core.state.is_running();
+        let again = !core.state.is_running() && self.should_revive(&core, was_up);
+        drop(core);
+        if removal {
+            self.spawn_removal(handle);
+            return Ok(None);
+        }
+        Ok(again.then_some(handle))
+    }
+
+    fn should_revive(&self, core: &Core, was_up: bool) -> bool {
+        let by_user = core.state.last_exit().is_some_and(|e| e.stopped_by_user);
+        let ever_ran = was_up || core.state.last_exit().is_some();
+        match core.spec.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always => ever_ran,
+            RestartPolicy::UnlessStopped => ever_ran && !by_user,
+            RestartPolicy::OnFailure { .. } => was_up && core.state.last_exit().is_some_and(|e| e.code != 0),
+        }
+    }
+
+    /// A run whose end nobody saw is over.
+    fn settle_lost(&self, core: &mut Core, code: i32, oom_killed: bool) {
+        if let State::Starting { .. } | State::Created { .. } = core.state {
+            return;
+        }
+        let policy = core.spec.restart;
+        if let State::Running(_) = core.state {
+            let restart = std::mem::take(&mut Arc::make_mut(&mut core.spec).restart);
+            let _ended = core.step(Event::ProcessExited { code, oom_killed });
+            Arc::make_mut(&mut core.spec).restart = restart;
+        }
+        if let State::Restarting { exit, .. } = &core.state {
+            core.state = State::Exited { exit: exit.clone() };
+        }
+        debug_assert_eq!(policy, core.spec.restart);
+    }
+
+    /// A process that outlived the engine is taken under control again.
+    async fn adopt(&self, handle: &Arc<Handle>, core: &mut Core, task: Arc<Task>) -> Result<()> {
+        if !core.state.is_running() {
+            core.state = State::Starting { since: task.started_at() };
+            let _started = core.step(Event::Started { pid: task.pid() });
+        }
+        core.task = Some(task.clone());
+        let (engine, id, spec, fixed) = (self.clone(), handle.id, core.spec.clone(), core.fixed.clone());
+        let (name, pid) = (core.name.clone(), task.pid());
+        let plugged = self.blocking(move || engine.replug(&id, &name, &spec, &fixed, pid)).await?;
+        if !plugged.endpoints.is_empty() {
+            core.endpoints.clone_from(&plugged.endpoints);
+        }
+        core.ports.clone_from(&plugged.ports);
+        core.plugged = Some(plugged);
+        self.supervise(handle.clone(), task);
+        self.start_health_checks(handle, core);
+        Ok(())
+    }
+}

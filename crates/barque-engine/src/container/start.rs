@@ -1,0 +1,284 @@
+//! Starting: everything a launch needs, gathered in parallel-safe, blocking code; undone on failure.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use barque_model::{Context, Error, ErrorKind, Id, Result};
+use barque_runtime::spec as rs;
+use barque_runtime::task::Attachment;
+use barque_runtime::{LaunchError, Task};
+
+use super::driver::{Core, Handle};
+use super::launch::{Prepared, ResolvedMount, joined, runtime_spec};
+use super::spec::{ContainerSpec, DeviceSpec, MountSource, NamespaceMode, NetworkMode};
+use crate::Engine;
+use crate::network::links::Link;
+use crate::network::plug::{PlugRequest, Plugged};
+
+/// What one launch gave.
+struct Launched {
+    task: Arc<Task>,
+    plugged: Plugged,
+    link_env: Vec<String>,
+}
+
+/// What of a core a launch has to know, by value for the blocking thread.
+struct LaunchInput {
+    id: Id,
+    name: String,
+    spec: Arc<ContainerSpec>,
+    fixed: Arc<super::driver::Fixed>,
+    waiting: Vec<Attachment>,
+    net_of: Option<Arc<Handle>>,
+    joins: Joins,
+    links: Vec<Link>,
+}
+
+/// Processes whose namespaces are shared.
+#[derive(Default)]
+struct Joins {
+    net: Option<std::os::fd::OwnedFd>,
+    pid: Option<std::os::fd::OwnedFd>,
+    ipc: Option<std::os::fd::OwnedFd>,
+}
+
+impl Engine {
+    /// Launches a container whose core is in `Starting`; puts what was plugged in into the core.
+    pub(crate) async fn launch(&self, handle: &Arc<Handle>, core: &mut Core) -> Result<Arc<Task>, LaunchError> {
+        let joins = self.joins(&core.spec)?;
+        let links = self.links_of(core)?;
+        let net_of = match &core.spec.network.mode {
+            NetworkMode::Container(name) => Some(self.find(name)?),
+            _ => None,
+        };
+        let input = LaunchInput {
+            id: handle.id,
+            name: core.name.clone(),
+            spec: core.spec.clone(),
+            fixed: core.fixed.clone(),
+            waiting: std::mem::take(&mut *handle.waiting.lock().unwrap_or_else(PoisonError::into_inner)),
+            net_of,
+            joins,
+            links,
+        };
+        let engine = self.clone();
+        let launched = tokio::task::spawn_blocking(move || engine.launch_blocking(input))
+            .await
+            .map_err(|e| LaunchError::from(Error::internal(format!("the launch broke off: {e}"))))??;
+        core.endpoints = match launched.plugged.endpoints.is_empty() {
+            true => self.idle_endpoints(&core.spec),
+            false => launched.plugged.endpoints.clone(),
+        };
+        core.ports.clone_from(&launched.plugged.ports);
+        core.plugged = Some(launched.plugged);
+        core.link_env = launched.link_env;
+        Ok(launched.task)
+    }
+
+    fn launch_blocking(&self, mut input: LaunchInput) -> Result<Launched, LaunchError> {
+        self.store().prepare_snapshot(&input.id)?;
+        let mut plugged = match input.net_of {
+            None => self.plug(&PlugRequest {
+                id: input.id,
+                name: &input.name,
+                spec: &input.spec,
+                paths: &input.fixed.paths,
+                hostname: &input.spec.hostname,
+                links: input.links.iter().map(Link::hosts_line).collect(),
+            })?,
+            Some(_) => Plugged::default(),
+        };
+        let link_env: Vec<String> = input.links.iter().flat_map(|l| l.environment(&input.name)).collect();
+        let result = self.run_spawner(&mut input, &mut plugged, &link_env);
+        match result {
+            Ok(task) => {
+                // The process keeps its namespace from here on.
+                plugged.ns = None;
+                self.remember_plugged(&input.fixed.paths.run_dir, &plugged)?;
+                Ok(Launched { task: Arc::new(task), plugged, link_env })
+            }
+            Err(e) => {
+                self.unplug_blocking(&input.id, &mut plugged);
+                Err(e)
+            }
+        }
+    }
+
+    fn run_spawner(
+        &self,
+        input: &mut LaunchInput,
+        plugged: &mut Plugged,
+        link_env: &[String],
+    ) -> Result<Task, LaunchError> {
+        let spec = &input.spec;
+        let net = match (&spec.network.mode, input.joins.net.take()) {
+            (NetworkMode::Host, _) => rs::Namespace::Host,
+            (_, Some(pidfd)) => joined(pidfd),
+            _ => match plugged.ns.take() {
+                Some(ns) => rs::Namespace::Join(rs::Join::Fd(Arc::new(ns.into_fd()))),
+                None => rs::Namespace::Private,
+            },
+        };
+        let files_dir = match &input.net_of {
+            Some(other) => other.view().hosts_path.parent().map(PathBuf::from),
+            None => None,
+        };
+        let mut paths = input.fixed.paths.clone();
+        let own_dir = paths.dir.clone();
+        if let Some(dir) = files_dir {
+            paths.dir = dir;
+        }
+        let prepared = Prepared {
+            id: input.id.to_string(),
+            paths,
+            lower: input.fixed.layers.clone(),
+            upper: input.fixed.upper.clone(),
+            work: input.fixed.work.clone(),
+            volatile: spec.auto_remove,
+            net,
+            pid: namespace(&spec.namespaces.pid, input.joins.pid.take()),
+            ipc: namespace(&spec.namespaces.ipc, input.joins.ipc.take()),
+            mounts: self.resolve_mounts(spec)?,
+            devices: devices(&spec.devices)?,
+            env: environment(spec, link_env),
+            hostname: spec.hostname.clone(),
+        };
+        let mut runtime = runtime_spec(spec, prepared, self.config())?;
+        if let Some(log) = &mut runtime.io.log {
+            log.path = own_dir.join(log.path.file_name().unwrap_or_default());
+        }
+        let task = self.spawner().launch(&runtime, std::mem::take(&mut input.waiting))?;
+        for warning in task.warnings() {
+            tracing::warn!(container = %input.id, "{warning}");
+        }
+        Ok(task)
+    }
+
+    /// The processes whose namespaces the definition wants to share.
+    fn joins(&self, spec: &ContainerSpec) -> Result<Joins> {
+        let pidfd = |name: &str, what: &str| -> Result<std::os::fd::OwnedFd> {
+            let other = self.find(name)?;
+            let view = other.view();
+            let Some(running) = view.state.running() else {
+                return Err(Error::conflict(format!(
+                    "cannot join {what} of a non running container: {} is {}",
+                    name,
+                    view.state.status()
+                ))
+                .with_hint(format!("start it first: barque start {name}")));
+            };
+            barque_runtime::task::pidfd_of(running.pid)
+        };
+        let mut joins = Joins::default();
+        if let NetworkMode::Container(name) = &spec.network.mode {
+            joins.net = Some(pidfd(name, "network")?);
+        }
+        if let NamespaceMode::Container(name) = &spec.namespaces.pid {
+            joins.pid = Some(pidfd(name, "PID")?);
+        }
+        if let NamespaceMode::Container(name) = &spec.namespaces.ipc {
+            joins.ipc = Some(pidfd(name, "IPC")?);
+        }
+        Ok(joins)
+    }
+
+    fn resolve_mounts(&self, spec: &ContainerSpec) -> Result<Vec<ResolvedMount>> {
+        let mut mounts = Vec::with_capacity(spec.mounts.len());
+        for mount in &spec.mounts {
+            let mut resolved = ResolvedMount { spec: mount.clone(), source: None, layers: Vec::new() };
+            match &mount.source {
+                MountSource::Bind { path, create_missing, .. } => {
+                    if *create_missing && path.symlink_metadata().is_err() {
+                        std::fs::create_dir_all(path)
+                            .with_context(|| format!("error while creating mount source path '{}'", path.display()))?;
+                    }
+                    resolved.source = Some(path.clone());
+                }
+                MountSource::Volume { name, .. } => {
+                    let name = name.as_deref().unwrap_or_default();
+                    let row = self.store().read(|r| r.volume(name))?;
+                    let row = row.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
+                    resolved.source = Some(row.mountpoint);
+                }
+                MountSource::Image { reference, .. } => {
+                    resolved.layers = self.image_for_container(reference, None)?.layers;
+                }
+                MountSource::Tmpfs { .. } => {}
+            }
+            mounts.push(resolved);
+        }
+        // Outer mounts before those inside them.
+        mounts.sort_by_key(|m| super::merge::clean_path(&m.spec.target).matches('/').count());
+        Ok(mounts)
+    }
+
+    /// Everything the engine holds for a process that has ended.
+    pub(crate) async fn unplug(&self, core: &mut Core) {
+        let Some(mut plugged) = core.plugged.take() else { return };
+        let (engine, id) = (self.clone(), core.fixed.id);
+        let done = tokio::task::spawn_blocking(move || engine.unplug_blocking(&id, &mut plugged)).await;
+        if done.is_err() {
+            tracing::error!(container = %id, "leaving the networks broke off");
+        }
+        core.endpoints = self.idle_endpoints(&core.spec);
+        core.ports.clear();
+        core.link_env.clear();
+    }
+}
+
+fn namespace(mode: &NamespaceMode, pidfd: Option<std::os::fd::OwnedFd>) -> rs::Namespace {
+    match (mode, pidfd) {
+        (_, Some(fd)) => joined(fd),
+        (NamespaceMode::Host, None) => rs::Namespace::Host,
+        _ => rs::Namespace::Private,
+    }
+}
+
+/// Variables in Docker's order: host name, terminal, the definition's own, links.
+pub(super) fn environment(spec: &ContainerSpec, link_env: &[String]) -> Vec<String> {
+    let has = |key: &str| spec.process.env.iter().any(|e| e.starts_with(key));
+    let mut env = Vec::with_capacity(spec.process.env.len() + link_env.len() + 2);
+    let (path, own): (Vec<_>, Vec<_>) = spec.process.env.iter().cloned().partition(|e| e.starts_with("PATH="));
+    env.extend(path);
+    if !has("HOSTNAME=") && !spec.hostname.is_empty() {
+        env.push(format!("HOSTNAME={}", spec.hostname));
+    }
+    if spec.process.tty && !has("TERM=") {
+        env.push("TERM=xterm".into());
+    }
+    env.extend(link_env.iter().filter(|l| !own.iter().any(|o| key(o) == key(l))).cloned());
+    env.extend(own);
+    env
+}
+
+fn key(entry: &str) -> &str {
+    entry.split('=').next().unwrap_or_default()
+}
+
+/// Nodes for `--device`: one device, or all in a directory.
+fn devices(wishes: &[DeviceSpec]) -> Result<Vec<(rs::Device, String)>> {
+    let mut found = Vec::new();
+    for wish in wishes {
+        let kind = std::fs::metadata(&wish.host_path).map_err(|e| {
+            Error::from(e)
+                .with_kind(ErrorKind::InvalidArgument)
+                .context(format!("error gathering device information while adding custom device \"{}\"", wish.host_path.display()))
+        })?;
+        let mut nodes = vec![(wish.host_path.clone(), wish.container_path.clone())];
+        if kind.is_dir() {
+            nodes.clear();
+            let entries = std::fs::read_dir(&wish.host_path).context("read the device directory")?;
+            for entry in entries.flatten() {
+                nodes.push((entry.path(), wish.container_path.join(entry.file_name())));
+            }
+        }
+        for (host, inside) in nodes {
+            match barque_runtime::defaults::device_from_host(&host, &inside) {
+                Ok(device) => found.push((device, wish.permissions.clone())),
+                Err(e) if !kind.is_dir() => return Err(e),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,215 @@
+//! Pushing: the manifest an image came with, byte for byte, or one made for an image made here.
+
+use std::sync::Arc;
+
+use barque_model::{ChainId, Error, ErrorKind, Platform, Reference, Result};
+use barque_registry::{BytesSource, Client, Credentials, Descriptor, FileSource, PushBlob, Pushed, RawManifest};
+use barque_store::{Image, Lease};
+use bytes::Bytes;
+
+use super::types::{Progress, ProgressSink, RegistryAuth};
+use crate::Engine;
+
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// A blob to be sent.
+struct Part {
+    descriptor: Descriptor,
+    source: Source,
+    /// As shown to the user; the configuration is not.
+    label: Option<String>,
+}
+
+enum Source {
+    File(FileSource),
+    Bytes(BytesSource),
+}
+
+/// Everything one image needs at the registry.
+struct Package {
+    manifest: RawManifest,
+    parts: Vec<Part>,
+}
+
+impl Engine {
+    /// `POST /images/{name}/push`.
+    pub async fn image_push(
+        &self,
+        reference: Reference,
+        all_tags: bool,
+        _platform: Option<Platform>,
+        auth: RegistryAuth,
+        progress: ProgressSink,
+    ) -> Result<()> {
+        let credentials = super::pull::credentials(&auth);
+        let say = |p: Progress| drop(progress.send(p));
+        say(Progress::status(format!("The push refers to repository [{}]", reference.name())));
+        let references = match all_tags {
+            true => self.local_tags(&reference)?,
+            false => vec![reference.with_default_tag()],
+        };
+        let client = self.registry();
+        for reference in references {
+            let tag = reference.tag().unwrap_or_default().to_owned();
+            let (engine, named) = (self.clone(), reference.clone());
+            let lease = self.blocking({
+                let store = self.store().clone();
+                move || store.lease("push")
+            });
+            let lease = Arc::new(lease.await?);
+            let held = lease.clone();
+            let package = self.blocking(move || engine.package(&held, &named)).await?;
+            for part in &package.parts {
+                if let Some(label) = &part.label {
+                    say(Progress::of(label, "Preparing"));
+                }
+            }
+            self.push_parts(&client, &reference, &package, &credentials, &progress).await?;
+            let digest = client.put_manifest(&reference, &package.manifest, &credentials).await?;
+            let size = package.manifest.bytes.len();
+            say(Progress::status(format!("{tag}: digest: {digest} size: {size}")));
+            let aux = format!(r#"{{"Tag":"{tag}","Digest":"{digest}","Size":{size}}}"#);
+            say(Progress { aux: Some(aux), ..Progress::status("") });
+            self.remember_digest(&reference, digest)?;
+            self.image_event("push", &reference.familiar(), &reference.familiar_name());
+        }
+        Ok(())
+    }
+
+    fn local_tags(&self, reference: &Reference) -> Result<Vec<Reference>> {
+        let images = self.store().images()?;
+        let tags = images.into_iter().flat_map(|i| i.tags).filter(|t| t.repository() == reference.repository());
+        let tags: Vec<Reference> = tags.collect();
+        match tags.is_empty() {
+            true => Err(missing(reference)),
+            false => Ok(tags),
+        }
+    }
+
+    fn package(&self, lease: &Lease, reference: &Reference) -> Result<Package> {
+        if super::is_host_image(&reference.familiar()) {
+            return Err(Error::invalid("barque/host is this machine itself and cannot be pushed"));
+        }
+        let image = self.store().resolve_image(&reference.familiar()).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => missing(reference),
+            _ => e,
+        })?;
+        let image = image.image;
+        for manifest in self.store().read(|r| r.image_manifests(&image.id))? {
+            if !manifest.is_index {
+                return self.original(lease, &image, &manifest);
+            }
+        }
+        self.made_here(lease, &image)
+    }
+
+    /// The manifest the image was pulled or loaded with.
+    fn original(&self, lease: &Lease, image: &Image, manifest: &barque_store::Manifest) -> Result<Package> {
+        let raw = RawManifest::new(manifest.media_type.clone(), manifest.bytes.clone());
+        let barque_registry::Document::Manifest(parsed) = raw.parse()? else {
+            return Err(Error::internal("a stored manifest is an index"));
+        };
+        let mut parts = Vec::new();
+        for layer in &parsed.layers {
+            self.store().hold_blob(lease, &layer.digest)?;
+            parts.push(Part {
+                label: Some(layer.digest.short()),
+                source: Source::File(FileSource(self.store().blob_path(&layer.digest))),
+                descriptor: layer.clone(),
+            });
+        }
+        parts.push(config_part(parsed.config.clone(), image));
+        Ok(Package { manifest: raw, parts })
+    }
+
+    fn made_here(&self, lease: &Lease, image: &Image) -> Result<Package> {
+        let diff_ids: Vec<_> = image.layers.iter().map(|l| l.diff_id).collect();
+        let mut parts = Vec::new();
+        for chain in ChainId::chain(&diff_ids) {
+            let blob = self.store().layer_blob(lease, &chain)?;
+            let digest = blob.blob.digest;
+            parts.push(Part {
+                label: Some(digest.short()),
+                source: Source::File(FileSource(self.store().blob_path(&digest))),
+                descriptor: Descriptor::new(blob.media_type, digest, blob.blob.size),
+            });
+        }
+        let oci = parts.iter().any(|p| p.descriptor.media_type.contains("vnd.oci"));
+        let (media_type, config_type) = if oci { (OCI_MANIFEST, OCI_CONFIG) } else { (MANIFEST, CONFIG) };
+        let config = Descriptor::new(config_type, image.id.digest(), image.config.len() as u64);
+        let layers: Vec<&Descriptor> = parts.iter().map(|p| &p.descriptor).collect();
+        let document = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": config,
+            "layers": layers,
+        });
+        let bytes = serde_json::to_vec(&document).map_err(|e| Error::internal(e.to_string()))?;
+        parts.push(config_part(config, image));
+        Ok(Package { manifest: RawManifest::new(media_type, bytes), parts })
+    }
+
+    async fn push_parts(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        package: &Package,
+        credentials: &Credentials,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let pushes = package.parts.iter().map(|part| push_part(client, reference, part, credentials, progress));
+        futures_util::future::try_join_all(pushes).await.map(|_| ())
+    }
+
+    fn remember_digest(&self, reference: &Reference, digest: barque_model::Digest) -> Result<()> {
+        let image = self.store().resolve_image(&reference.familiar())?.image;
+        let name = reference.repository().with_digest(digest);
+        self.store().write_durable(|tx| tx.image_name_set(&name, &image.id).map(|_| ()))
+    }
+}
+
+async fn push_part(
+    client: &Client,
+    reference: &Reference,
+    part: &Part,
+    credentials: &Credentials,
+    progress: &ProgressSink,
+) -> Result<()> {
+    let size = part.descriptor.size;
+    let report = |done: u64| {
+        if let Some(label) = &part.label {
+            let _reader_gone = progress.send(Progress::of(label, "Pushing").at(done, size));
+        }
+    };
+    let blob = PushBlob {
+        reference,
+        descriptor: &part.descriptor,
+        source: match &part.source {
+            Source::File(file) => file,
+            Source::Bytes(bytes) => bytes,
+        },
+        mount_from: &[],
+        progress: Some(&report),
+    };
+    let pushed = client.push_blob(blob, credentials).await?;
+    if let Some(label) = &part.label {
+        let status = match pushed {
+            Pushed::Exists => "Layer already exists".to_owned(),
+            Pushed::Mounted { from } => format!("Mounted from {from}"),
+            Pushed::Uploaded => "Pushed".to_owned(),
+        };
+        let _reader_gone = progress.send(Progress::of(label, status));
+    }
+    Ok(())
+}
+
+fn config_part(descriptor: Descriptor, image: &Image) -> Part {
+    Part { label: None, source: Source::Bytes(BytesSource(Bytes::from(image.config.clone()))), descriptor }
+}
+
+fn missing(reference: &Reference) -> Error {
+    Error::not_found(format!("An image does not exist locally with the tag: {}", reference.familiar_name()))
+}
