@@ -300,6 +300,7 @@ macro_rules! query {
 }
 
 #[cfg(test)]
+#[allow(unreachable_pub)]
 mod tests {
     use super::*;
 
