@@ -14,6 +14,8 @@ pub mod cache;
 pub mod config;
 pub mod context;
 pub mod event;
+pub mod git;
+pub mod graph;
 pub mod ignore;
 pub mod instructions;
 pub mod lint;

@@ -7,7 +7,7 @@ pub(crate) fn closest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>
         return None;
     }
     let lower = word.to_lowercase();
-    let limit = (word.chars().count() / 2).clamp(1, 3);
+    let limit = (word.chars().count() / 2).clamp(1, 2);
     options
         .into_iter()
         .filter(|o| *o != word)
@@ -17,9 +17,12 @@ pub(crate) fn closest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>
         .map(|(_, o)| o)
 }
 
-/// `message (did you mean X?)`, or `message` alone.
+/// `message (did you mean X?)`, or `message` alone. The option is shown in lower case if the word is.
 pub(crate) fn with<'a>(message: String, word: &str, options: impl IntoIterator<Item = &'a str>) -> String {
     match closest(word, options) {
+        Some(option) if word == word.to_lowercase() && option == option.to_uppercase() => {
+            format!("{message} (did you mean {}?)", option.to_lowercase())
+        }
         Some(option) => format!("{message} (did you mean {option}?)"),
         None => message,
     }

@@ -9,8 +9,8 @@ mod stage;
 
 pub use files::{Chmod, CopyFlags, Files, InlineFile, parse_chmod};
 pub use meta::{ArgDefault, HealthcheckSpec, Pair};
-pub use mount::{Mount, MountKind, parse_mount};
-pub use run::{Command, RunInstruction};
+pub use mount::{Mount, MountKind, mount_from, parse_mount};
+pub use run::{Command, RunInstruction, Script};
 pub use stage::{Dockerfile, Stage, parse, parse_trigger};
 
 use crate::parse::Word;

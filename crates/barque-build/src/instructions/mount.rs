@@ -92,7 +92,7 @@ pub(super) fn check(word: &Word) -> Result<(), Diagnostic> {
 }
 
 /// The value of `from=`, which has no variables.
-pub(crate) fn from_of(text: &str) -> Option<String> {
+pub fn mount_from(text: &str) -> Option<String> {
     let fields = fields(text).ok()?;
     fields.iter().rev().filter_map(|f| split(f)).find(|(k, _)| k == "from").map(|(_, v)| v)
 }
