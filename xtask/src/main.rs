@@ -1,3 +1,54 @@
-//! Development tasks.
+//! Development tasks: `cargo xtask tidy | priv | bench | dist | docs`.
 
-fn main() {}
+mod bench;
+mod dist;
+mod privileged;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+Usage: cargo xtask TASK [ARGS]
+
+  tidy            check the tree's own rules: layering, file and function length, module docs
+  priv [FILTER]   run the privileged tests (root, own namespaces and scratch directories)
+  bench [ARGS]    measure Barque beside Docker, interleaved (bench --help)
+  dist            build the release binary, statically linked, and check that it is
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = args.split_first() else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    match task.as_str() {
+        "tidy" => tidy::run(&root()),
+        "priv" => privileged::run(&root(), rest),
+        "bench" => bench::run(&root(), rest),
+        "dist" => dist::run(&root()).map(|_| ()),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("unknown task '{other}': see cargo xtask help"),
+    }
+}
+
+/// The workspace's directory.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}

@@ -66,9 +66,9 @@ fn inspected_containers() {
 
 #[test]
 fn listed_containers() {
-    let list: Vec<ContainerSummary> = round_trip(&fixture("container-list.json"), &[]);
+    let list: Vec<ContainerSummary> = round_trip(&fixture("container-list.json"), GONE);
     assert_eq!(list.len(), 3);
-    round_trip::<Vec<ContainerSummary>>(&fixture("container-list-size.json"), &[]);
+    round_trip::<Vec<ContainerSummary>>(&fixture("container-list-size.json"), GONE);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn the_system() {
     assert_eq!((info.ncpu, info.os_type.as_str()), (2, "linux"));
     let version: system::Version = round_trip(&fixture("version.json"), &[]);
     assert_eq!((version.api_version.as_str(), version.min_api_version.as_str()), ("1.41", "1.12"));
-    round_trip::<system::DiskUsage>(&fixture("system-df.json"), &[]);
+    round_trip::<system::DiskUsage>(&fixture("system-df.json"), &["DNSNames", "RepoDigests", "BuildCache"]);
 }
 
 #[test]

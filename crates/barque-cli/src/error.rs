@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use barque_model::ErrorKind;
+
 /// What every command gives.
 pub(crate) type CliResult<T> = Result<T, Failure>;
 
@@ -10,19 +12,19 @@ pub(crate) type CliResult<T> = Result<T, Failure>;
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) code: u8,
-    /// What the engine or the transport said; lets a command tell one refusal from another.
-    pub(crate) source: Option<barque_model::Error>,
+    /// What kind of refusal the engine gave; lets a command tell one from another.
+    pub(crate) kind: Option<ErrorKind>,
 }
 
 impl Failure {
     /// A failure with exit status 1.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: 1, source: None }
+        Failure { message: message.into(), code: 1, kind: None }
     }
 
     /// An exit status without a word.
     pub(crate) fn silent(code: u8) -> Failure {
-        Failure { message: String::new(), code, source: None }
+        Failure { message: String::new(), code, kind: None }
     }
 
     /// `not implemented yet: WHAT`, exit status 125.
@@ -45,12 +47,7 @@ impl Failure {
 
     /// Whether the engine does not know the object.
     pub(crate) fn is_not_found(&self) -> bool {
-        self.kind() == Some(barque_model::ErrorKind::NotFound)
-    }
-
-    /// The kind of the engine's refusal.
-    pub(crate) fn kind(&self) -> Option<barque_model::ErrorKind> {
-        self.source.as_ref().map(barque_model::Error::kind)
+        self.kind == Some(ErrorKind::NotFound)
     }
 }
 
@@ -89,8 +86,15 @@ impl From<barque_model::Error> for Failure {
             message.push_str("\n\nhint: ");
             message.push_str(hint);
         }
-        let code = if error.kind() == barque_model::ErrorKind::Unsupported { 125 } else { 1 };
-        Failure { message, code, source: Some(error) }
+        let code = if error.kind() == ErrorKind::Unsupported { 125 } else { 1 };
+        Failure { message, code, kind: Some(error.kind()) }
+    }
+}
+
+impl From<barque_client::Error> for Failure {
+    fn from(error: barque_client::Error) -> Failure {
+        let code = if error.kind() == ErrorKind::Unsupported { 125 } else { 1 };
+        Failure { message: error.for_user(), code, kind: Some(error.kind()) }
     }
 }
 

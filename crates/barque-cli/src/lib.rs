@@ -6,4 +6,5 @@ mod cli;
 mod cmdline;
 mod error;
 mod opts;
+mod output;
 mod template;

@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod apply;
 pub mod dns;
 pub mod endpoint;
 pub mod fabric;
@@ -20,6 +21,7 @@ pub mod ipam;
 pub mod mac;
 pub mod netns;
 pub mod network;
+pub mod plan;
 pub mod ports;
 
 pub use endpoint::{Attached, EndpointDef, InterfaceStats};

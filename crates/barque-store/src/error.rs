@@ -49,6 +49,9 @@ pub(crate) fn db(error: rusqlite::Error) -> Error {
 /// `error` while `doing` something under `path`. For a full disk the message says how much room there is and,
 /// if `missing` (bytes still to be written) is known, how much was needed.
 pub(crate) fn io(error: std::io::Error, doing: &str, path: &Path, missing: Option<u64>) -> Error {
+    if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+        return from_io(error);
+    }
     let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     if !full {
         return Error::from(error).context(format!("{doing} {}", path.display()));
@@ -92,4 +95,26 @@ impl<T> IoContext<T> for rustix::io::Result<T> {
     fn at(self, doing: &str, path: &Path) -> Result<T, Error> {
         self.map_err(|e| io(e.into(), doing, path, None))
     }
+}
+
+/// Gets an [`Error`] back out of an [`std::io::Error`] that carried it through a trait.
+pub(crate) fn from_io(error: std::io::Error) -> Error {
+    if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+        let kind = error.kind();
+        return match error.into_inner().map(|inner| inner.downcast::<Error>()) {
+            Some(Ok(own)) => *own,
+            _ => Error::from(std::io::Error::from(kind)),
+        };
+    }
+    Error::from(error)
+}
+
+/// Wraps an error for traits that know only [`std::io::Error`]; [`from_io`] gives it back whole.
+pub(crate) fn into_io(error: Error) -> std::io::Error {
+    let kind = match error.kind() {
+        ErrorKind::Unavailable => std::io::ErrorKind::StorageFull,
+        ErrorKind::InvalidArgument => std::io::ErrorKind::InvalidData,
+        _ => std::io::ErrorKind::Other,
+    };
+    std::io::Error::new(kind, error)
 }

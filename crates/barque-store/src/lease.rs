@@ -1,30 +1,77 @@
 //! Leases hold what in-flight work has made, or is making, against the collector.
 
-use barque_model::{Error, Id, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+use barque_model::{ChainId, Digest, Id, Result, Timestamp};
 
 use crate::Store;
+use crate::db::LeaseKind;
+
+/// How long a lease outlives its engine. Long, so that a pull interrupted by a reboot can be resumed.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How often a living lease is renewed.
+pub(crate) const RENEWAL: Duration = Duration::from_secs(3600);
 
 /// Holds blobs, layers and ingests until dropped. Renewed in the background while it lives; after a crash it
-/// expires, and what only it held is collected.
+/// expires, and what only it held is collected. Clones are one lease, which ends with the last of them.
+#[derive(Clone)]
 pub struct Lease {
-    pub(crate) id: Id,
-    pub(crate) store: Store,
+    held: Arc<Held>,
+}
+
+struct Held {
+    id: Id,
+    store: Store,
+    /// Set when partly written blobs remain that only this lease keeps from the collector.
+    keep: std::sync::atomic::AtomicBool,
 }
 
 impl Store {
     /// Takes a lease for `purpose` (for people to read, such as `pull python:3.7`).
     pub fn lease(&self, purpose: &str) -> Result<Lease> {
-        let _ = purpose;
-        Err(Error::not_implemented("leases"))
+        let id = Id::random();
+        self.write(|tx| tx.lease_insert(&id, purpose, Timestamp::now() + LIFETIME))?;
+        self.inner.janitor.renew(id);
+        let keep = std::sync::atomic::AtomicBool::new(false);
+        Ok(Lease { held: Arc::new(Held { id, store: self.clone(), keep }) })
     }
 }
 
 impl Lease {
     pub fn id(&self) -> Id {
-        self.id
+        self.held.id
     }
 
-    pub fn store(&self) -> &Store {
-        &self.store
+    pub(crate) fn store(&self) -> &Store {
+        &self.held.store
+    }
+
+    pub(crate) fn hold(&self, kind: LeaseKind, item: &str) -> Result<()> {
+        self.store().write(|tx| tx.lease_hold(&self.id(), kind, item))
+    }
+
+    pub(crate) fn hold_blob(&self, digest: &Digest) -> Result<()> {
+        self.hold(LeaseKind::Blob, &digest.hex())
+    }
+
+    pub(crate) fn hold_layer(&self, chain: &ChainId) -> Result<()> {
+        self.hold(LeaseKind::Layer, &chain.0.hex())
+    }
+
+    /// Lets the lease outlive its handle until it expires: something is left to be resumed.
+    pub(crate) fn linger(&self) {
+        self.held.keep.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.store.inner.janitor.forget(&self.id);
+        if !self.keep.load(std::sync::atomic::Ordering::Relaxed) {
+            let id = self.id;
+            // A lease that cannot be deleted now expires by itself.
+            let _ = self.store.write(|tx| tx.lease_delete(&id));
+        }
     }
 }

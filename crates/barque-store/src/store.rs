@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use barque_model::{ChainId, Context, Digest, Error, Id, Result};
 use rustix::fs::FlockOperation;
 
+use crate::content::Busy;
 use crate::db::{Database, Durability, Read, Tx};
 use crate::error::IoContext;
+use crate::janitor::Janitor;
+use crate::layer::Marks;
 
 /// What hostile archives are held to. Zero means no limit.
 #[derive(Clone, Copy, Debug)]
@@ -108,12 +111,26 @@ impl Paths {
 }
 
 pub(crate) struct Inner {
+    pub(crate) janitor: Janitor,
     pub(crate) paths: Paths,
     pub(crate) limits: Limits,
     pub(crate) db: Database,
-    recovery: Recovery,
+    /// How overlayfs's marks are written here.
+    pub(crate) marks: Marks,
+    /// Blobs and layers that a thread is writing.
+    pub(crate) busy: Busy,
+    /// Taken while a row and its files are brought into line, so that the collector never deletes a file that
+    /// somebody has just put there again.
+    files: Mutex<()>,
+    recovery: OnceLock<Recovery>,
     /// Held as long as the store is open.
     _lock: File,
+}
+
+impl Inner {
+    pub(crate) fn lock_files(&self) -> MutexGuard<'_, ()> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The engine's durable state. Clones share it.
@@ -134,9 +151,24 @@ impl Store {
         for dir in &dirs {
             std::fs::create_dir_all(dir).at("create the directory", dir)?;
         }
-        let db = Database::open(&paths.database())?;
-        let inner = Inner { paths, limits: options.limits, db, recovery: Recovery::default(), _lock: lock };
-        Ok(Store { inner: Arc::new(inner) })
+        let inner = Arc::new(Inner {
+            janitor: Janitor::new(),
+            db: Database::open(&paths.database())?,
+            marks: Marks::probe(&paths.tmp()),
+            paths,
+            limits: options.limits,
+            busy: Busy::default(),
+            files: Mutex::new(()),
+            recovery: OnceLock::new(),
+            _lock: lock,
+        });
+        let store = Store { inner };
+        let recovery = store.recover()?;
+        let _ = store.inner.recovery.set(recovery);
+        let weak = Arc::downgrade(&store.inner);
+        store.inner.janitor.start(store.inner.paths.trash(), weak).context("start the store's background thread")?;
+        store.inner.janitor.empty_trash();
+        Ok(store)
     }
 
     /// The data root.
@@ -145,8 +177,8 @@ impl Store {
     }
 
     /// What opening had to put right.
-    pub fn recovery(&self) -> &Recovery {
-        &self.inner.recovery
+    pub fn recovery(&self) -> Recovery {
+        self.inner.recovery.get().cloned().unwrap_or_default()
     }
 
     /// Runs `work` on a consistent view of the database; never waits for writers.
@@ -169,6 +201,7 @@ impl Store {
 
     /// Makes everything durable and compacts the write-ahead log; for a clean shutdown.
     pub fn close(&self) -> Result<()> {
+        self.inner.sync_layers()?;
         self.inner.db.checkpoint()
     }
 }

@@ -117,6 +117,24 @@ pub fn set_namespace(fd: BorrowedFd<'_>, kinds: u32) -> io::Result<()> {
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Sends any signal, real-time ones included, to the process a pidfd stands for.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), rustix::io::Errno> {
+    let none = std::ptr::null::<u8>();
+    // SAFETY: integers and a null pointer.
+    let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    if r < 0 { Err(crate::mount::last_errno()) } else { Ok(()) }
+}
+
+/// Sends any signal to one process, `pid` > 0.
+pub fn kill(pid: i32, signal: i32) -> Result<(), rustix::io::Errno> {
+    if pid <= 0 {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    // SAFETY: integers only.
+    let r = unsafe { libc::kill(pid, signal) };
+    if r < 0 { Err(crate::mount::last_errno()) } else { Ok(()) }
+}
+
 /// `CLONE_NEW*` kinds.
 pub const CLONE_NEWNS: u32 = libc::CLONE_NEWNS as u32;
 pub const CLONE_NEWCGROUP: u32 = libc::CLONE_NEWCGROUP as u32;

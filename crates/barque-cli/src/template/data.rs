@@ -26,6 +26,8 @@ pub(crate) enum Data {
     List(Rc<Vec<Data>>),
     Map(Rc<BTreeMap<String, Data>>),
     Struct(Rc<Struct>),
+    /// A field that is worked out when it is asked for.
+    Lazy(Rc<dyn Fn() -> Data>),
     Method(Method),
 }
 
@@ -45,6 +47,12 @@ pub(crate) struct Field {
 }
 
 impl Struct {
+    /// One line of a listing: fields in the order of their names, as Docker's JSON has them.
+    pub(crate) fn row(type_name: &str, mut fields: Vec<(&str, Data)>) -> Data {
+        fields.sort_by_key(|(name, _)| *name);
+        Struct::new(type_name, fields)
+    }
+
     /// A struct of shown fields.
     pub(crate) fn new(type_name: &str, fields: Vec<(&str, Data)>) -> Data {
         let fields = fields.into_iter().map(|(name, value)| Field { name: name.to_owned(), value, omitted: false });
@@ -57,6 +65,19 @@ impl Struct {
 }
 
 impl Data {
+    /// A field that is worked out when it is asked for.
+    pub(crate) fn lazy(make: impl Fn() -> Data + 'static) -> Data {
+        Data::Lazy(Rc::new(make))
+    }
+
+    /// The value itself.
+    pub(crate) fn force(self) -> Data {
+        match self {
+            Data::Lazy(make) => make(),
+            value => value,
+        }
+    }
+
     pub(crate) fn str(text: impl AsRef<str>) -> Data {
         Data::Str(Rc::from(text.as_ref()))
     }
@@ -82,6 +103,7 @@ impl Data {
     pub(crate) fn to_json(&self) -> Value {
         match self {
             Data::Nil | Data::NilList | Data::NilMap | Data::NoValue | Data::Method(_) => Value::Null,
+            Data::Lazy(make) => make().to_json(),
             Data::Bool(b) => Value::Bool(*b),
             Data::Int(i) => Value::Number((*i).into()),
             // Go writes whole numbers without a fraction.
@@ -107,6 +129,7 @@ impl Data {
             Data::Str(s) => !s.is_empty(),
             Data::List(items) => !items.is_empty(),
             Data::Map(map) => !map.is_empty(),
+            Data::Lazy(make) => make().truth(),
             Data::Struct(_) | Data::Method(_) => true,
         }
     }
@@ -131,6 +154,7 @@ impl Data {
             Data::List(items) => list(out, "[", "]", items.iter().map(|item| ("", item))),
             Data::Map(map) => list(out, "map[", "]", map.iter().map(|(k, v)| (k.as_str(), v))),
             Data::Struct(fields) => list(out, "{", "}", fields.fields.iter().map(|f| ("", &f.value))),
+            Data::Lazy(make) => make().print_to(out),
             Data::Method(_) => out.push_str("<func>"),
         }
     }
@@ -154,6 +178,7 @@ impl Data {
                 _ => "map[string]interface {}".into(),
             },
             Data::Struct(fields) => fields.type_name.clone(),
+            Data::Lazy(make) => make().type_name(),
             Data::Method(_) => "func".into(),
         }
     }

@@ -310,7 +310,7 @@ impl Machine<'_> {
             Data::Map(map) => map.get(name).map_or_else(missing, |found| Ok(found.clone())),
             Data::NilMap => missing(),
             Data::Struct(fields) => match fields.get(name) {
-                Some(found) => Ok(found.clone()),
+                Some(found) => Ok(found.clone().force()),
                 None => {
                     let message = format!("can't evaluate field {name} in type {}", fields.type_name);
                     self.fault(word.at, word, &message)

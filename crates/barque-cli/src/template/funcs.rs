@@ -31,8 +31,8 @@ fn inside<T>(text: impl Into<String>) -> Result<T, Fault> {
 /// Calls a function; `and` and `or` are handled by the interpreter, which may skip their arguments.
 /// `titles`: the data are column titles, which keep their form.
 pub(crate) fn call(name: &str, args: &[Data], titles: bool) -> Given {
-    if titles && DOCKER.contains(&name) && !args.is_empty() {
-        return title(name, args);
+    if titles && name != "pad" && DOCKER.contains(&name) && !args.is_empty() {
+        return Ok(args[0].clone());
     }
     match (name, args) {
         ("not", [a]) => Ok(Data::Bool(!a.truth())),
@@ -83,17 +83,6 @@ fn wrong_number(name: &str, got: usize) -> String {
     format!("wrong number of args for {name}: want {want} got {got}")
 }
 
-/// Titles pass through functions as they are, except that `split` makes a list and `join` reads one.
-fn title(name: &str, args: &[Data]) -> Given {
-    match (name, args) {
-        ("split", [a, separator]) => split(&string(a)?, &string(separator)?),
-        ("truncate", [a, length]) => truncate(&string(a)?, int(length)?),
-        ("pad", [a, before, after]) => pad(&string(a)?, int(before)?, int(after)?),
-        ("lower", [a]) => Ok(Data::from(string(a)?.to_lowercase())),
-        _ => Ok(args[0].clone()),
-    }
-}
-
 /// JSON on one line, `<`, `>` and `&` as they are.
 pub(crate) fn json(value: &Data) -> String {
     serde_json::to_string(&value.to_json()).unwrap_or_default()
@@ -130,7 +119,7 @@ fn index(value: &Data, key: &Data) -> Given {
     match (value, key) {
         (Data::List(items), Data::Int(i)) => match usize::try_from(*i).ok().and_then(|i| items.get(i)) {
             Some(item) => Ok(item.clone()),
-            None => inside(format!("reflect: slice index out of range")),
+            None => inside("reflect: slice index out of range"),
         },
         (Data::NilList, Data::Int(_)) => inside("reflect: slice index out of range"),
         (Data::List(_) | Data::NilList, Data::Str(_)) => inside("cannot index slice/array with type string"),

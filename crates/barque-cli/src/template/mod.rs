@@ -13,6 +13,7 @@ mod typed;
 
 pub(crate) use data::{Data, Method, Struct};
 pub(crate) use exec::Missing;
+pub(crate) use format::go_quote;
 pub(crate) use typed::typed;
 
 use std::collections::BTreeMap;

@@ -30,6 +30,7 @@ use crate::{Credentials, Descriptor, Document, Index, Manifest, RawManifest};
 pub use blob::Blob;
 pub use config::{ClientConfig, ProxyConfig};
 pub(crate) use push::referrer_descriptor;
+pub(crate) use connect::percent_decode;
 pub(crate) use tls::load_identity;
 
 /// A registry client; clones share connections, tokens and settings.

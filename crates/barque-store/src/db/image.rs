@@ -141,6 +141,13 @@ impl Read<'_> {
         rows.collect::<Result<_, _>>().map_err(error::db)
     }
 
+    /// A configuration or kept manifest by its digest.
+    pub(crate) fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT config FROM image WHERE id = ?1 UNION ALL SELECT bytes FROM manifest WHERE digest = ?1 LIMIT 1";
+        let mut query = self.conn.prepare_cached(sql).map_err(error::db)?;
+        query.query_row([col(*digest)], |r| r.get(0)).optional().map_err(error::db)
+    }
+
     /// The original manifests and indexes kept for an image, manifests first.
     pub fn image_manifests(&self, id: &ImageId) -> Result<Vec<Manifest>> {
         let sql = "SELECT digest, media_type, bytes, is_index FROM manifest WHERE image = ? ORDER BY is_index, rowid";

@@ -100,6 +100,15 @@ impl Read<'_> {
         rows.collect::<Result<_, _>>().map_err(error::db)
     }
 
+    /// Blobs that may not have reached the disk yet.
+    pub(crate) fn blobs_unsynced(&self) -> Result<Vec<Blob>> {
+        let mut query =
+            self.conn.prepare_cached("SELECT digest, size FROM blob WHERE synced = 0 ORDER BY digest").map_err(error::db)?;
+        let row = |r: &Row<'_>| Ok(Blob { digest: get(r, 0)?, size: get(r, 1)? });
+        let rows = query.query_map([], row).map_err(error::db)?;
+        rows.collect::<Result<_, _>>().map_err(error::db)
+    }
+
     /// The blobs that unpack to `diff`, the oldest first.
     pub fn layer_blobs(&self, diff: &DiffId) -> Result<Vec<LayerBlob>> {
         let sql = "SELECT b.digest, b.size, l.media_type FROM layer_blob l JOIN blob b USING (digest) \
@@ -201,6 +210,14 @@ impl Tx<'_> {
             self.conn.prepare_cached("UPDATE layer SET synced = 1 WHERE chain_id = ?").map_err(error::db)?;
         for chain in chains {
             query.execute([col(*chain)]).map_err(error::db)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn blobs_mark_synced(&self, blobs: &[Blob]) -> Result<()> {
+        let mut query = self.conn.prepare_cached("UPDATE blob SET synced = 1 WHERE digest = ?").map_err(error::db)?;
+        for blob in blobs {
+            query.execute([col(blob.digest)]).map_err(error::db)?;
         }
         Ok(())
     }

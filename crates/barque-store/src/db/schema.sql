@@ -38,14 +38,15 @@ CREATE TABLE lease_item (
 CREATE INDEX lease_item_item ON lease_item (kind, item);
 
 -- Files under blobs/sha256/, complete and verified.
+-- `synced` (here and below) is 0 until the files are known to have reached the disk.
 CREATE TABLE blob (
     digest     TEXT PRIMARY KEY CHECK (length(digest) = 64),
     size       INTEGER NOT NULL CHECK (size >= 0),
+    synced     INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Unpacked layers. `path` overrides layers/<chain_id>/diff (the host's own root file system).
--- `synced` is 0 until the files are known to have reached the disk.
 CREATE TABLE layer (
     chain_id   TEXT PRIMARY KEY CHECK (length(chain_id) = 64),
     diff_id    TEXT NOT NULL CHECK (length(diff_id) = 64),

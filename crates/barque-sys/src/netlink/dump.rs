@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use libc::{
-    IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE,
-    RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
+    IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
+    IFLA_MASTER, IFLA_MTU, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_GETADDR,
+    RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
 };
 
 use super::route::RouteSocket;
@@ -29,6 +29,8 @@ pub struct LinkInfo {
     pub master: Option<u32>,
     /// Index of the peer or of the device underneath, perhaps in another namespace.
     pub link: Option<u32>,
+    /// The remark set with the link.
+    pub alias: String,
     pub stats: LinkStats,
 }
 
@@ -135,6 +137,7 @@ fn link(body: &[u8]) -> Option<LinkInfo> {
             IFLA_MTU => out.mtu = wire::get_u32(value).unwrap_or(0),
             IFLA_ADDRESS => out.mac = value.try_into().ok(),
             IFLA_MASTER => out.master = wire::get_u32(value),
+            IFLA_IFALIAS => out.alias = wire::get_str(value),
             IFLA_LINK => out.link = wire::get_u32(value),
             IFLA_LINKINFO => out.kind = wire::find(value, IFLA_INFO_KIND).map(wire::get_str).unwrap_or_default(),
             IFLA_STATS64 => out.stats = stats(value),

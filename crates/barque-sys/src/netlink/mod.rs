@@ -15,6 +15,7 @@ mod dump;
 pub mod netns;
 pub mod nft;
 mod nft_expr;
+pub mod pktinfo;
 pub mod route;
 mod wire;
 
@@ -25,6 +26,8 @@ const NLMSG_DONE: u16 = 3;
 const DUMP_INTERRUPTED: u16 = 0x10;
 /// The kernel sends no dump datagram larger than this.
 const RECEIVE_BYTES: usize = 64 << 10;
+/// No acknowledgement is larger: an explanation is a line of text.
+const ACK_BYTES: usize = 8 << 10;
 /// Attempts at a dump that changes keep interrupting.
 const DUMP_ATTEMPTS: usize = 8;
 
@@ -97,13 +100,19 @@ impl Socket {
     /// family take effect one by one, so those before it (and after it) have been carried out;
     /// a packet-filter transaction takes effect as a whole or not at all.
     pub fn transact(&mut self, batch: &mut Batch) -> Result<()> {
+        self.transact_all(batch)?.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// As [`Socket::transact`], but returns every refusal, in order.
+    pub fn transact_all(&mut self, batch: &mut Batch) -> Result<Vec<NetlinkError>> {
         if batch.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let first = self.send(batch)?;
+        let every = batch.acks().iter().all(|a| *a);
         let mut pending = batch.acks().iter().filter(|a| **a).count();
-        let mut refusal: Option<NetlinkError> = None;
-        let mut buf = vec![0u8; RECEIVE_BYTES];
+        let mut refusals = Vec::new();
+        let mut buf = [0u8; ACK_BYTES];
         while pending > 0 {
             let length = self.receive(&mut buf)?;
             for message in wire::messages(&buf[..length]) {
@@ -112,15 +121,13 @@ impl Socket {
                     continue;
                 }
                 let error = wire::error_of(&message);
-                // A refused transaction answers messages that asked for nothing, and only some that did.
-                let aborted = error.is_some() && !batch.acks().iter().all(|a| *a);
-                pending = if aborted { 0 } else { pending - usize::from(batch.acks()[index] || error.is_some()) };
-                if let Some((errno, detail)) = error {
-                    refusal.get_or_insert(NetlinkError { errno, index: Some(index), detail });
-                }
+                // A refused transaction answers messages that asked for nothing, and not all that did.
+                let aborted = error.is_some() && !every;
+                pending = if aborted { 0 } else { pending.saturating_sub(usize::from(batch.acks()[index])) };
+                refusals.extend(error.map(|(errno, detail)| NetlinkError { errno, index: Some(index), detail }));
             }
         }
-        refusal.map_or(Ok(()), Err)
+        Ok(refusals)
     }
 
     /// Sends the batch's single request and hands its one answer to `each`: message type and body.

@@ -8,13 +8,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use libc::{
-    IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_PROTINFO, RTA_DST, RTA_GATEWAY, RTA_OIF, RTM_DELADDR, RTM_DELLINK,
-    RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_SETLINK,
+    IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
+    RTA_DST, RTA_GATEWAY, RTA_OIF, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
+    RTM_SETLINK,
 };
 
 use super::wire::{ACK, Body, CREATE, EXCL, REPLACE};
-use super::{Batch, Result, Socket};
+use super::{Batch, NetlinkError, Result, Socket};
 
 pub use super::dump::{AddressInfo, LinkInfo, LinkStats, RouteInfo};
 
@@ -44,6 +45,11 @@ impl RouteSocket {
     /// Carries out the batch's messages in order; see [`Socket::transact`].
     pub fn apply(&mut self, batch: &mut Batch) -> Result<()> {
         self.0.transact(batch)
+    }
+
+    /// As [`RouteSocket::apply`], but returns every refusal; the other messages have taken effect.
+    pub fn apply_all(&mut self, batch: &mut Batch) -> Result<Vec<NetlinkError>> {
+        self.0.transact_all(batch)
     }
 }
 
@@ -193,18 +199,39 @@ pub struct LinkChange<'a> {
     pub master: Option<u32>,
     /// A new name; refused with `EBUSY` by older kernels while the link is up.
     pub name: Option<&'a str>,
+    /// A remark that `ip link` shows, at most 255 bytes.
+    pub alias: Option<&'a str>,
 }
 
-/// Changes the link `index`.
-pub fn set_link(batch: &mut Batch, index: u32, change: &LinkChange<'_>) {
+/// A link that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkRef<'a> {
+    Index(u32),
+    Name(&'a str),
+}
+
+impl LinkRef<'_> {
+    fn encode(self, m: &mut Body<'_>, flags: u32, mask: u32) {
+        match self {
+            LinkRef::Index(index) => m.raw(&ifinfomsg(index, flags, mask)),
+            LinkRef::Name(name) => m.raw(&ifinfomsg(0, flags, mask)).str(IFLA_IFNAME, name),
+        };
+    }
+}
+
+/// Changes a link.
+pub fn set_link(batch: &mut Batch, link: LinkRef<'_>, change: &LinkChange<'_>) {
     batch.message(RTM_SETLINK, ACK, |m| {
         let (flags, mask) = match change.up {
             Some(up) => (u32::from(up) * IFF_UP, IFF_UP),
             None => (0, 0),
         };
-        m.raw(&ifinfomsg(index, flags, mask));
+        link.encode(m, flags, mask);
         if let Some(name) = change.name {
             m.str(IFLA_IFNAME, name);
+        }
+        if let Some(alias) = change.alias {
+            m.attr(IFLA_IFALIAS, alias.as_bytes());
         }
         common(m, change.mac, change.mtu, None);
         if let Some(master) = change.master {
@@ -213,11 +240,9 @@ pub fn set_link(batch: &mut Batch, index: u32, change: &LinkChange<'_>) {
     });
 }
 
-/// Deletes the link `name`. Waits for grace periods in the kernel: tens of milliseconds.
-pub fn delete_link(batch: &mut Batch, name: &str) {
-    batch.message(RTM_DELLINK, ACK, |m| {
-        m.raw(&ifinfomsg(0, 0, 0)).str(IFLA_IFNAME, name);
-    });
+/// Deletes a link. Waits for grace periods in the kernel: tens of milliseconds.
+pub fn delete_link(batch: &mut Batch, link: LinkRef<'_>) {
+    batch.message(RTM_DELLINK, ACK, |m| link.encode(m, 0, 0));
 }
 
 /// What a bridge does with one of its ports.
@@ -230,16 +255,18 @@ pub enum PortChange {
     Disable,
 }
 
-/// Changes how its bridge treats the link `index`.
-pub fn set_port(batch: &mut Batch, index: u32, change: PortChange) {
-    batch.message(RTM_SETLINK, ACK, |m| {
-        let mut header = ifinfomsg(index, 0, 0);
-        header[0] = libc::AF_BRIDGE as u8;
-        m.raw(&header).nest(IFLA_PROTINFO, |p| {
-            match change {
-                PortChange::Isolate(on) => p.u8(IFLA_BRPORT_ISOLATED, u8::from(on)),
-                PortChange::Disable => p.u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED).attr(IFLA_BRPORT_FLUSH, &[]),
-            };
+/// Changes how its bridge treats a link.
+pub fn set_port(batch: &mut Batch, link: LinkRef<'_>, change: PortChange) {
+    batch.message(RTM_NEWLINK, ACK, |m| {
+        link.encode(m, 0, 0);
+        m.nest(IFLA_LINKINFO, |info| {
+            info.str(IFLA_INFO_SLAVE_KIND, "bridge");
+            info.nest(IFLA_INFO_SLAVE_DATA, |p| {
+                match change {
+                    PortChange::Isolate(on) => p.u8(IFLA_BRPORT_ISOLATED, u8::from(on)),
+                    PortChange::Disable => p.u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED).attr(IFLA_BRPORT_FLUSH, &[]),
+                };
+            });
         });
     });
 }
