@@ -1,0 +1,184 @@
+//! `config` and `convert`: print the project, or parts of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::args::Config;
+use super::context::{Context, Failure, Outcome};
+use super::table::table;
+use crate::file::load::{Files, Options};
+use crate::file::project::{self, Project};
+use crate::file::render::Style;
+use crate::file::{emit, explain, hash, interp, yaml};
+
+/// Runs `config`.
+///
+/// # Errors
+/// Whatever is wrong with the files, or an output that cannot be written.
+pub async fn run(cx: &Context, args: Config) -> Outcome {
+    let mut options = cx.load_options(&args.named);
+    options.no_consistency |= args.no_consistency;
+    options.no_interpolate |= args.no_interpolate;
+    options.no_normalize |= args.no_normalize;
+    options.no_path_resolution |= args.no_path_resolution;
+    options.no_env_resolution |= args.no_env_resolution;
+    if args.variables {
+        cx.print(&variables(&options, &crate::file::load::Disk)?);
+        return Ok(0);
+    }
+    let project = cx.load_with(&options)?;
+    if args.quiet {
+        return Ok(0);
+    }
+    let text = if args.resolve_image_digests || args.lock_image_digests {
+        let digests = super::images::digests(cx, &project).await?;
+        pinned(&project, &args, &digests)
+    } else {
+        output(&project, &args)?
+    };
+    match &args.output {
+        Some(path) => std::fs::write(cx.host.cwd.join(path), text)
+            .map_err(|e| Failure::new(format!("write {}: {e}", path.display())))?,
+        None => cx.print(&text),
+    }
+    Ok(0)
+}
+
+/// The text of `config` with these flags.
+fn output(project: &Project, args: &Config) -> Result<String, Failure> {
+    let lines = |items: Vec<String>| items.into_iter().map(|i| i + "\n").collect::<String>();
+    if args.services {
+        return Ok(lines(in_dependency_order(project)));
+    }
+    if args.volumes {
+        return Ok(lines(project.volumes.keys().cloned().collect()));
+    }
+    if args.networks {
+        return Ok(lines(project.networks.keys().cloned().collect()));
+    }
+    if args.profiles {
+        let mut all: Vec<String> =
+            project.services.values().chain(project.disabled.values()).flat_map(|s| s.spec.profiles.clone()).collect();
+        all.sort();
+        all.dedup();
+        return Ok(lines(all));
+    }
+    if args.images {
+        return Ok(lines(project.services.values().map(|s| s.image(&project.name)).collect()));
+    }
+    if args.environment {
+        return Ok(lines(project.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()));
+    }
+    if args.explain {
+        return Ok(explain::explain(project));
+    }
+    if let Some(wanted) = &args.hash {
+        return hashes(project, wanted);
+    }
+    Ok(document(project, args.format.as_deref(), !args.no_interpolate))
+}
+
+/// The whole project as YAML or JSON.
+pub fn document(project: &Project, format: Option<&str>, escape: bool) -> String {
+    if format == Some("json") {
+        let mut value = project.render(Style::Json);
+        if escape {
+            escape_dollars(&mut value);
+        }
+        let sorted: BTreeMap<String, Json> =
+            value.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        return serde_json::to_string_pretty(&sorted).unwrap_or_default() + "\n";
+    }
+    emit::to_yaml(&project.render(Style::Yaml), escape)
+}
+
+fn escape_dollars(value: &mut Json) {
+    match value {
+        Json::String(s) => *s = s.replace('$', "$$"),
+        Json::Array(items) => items.iter_mut().for_each(escape_dollars),
+        Json::Object(map) => map.values_mut().for_each(escape_dollars),
+        _ => {}
+    }
+}
+
+fn hashes(project: &Project, wanted: &str) -> Result<String, Failure> {
+    let names: Vec<&str> = wanted.split(',').filter(|n| *n != "*" && !n.is_empty()).collect();
+    if let Some(unknown) = names.iter().find(|n| !project.services.contains_key(**n)) {
+        return Err(Failure::new(format!("no such service: {unknown}")));
+    }
+    let mut out = String::new();
+    for service in project.services.values().filter(|s| names.is_empty() || names.contains(&s.name.as_str())) {
+        out.push_str(&format!("{} {}\n", service.name, hash::service(&service.json, hash::Form::V5)));
+    }
+    Ok(out)
+}
+
+/// Service names, those needed by others first.
+fn in_dependency_order(project: &Project) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    while out.len() < project.services.len() {
+        let next = project.services.values().find(|s| {
+            !out.contains(&s.name)
+                && s.spec.depends_on.keys().all(|d| out.contains(d) || !project.services.contains_key(d))
+        });
+        match next {
+            Some(service) => out.push(service.name.clone()),
+            None => return project.services.keys().cloned().collect(),
+        }
+    }
+    out
+}
+
+/// The project with each image pinned to its digest, or an override file that pins them.
+fn pinned(project: &Project, args: &Config, digests: &BTreeMap<String, String>) -> String {
+    let mut value = project.render(if args.format.as_deref() == Some("json") { Style::Json } else { Style::Yaml });
+    let mut lock = serde_json::Map::new();
+    for (name, service) in value.get_mut("services").and_then(Json::as_object_mut).into_iter().flatten() {
+        let Some(digest) = digests.get(name) else { continue };
+        if let Some(map) = service.as_object_mut() {
+            map.insert("image".to_owned(), Json::String(digest.clone()));
+        }
+        lock.insert(name.clone(), serde_json::json!({ "image": digest }));
+    }
+    if args.lock_image_digests {
+        value = serde_json::json!({ "services": lock });
+    }
+    match args.format.as_deref() {
+        Some("json") => serde_json::to_string_pretty(&value).unwrap_or_default() + "\n",
+        _ => emit::to_yaml(&value, true),
+    }
+}
+
+/// A table of the variables the files mention.
+fn variables(options: &Options, files: &dyn Files) -> Result<String, Failure> {
+    let mut warnings = Vec::new();
+    let place = project::locate(options, files, &mut warnings).map_err(|d| Failure::new(d.message().to_owned()))?;
+    let mut found: BTreeMap<String, interp::Mention> = BTreeMap::new();
+    for file in &place.files {
+        let text = match file.to_str() {
+            Some("-") => options.stdin.clone().unwrap_or_default(),
+            _ => files.read(file).map_err(|e| Failure::new(format!("read {}: {e}", file.display())))?,
+        };
+        for document in yaml::parse(&text, 0).map_err(|d| Failure::new(d.message().to_owned()))? {
+            let mut texts = Vec::new();
+            collect(&document, &mut texts);
+            for mention in texts.iter().flat_map(|t| interp::mentions(t)) {
+                found.entry(mention.name.clone()).or_insert(mention);
+            }
+        }
+    }
+    let rows =
+        found.into_values().map(|m| vec![m.name, m.required.to_string(), m.default, m.alternate]).collect::<Vec<_>>();
+    Ok(table(&["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"], &rows))
+}
+
+fn collect(node: &crate::file::node::Node, out: &mut Vec<String>) {
+    use crate::file::node::Value;
+    match &node.value {
+        Value::Str(s) => out.push(s.clone()),
+        Value::Seq(items) => items.iter().for_each(|n| collect(n, out)),
+        Value::Map(map) => map.iter().for_each(|(_, n)| collect(n, out)),
+        _ => {}
+    }
+}

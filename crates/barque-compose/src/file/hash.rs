@@ -1,0 +1,93 @@
+//! Configuration hashes as Docker Compose v2 computes them, so that either tool knows the other's containers.
+
+use barque_model::Digest;
+use serde_json::Value;
+
+use super::gojson;
+
+/// The versions of the hash Docker Compose has used since its version 2.26. They differ in what is left out and in how
+/// two values are written; the same file gives another hash in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Docker Compose 5: `create_host_path: true` is left out.
+    V5,
+    /// Docker Compose from 2.30 on: `create_host_path: true` is written.
+    V2_30,
+    /// Docker Compose 2.26: `depends_on` and `profiles` count, modes are numbers, devices are texts.
+    V2_26,
+}
+
+/// All forms, newest first.
+pub const FORMS: [Form; 3] = [Form::V5, Form::V2_30, Form::V2_26];
+
+/// The part of a service the hash is taken over, as JSON.
+pub fn hashed(service: &Value, form: Form) -> Value {
+    let mut out = service.clone();
+    let Some(map) = out.as_object_mut() else { return out };
+    for key in ["build", "pull_policy", "scale"] {
+        map.shift_remove(key);
+    }
+    if let Some(deploy) = map.get_mut("deploy").and_then(Value::as_object_mut) {
+        deploy.shift_remove("replicas");
+    }
+    if form != Form::V2_26 {
+        map.shift_remove("depends_on");
+        map.shift_remove("profiles");
+    }
+    for mount in map.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(bind) = mount.get_mut("bind").and_then(Value::as_object_mut) else { continue };
+        let create = bind.get("create_host_path") == Some(&Value::Bool(true));
+        if create == (form == Form::V5) && bind.contains_key("create_host_path") {
+            bind.shift_remove("create_host_path");
+        }
+    }
+    if form == Form::V2_26 {
+        older(map);
+    }
+    out
+}
+
+fn older(map: &mut serde_json::Map<String, Value>) {
+    for key in ["configs", "secrets"] {
+        for mount in map.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(mode) = mount.get_mut("mode") else { continue };
+            if let Some(Ok(number)) = mode.as_str().map(super::units::octal) {
+                *mode = Value::from(number);
+            }
+        }
+    }
+    for device in map.get_mut("devices").and_then(Value::as_array_mut).into_iter().flatten() {
+        let text = |key: &str| device.get(key).and_then(Value::as_str).unwrap_or_default();
+        *device = Value::String(format!("{}:{}:{}", text("source"), text("target"), text("permissions")));
+    }
+}
+
+/// The hash of a service's JSON.
+pub fn service(service: &Value, form: Form) -> String {
+    hex(&hashed(service, form))
+}
+
+/// The hash of a network's JSON.
+pub fn network(network: &Value) -> String {
+    hex(network)
+}
+
+/// The hash of a volume's JSON; a volume without a driver has the driver `local`.
+pub fn volume(volume: &Value) -> String {
+    let Some(map) = volume.as_object() else { return hex(volume) };
+    if map.get("driver").and_then(Value::as_str).is_some_and(|d| !d.is_empty()) {
+        return hex(volume);
+    }
+    let mut out = serde_json::Map::new();
+    for (key, value) in map {
+        out.insert(key.clone(), value.clone());
+        if key == "name" {
+            out.insert("driver".to_owned(), Value::from("local"));
+        }
+    }
+    hex(&Value::Object(out))
+}
+
+fn hex(value: &Value) -> String {
+    Digest::of(gojson::to_string(value).as_bytes()).hex()
+}

@@ -1,0 +1,7 @@
+//! Compose: files → project → plan → calls of the Docker Engine API.
+//!
+//! [`file`] reads Compose files into a typed project and touches the world only to read.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod file;
