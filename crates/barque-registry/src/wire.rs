@@ -19,7 +19,6 @@ pub(crate) mod code {
     pub(crate) const PAGINATION_NUMBER_INVALID: &str = "PAGINATION_NUMBER_INVALID";
     pub(crate) const SIZE_INVALID: &str = "SIZE_INVALID";
     pub(crate) const TAG_INVALID: &str = "TAG_INVALID";
-    pub(crate) const TOOMANYREQUESTS: &str = "TOOMANYREQUESTS";
     pub(crate) const UNAUTHORIZED: &str = "UNAUTHORIZED";
     pub(crate) const UNKNOWN: &str = "UNKNOWN";
     pub(crate) const UNSUPPORTED: &str = "UNSUPPORTED";

@@ -181,6 +181,40 @@ impl Inner {
     }
 }
 
+impl Inner {
+    pub(super) async fn blob_size(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        credentials: &Credentials,
+    ) -> Result<u64> {
+        let ask = Ask::new(Method::HEAD, vec![pull_scope(reference.path())]);
+        let mut tour = Tour::new(self.directory.for_pull(reference, credentials)?);
+        while let Some(endpoint) = tour.next() {
+            let url = endpoint.url(&format!("{}/blobs/{digest}", reference.path())).map_err(Failure::into_error)?;
+            let answer = self.send(&endpoint, &ask, &url, self.retries(&tour)).await;
+            let size = answer.and_then(|answer| {
+                answer
+                    .content_length()
+                    .ok_or_else(|| Failure::bad(format!("blob {digest}: the registry tells no size")))
+            });
+            match size {
+                Ok(size) => return Ok(size),
+                Err(failure) => tour.failed(endpoint, failure),
+            }
+        }
+        Err(tour.into_error(|failure| blob_error(failure, reference, digest)))
+    }
+}
+
+fn blob_error(failure: &Failure, reference: &Reference, digest: Digest) -> Error {
+    if failure.is_missing() {
+        let name = reference.familiar_name();
+        return Error::new(ErrorKind::NotFound, format!("blob {digest} of {name} not found: {}", failure.brief()));
+    }
+    failure.pull_error(reference)
+}
+
 /// The error inside an I/O error of a [`Blob`].
 fn own_error(error: io::Error) -> Error {
     match error.downcast::<Error>() {
@@ -290,17 +324,7 @@ impl Puller {
                 Err(failure) => tour.failed(endpoint, failure),
             }
         }
-        let digest = self.descriptor.digest;
-        let name = self.reference.familiar_name();
-        Err(tour.into_error(|failure| {
-            if failure.is_missing() {
-                return Error::new(
-                    ErrorKind::NotFound,
-                    format!("blob {digest} of {name} not found: {}", failure.brief()),
-                );
-            }
-            failure.pull_error(&self.reference)
-        }))
+        Err(tour.into_error(|failure| blob_error(failure, &self.reference, self.descriptor.digest)))
     }
 
     async fn open_at(&mut self, endpoint: &Endpoint, retries: u32) -> Result<Open, Failure> {

@@ -229,7 +229,7 @@ mod tests {
                 refused(500, &[]),
                 "Get \"https://r.example/v2/\": received unexpected HTTP status: 500 Internal Server Error",
             ),
-            (refused(429, &[(code::TOOMANYREQUESTS, "slow down")]), "toomanyrequests: slow down"),
+            (refused(429, &[("TOOMANYREQUESTS", "slow down")]), "toomanyrequests: slow down"),
         ] {
             assert_eq!(failure.pull_error(&reference).message(), expected);
         }

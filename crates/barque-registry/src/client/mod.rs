@@ -28,9 +28,10 @@ use tokio::io::{AsyncRead, AsyncSeekExt as _};
 use crate::{Credentials, Descriptor, Document, Index, Manifest, RawManifest};
 
 pub use blob::Blob;
+pub(crate) use config::mirror_url;
 pub use config::{ClientConfig, ProxyConfig};
-pub(crate) use push::referrer_descriptor;
 pub(crate) use connect::percent_decode;
+pub(crate) use push::referrer_descriptor;
 pub(crate) use tls::load_identity;
 
 /// A registry client; clones share connections, tokens and settings.
@@ -236,6 +237,14 @@ impl Client {
         credentials: &Credentials,
     ) -> Result<Bytes> {
         self.inner.clone().blob_bytes(reference, descriptor, bytes_max, credentials).await
+    }
+
+    /// A blob's size in bytes, as the first endpoint that has it tells.
+    ///
+    /// # Errors
+    /// As [`Client::blob`].
+    pub async fn blob_size(&self, reference: &Reference, digest: Digest, credentials: &Credentials) -> Result<u64> {
+        self.inner.blob_size(reference, digest, credentials).await
     }
 
     /// Whether the registry (not a mirror) holds a blob.

@@ -1,10 +1,35 @@
 //! A registry: distribution-spec 1.1 over a directory, and a pull-through cache.
+//!
+//! [`serve`] takes bound listeners, so that the caller decides where it listens and learns a port it left open. The
+//! directory's layout is described in `storage/mod.rs`.
+
+mod app;
+mod auth;
+mod blobs;
+mod gc;
+mod lists;
+mod manifests;
+mod mirror;
+mod respond;
+mod route;
+mod storage;
+mod uploads;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use barque_model::{Error, Result};
-use tokio::net::TcpListener;
+use barque_model::{Context as _, Error, Result};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use app::App;
 
 use crate::{ClientConfig, Credentials};
 
@@ -87,21 +112,147 @@ pub struct GcReport {
     pub bytes: u64,
 }
 
+/// How long requests in flight may take after `shutdown`.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 4096;
+
 /// Serves until `shutdown` completes, then lets requests in flight finish for a moment.
 ///
 /// # Errors
 /// When the directory, certificate or htpasswd file cannot be used.
-pub async fn serve<S>(_config: ServerConfig, _listeners: Vec<TcpListener>, _shutdown: S) -> Result<()>
+pub async fn serve<S>(config: ServerConfig, listeners: Vec<TcpListener>, shutdown: S) -> Result<()>
 where
     S: Future<Output = ()> + Send + 'static,
 {
-    Err(Error::not_implemented("registry server"))
+    let tls = match &config.tls {
+        None => None,
+        Some(files) => Some(acceptor(files).await?),
+    };
+    let opened = tokio::task::spawn_blocking(move || App::new(config)).await;
+    let app = Arc::new(opened.map_err(|error| Error::internal(error.to_string()))??);
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(accept(app.clone(), listener, tls.clone(), stopped.clone()));
+    }
+    if let Some(interval) = app.config.gc_interval {
+        tasks.spawn(collect_regularly(app.clone(), interval, stopped));
+    }
+    shutdown.await;
+    let _ = stop.send(true);
+    // Whoever needs longer is cut off: uploads can be resumed.
+    let _ = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    Ok(())
 }
 
 /// Collects garbage in a directory now. Safe while a registry serves it only when done by that process.
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub async fn collect_garbage(_config: &ServerConfig, _dry_run: bool) -> Result<GcReport> {
-    Err(Error::not_implemented("registry server"))
+pub async fn collect_garbage(config: &ServerConfig, dry_run: bool) -> Result<GcReport> {
+    let (root, durable) = (config.root.clone(), config.durable);
+    let plan = gc::Plan { grace: config.gc_grace, untagged: config.gc_untagged, dry_run };
+    let work = move || -> Result<GcReport> {
+        let storage = storage::Storage::open(&root, durable)?;
+        gc::collect(&storage, None, plan).context(format!("cannot collect garbage in {}", root.display()))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))?
+}
+
+async fn collect_regularly(app: Arc<App>, interval: Duration, mut stopped: watch::Receiver<bool>) {
+    let plan = gc::Plan { grace: app.config.gc_grace, untagged: app.config.gc_untagged, dry_run: false };
+    loop {
+        tokio::select! {
+            () = told(&mut stopped) => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        let app = app.clone();
+        let work = tokio::task::spawn_blocking(move || gc::collect(&app.storage, Some(&app.sessions), plan));
+        match work.await {
+            Ok(Ok(report)) => tracing::info!(?report, "registry garbage collected"),
+            Ok(Err(error)) => tracing::warn!(%error, "registry garbage collection failed"),
+            Err(error) => tracing::warn!(%error, "registry garbage collection failed"),
+        }
+    }
+}
+
+async fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
+    let (chain, key) =
+        crate::client::load_identity(&files.cert, &files.key).await.context("cannot use the TLS files")?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
+    let mut config = config.context("cannot use the TLS certificate and key")?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn accept(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>, stopped: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let mut stop = stopped.clone();
+    loop {
+        tokio::select! {
+            () = told(&mut stop) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(connection(app.clone(), stream, tls.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: wait for some to come back.
+                    tracing::warn!(%error, "registry cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Completes when the server is to stop. (The guard that a watch returns must not live across an await.)
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn connection(app: Arc<App>, stream: TcpStream, tls: Option<TlsAcceptor>, stopped: watch::Receiver<bool>) {
+    match tls {
+        None => speak(app, stream, stopped).await,
+        Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => speak(app, stream, stopped).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        },
+    }
+}
+
+async fn speak<T>(app: Arc<App>, stream: T, mut stopped: watch::Receiver<bool>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let app = app.clone();
+        async move { Ok::<_, std::convert::Infallible>(app.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = told(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "registry connection");
+    }
 }
