@@ -1,8 +1,15 @@
 //! Collection of what neither a row nor a lease refers to.
 
-use barque_model::{ChainId, Digest, Error, Result};
+use std::collections::HashSet;
+use std::io;
+
+use barque_model::{ChainId, DiffId, Digest, Result, Timestamp};
+use rusqlite::params;
 
 use crate::Store;
+use crate::db::{Blob, Layer, LeaseKind, Tx};
+use crate::error::{self, IoContext};
+use crate::store::Inner;
 
 /// What a collection removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,9 +22,135 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// Rows deleted by a sweep, whose files are to follow.
+#[derive(Default)]
+pub(crate) struct Swept {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) blobs: Vec<Blob>,
+}
+
+/// Layers that nothing stands on, refers to or holds.
+const LOOSE_LAYERS: &str = "SELECT chain_id, diff_id FROM layer l WHERE \
+    NOT EXISTS (SELECT 1 FROM layer c WHERE c.parent = l.chain_id) AND \
+    NOT EXISTS (SELECT 1 FROM image_layer i WHERE i.chain_id = l.chain_id) AND \
+    NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.parent = l.chain_id) AND \
+    NOT EXISTS (SELECT 1 FROM build_cache b WHERE b.layer = l.chain_id) AND \
+    NOT EXISTS (SELECT 1 FROM lease_item h JOIN lease e ON e.id = h.lease \
+                WHERE h.kind = 'layer' AND h.item = l.chain_id AND e.expires_at > ?)";
+
+/// Blobs that no layer, manifest or lease refers to.
+const LOOSE_BLOBS: &str = "SELECT digest, size FROM blob b WHERE \
+    NOT EXISTS (SELECT 1 FROM layer_blob l WHERE l.digest = b.digest) AND \
+    NOT EXISTS (SELECT 1 FROM manifest_blob m WHERE m.digest = b.digest) AND \
+    NOT EXISTS (SELECT 1 FROM lease_item h JOIN lease e ON e.id = h.lease \
+                WHERE h.kind = 'blob' AND h.item = b.digest AND e.expires_at > ?)";
+
+impl Swept {
+    /// Deletes the rows of all loose layers and blobs.
+    pub(crate) fn sweep(tx: &Tx<'_>) -> Result<Swept> {
+        let now = Timestamp::now().nanos();
+        let mut swept = Swept::default();
+        // Each round takes the top of what is loose; its parent is loose then.
+        loop {
+            let loose = loose_layers(tx, now)?;
+            if loose.is_empty() {
+                break;
+            }
+            for chain in loose {
+                if let Some(layer) = tx.layer(&chain)? {
+                    tx.layer_delete(&chain)?;
+                    swept.layers.push(layer);
+                }
+            }
+        }
+        let diffs: HashSet<DiffId> = swept.layers.iter().map(|l| l.diff_id).collect();
+        for diff in &diffs {
+            if !tx.layer_with_diff(diff)? {
+                tx.layer_blobs_delete(diff)?;
+            }
+        }
+        let mut query = tx.conn.prepare_cached(LOOSE_BLOBS).map_err(error::db)?;
+        let row = |r: &rusqlite::Row<'_>| Ok(Blob { digest: crate::db::get(r, 0)?, size: crate::db::get(r, 1)? });
+        let blobs = query.query_map(params![now], row).map_err(error::db)?;
+        swept.blobs = blobs.collect::<Result<_, _>>().map_err(error::db)?;
+        for blob in &swept.blobs {
+            tx.blob_delete(&blob.digest)?;
+        }
+        Ok(swept)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let layers: u64 = self.layers.iter().map(|l| l.size).sum();
+        let blobs: u64 = self.blobs.iter().map(|b| b.size).sum();
+        layers + blobs
+    }
+}
+
+fn loose_layers(tx: &Tx<'_>, now: i64) -> Result<Vec<ChainId>> {
+    let mut query = tx.conn.prepare_cached(LOOSE_LAYERS).map_err(error::db)?;
+    let rows = query.query_map(params![now], |r| crate::db::get(r, 0)).map_err(error::db)?;
+    rows.collect::<Result<_, _>>().map_err(error::db)
+}
+
 impl Store {
     /// Removes expired leases, then blobs, layers and ingests that nothing refers to. Safe at any time.
     pub fn collect(&self) -> Result<Collected> {
-        Err(Error::not_implemented("collect"))
+        self.inner.collect()
+    }
+
+    /// See [`Inner::delete_files`].
+    pub(crate) fn delete_files(&self, swept: &Swept) -> Result<()> {
+        self.inner.delete_files(swept)
+    }
+}
+
+impl Inner {
+    /// See [`Store::collect`].
+    pub(crate) fn collect(&self) -> Result<Collected> {
+        let _files = self.lock_files();
+        let now = Timestamp::now();
+        let (swept, ingests) = self.db.write(crate::db::Durability::Process, |tx| {
+            tx.leases_expire(now)?;
+            let held = tx.leased(LeaseKind::Ingest, now)?;
+            Ok((Swept::sweep(tx)?, held))
+        })?;
+        self.delete_files(&swept)?;
+        Ok(Collected {
+            bytes: swept.bytes(),
+            layers: swept.layers.iter().map(|l| l.chain_id).collect(),
+            blobs: swept.blobs.iter().map(|b| b.digest).collect(),
+            ingests: self.drop_ingests(&ingests)?,
+        })
+    }
+
+    /// Deletes the files of swept rows. The caller holds the lock on files since before the rows went.
+    pub(crate) fn delete_files(&self, swept: &Swept) -> Result<()> {
+        for layer in swept.layers.iter().filter(|l| l.path.is_none()) {
+            self.discard(&self.paths.layer(&layer.chain_id))?;
+        }
+        for blob in &swept.blobs {
+            let path = self.paths.blob(&blob.digest);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other.at("remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes partly written blobs that nobody writes and no lease holds.
+    fn drop_ingests(&self, held: &[String]) -> Result<usize> {
+        let dir = self.paths.ingests();
+        let busy = self.busy.held();
+        let mut dropped = 0;
+        for entry in std::fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !busy.contains(&name) && !held.contains(&name) {
+                std::fs::remove_file(entry.path()).at("remove", &entry.path())?;
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
     }
 }

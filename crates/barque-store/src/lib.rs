@@ -32,12 +32,17 @@ pub mod content;
 pub mod db;
 mod error;
 pub mod gc;
+mod hash;
 pub mod image;
+mod janitor;
 pub mod layer;
 pub mod lease;
+mod recover;
 pub mod snapshot;
 mod store;
 pub mod tar;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod usage;
 
@@ -50,7 +55,7 @@ pub use db::{
 pub use gc::Collected;
 pub use image::{Deletion, History, NewImage, PutImage, Removal, RemoveImage, Resolved};
 pub use layer::changes::{Change, ChangeKind};
-pub use layer::{AppliedLayer, CommitMode, DiffOptions, DiffSummary, LayerSource, LayerWriter};
+pub use layer::{AppliedLayer, CommitMode, Compression, DiffOptions, DiffSummary, LayerSource, LayerWriter};
 pub use lease::Lease;
 pub use snapshot::SnapshotDirs;
 pub use store::{Limits, Recovery, Store, StoreOptions};

@@ -1,11 +1,16 @@
 //! Writable layers: their directories, from creation to the trash.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use barque_model::{ChainId, Error, Id, Result};
+use barque_model::{ChainId, Error, Id, Result, Timestamp};
+use barque_sys::rootdir::{Dir, Stat};
+use rustix::fs::{AtFlags, CWD, Mode};
 
 use crate::Store;
 use crate::db::Snapshot;
+use crate::error::IoContext;
+use crate::layer::{ignorable, is_overlay_attribute};
 
 /// What an overlay mount of a snapshot needs. `redirect_dir`, `metacopy` and `index` must be off, so that the
 /// upper directory stays a plain diff.
@@ -21,9 +26,11 @@ impl Store {
     /// Inserts the row and makes the directories in one call, for build steps. Containers insert the row in
     /// their own transaction ([`crate::Tx::snapshot_insert`]) and then call [`Store::prepare_snapshot`].
     pub fn create_snapshot(&self, id: Id, parent: Option<ChainId>) -> Result<SnapshotDirs> {
-        let row = Snapshot { id, parent, created_at: barque_model::Timestamp::now() };
+        let row = Snapshot { id, parent, created_at: Timestamp::now() };
         self.write(|tx| tx.snapshot_insert(&row))?;
-        self.prepare_snapshot(&id)
+        self.prepare_snapshot(&id).inspect_err(|_| {
+            let _ = self.remove_snapshot(&id);
+        })
     }
 
     /// Makes the directories of a snapshot whose row exists; doing it again is fine. The upper directory gets
@@ -31,21 +38,40 @@ impl Store {
     ///
     /// Errors: NotFound if there is no such row.
     pub fn prepare_snapshot(&self, id: &Id) -> Result<SnapshotDirs> {
-        let _ = id;
-        Err(Error::not_implemented("prepare_snapshot"))
+        let dirs = self.snapshot_dirs(id)?;
+        let base = self.inner.paths.snapshot(id);
+        match make_dir(&base) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.at("create the directory", &base)?,
+        }
+        match make_dir(&dirs.upper) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).at("create the directory", &dirs.upper),
+            Ok(()) => adopt_root(&dirs)?,
+        }
+        match make_dir(&dirs.work) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.at("create the directory", &dirs.work)?,
+        }
+        Ok(dirs)
     }
 
     /// The directories of a snapshot, without touching them. Errors: NotFound.
     pub fn snapshot_dirs(&self, id: &Id) -> Result<SnapshotDirs> {
-        let _ = id;
-        Err(Error::not_implemented("snapshot_dirs"))
+        let not_found = || Error::not_found(format!("snapshot {id} not found"));
+        let chain = self.read(|r| match r.snapshot(id)?.ok_or_else(not_found)?.parent {
+            Some(parent) => r.layer_chain(&parent),
+            None => Ok(Vec::new()),
+        })?;
+        let base = self.inner.paths.snapshot(id);
+        let lowers = chain.iter().map(|l| self.layer_dir(l)).collect();
+        Ok(SnapshotDirs { upper: base.join("upper"), work: base.join("work"), lowers })
     }
 
     /// Removes the files of a snapshot whose row is gone: renamed into the trash now, deleted in the background.
     /// Nothing there is fine.
     pub fn discard_snapshot(&self, id: &Id) -> Result<()> {
-        let _ = id;
-        Err(Error::not_implemented("discard_snapshot"))
+        self.discard_dir(&self.inner.paths.snapshot(id))
     }
 
     /// Deletes the row of a snapshot that no container uses, and its files.
@@ -56,14 +82,76 @@ impl Store {
 
     /// Bytes on disk of the snapshot's own files (`SizeRw`).
     pub fn snapshot_size(&self, id: &Id) -> Result<u64> {
-        let _ = id;
-        Err(Error::not_implemented("snapshot_size"))
+        crate::usage::directory_size(&self.inner.paths.snapshot(id).join("upper"))
     }
 
     /// Moves any directory of the data root's file system into the trash, to be deleted in the background: a
     /// volume's files, a container's own directory. Nothing there is fine.
-    pub fn discard_dir(&self, path: &std::path::Path) -> Result<()> {
-        let _ = path;
-        Err(Error::not_implemented("discard_dir"))
+    pub fn discard_dir(&self, path: &Path) -> Result<()> {
+        self.inner.discard(path)
     }
+
+    /// Waits until what was discarded is deleted and what was added is durable; for tests and shutdown.
+    pub fn flush(&self) {
+        self.inner.janitor.flush();
+    }
+}
+
+impl crate::store::Inner {
+    /// See [`Store::discard_dir`].
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        let grave = self.paths.trash().join(Id::random().to_string());
+        match std::fs::rename(path, &grave) {
+            Ok(()) => self.janitor.empty_trash(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::ResourceBusy) => {
+                // Another file system, or something mounted: here and now.
+                remove_now(path)?;
+            }
+            Err(e) => return Err(e).at("move to the trash", path),
+        }
+        Ok(())
+    }
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o711)).map_err(Into::into)
+}
+
+/// Removes a directory that cannot be renamed.
+fn remove_now(path: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::invalid(format!("cannot remove {}", path.display())));
+    };
+    let dir = Dir::open(parent).at("open", parent)?;
+    dir.remove_all(name).at("remove", path)
+}
+
+/// Makes the new upper directory look like the root of the topmost lower one.
+fn adopt_root(dirs: &SnapshotDirs) -> Result<()> {
+    let upper = Dir::open(&dirs.upper).at("open", &dirs.upper)?;
+    let Some(top) = dirs.lowers.first() else {
+        return upper.set_own_mode(0o755).at("chmod", &dirs.upper);
+    };
+    let lower = Dir::open(top).at("open the layer", top)?;
+    let stat: Stat = lower.stat_self().at("examine", top)?;
+    let own = upper.stat_self().at("examine", &dirs.upper)?;
+    if (stat.uid, stat.gid) != (own.uid, own.gid) {
+        ignorable(upper.set_own_owner(stat.uid, stat.gid)).at("chown", &dirs.upper)?;
+    }
+    upper.set_own_mode(stat.mode).at("chmod", &dirs.upper)?;
+    for (name, value) in lower.own_xattrs().at("read attributes of", top)? {
+        if !is_overlay_attribute(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str())) {
+            ignorable(upper.set_own_xattr(&name, &value)).at("set attributes of", &dirs.upper)?;
+        }
+    }
+    let times = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: stat.modified.seconds,
+            tv_nsec: i64::from(stat.modified.nanos),
+        },
+    };
+    let _ = rustix::fs::utimensat(CWD, &dirs.upper, &times, AtFlags::empty());
+    Ok(())
 }

@@ -143,7 +143,8 @@ impl Read<'_> {
 
     /// A configuration or kept manifest by its digest.
     pub(crate) fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let sql = "SELECT config FROM image WHERE id = ?1 UNION ALL SELECT bytes FROM manifest WHERE digest = ?1 LIMIT 1";
+        let sql =
+            "SELECT config FROM image WHERE id = ?1 UNION ALL SELECT bytes FROM manifest WHERE digest = ?1 LIMIT 1";
         let mut query = self.conn.prepare_cached(sql).map_err(error::db)?;
         query.query_row([col(*digest)], |r| r.get(0)).optional().map_err(error::db)
     }

@@ -72,7 +72,7 @@ impl Read<'_> {
 
     /// All layers.
     pub fn layers(&self) -> Result<Vec<Layer>> {
-        let sql = format!("SELECT {LAYER} FROM layer ORDER BY chain_id");
+        let sql = format!("SELECT {LAYER} FROM layer ORDER BY created_at, chain_id");
         let mut query = self.conn.prepare_cached(&sql).map_err(error::db)?;
         let rows = query.query_map([], layer_row).map_err(error::db)?;
         rows.collect::<Result<_, _>>().map_err(error::db)
@@ -94,7 +94,7 @@ impl Read<'_> {
 
     /// Layers whose files may not have reached the disk yet.
     pub(crate) fn layers_unsynced(&self) -> Result<Vec<Layer>> {
-        let sql = format!("SELECT {LAYER} FROM layer WHERE synced = 0 AND path IS NULL ORDER BY chain_id");
+        let sql = format!("SELECT {LAYER} FROM layer WHERE synced = 0 AND path IS NULL ORDER BY created_at, chain_id");
         let mut query = self.conn.prepare_cached(&sql).map_err(error::db)?;
         let rows = query.query_map([], layer_row).map_err(error::db)?;
         rows.collect::<Result<_, _>>().map_err(error::db)
@@ -102,11 +102,20 @@ impl Read<'_> {
 
     /// Blobs that may not have reached the disk yet.
     pub(crate) fn blobs_unsynced(&self) -> Result<Vec<Blob>> {
-        let mut query =
-            self.conn.prepare_cached("SELECT digest, size FROM blob WHERE synced = 0 ORDER BY digest").map_err(error::db)?;
+        let mut query = self
+            .conn
+            .prepare_cached("SELECT digest, size FROM blob WHERE synced = 0 ORDER BY digest")
+            .map_err(error::db)?;
         let row = |r: &Row<'_>| Ok(Blob { digest: get(r, 0)?, size: get(r, 1)? });
         let rows = query.query_map([], row).map_err(error::db)?;
         rows.collect::<Result<_, _>>().map_err(error::db)
+    }
+
+    /// Whether any layer has this diff id.
+    pub(crate) fn layer_with_diff(&self, diff: &DiffId) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM layer WHERE diff_id = ?)";
+        let mut query = self.conn.prepare_cached(sql).map_err(error::db)?;
+        query.query_row([col(*diff)], |r| r.get(0)).map_err(error::db)
     }
 
     /// The blobs that unpack to `diff`, the oldest first.
@@ -247,6 +256,12 @@ impl Tx<'_> {
         let sql = "INSERT INTO layer_blob (diff_id, digest, media_type) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
         let mut query = self.conn.prepare_cached(sql).map_err(error::db)?;
         query.execute(params![col(*diff), col(*digest), media_type]).map(|_| ()).map_err(error::db)
+    }
+
+    /// Takes the blob from the manifests that name it.
+    pub(crate) fn manifest_blobs_forget(&self, digest: &Digest) -> Result<()> {
+        let mut query = self.conn.prepare_cached("DELETE FROM manifest_blob WHERE digest = ?").map_err(error::db)?;
+        query.execute([col(*digest)]).map(|_| ()).map_err(error::db)
     }
 
     pub(crate) fn layer_blobs_delete(&self, diff: &DiffId) -> Result<()> {

@@ -21,6 +21,7 @@ use barque_model::{Context, Error, Result};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 pub use cache::CacheEntry;
+pub(crate) use column::get;
 pub use container::Container;
 pub use image::{Image, ImageLayer, Manifest};
 pub use layer::{Blob, Layer, LayerBlob, Snapshot};

@@ -1,45 +1,35 @@
 //! Layers: unpacking while they arrive, and back: diffs, changes, commits, blobs made on demand.
 
+mod apply;
 pub mod changes;
+mod complete;
+mod decompress;
+mod lower;
+mod marks;
+mod names;
+mod pipe;
+mod pipeline;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use barque_model::{ChainId, DiffId, Digest, Error, Id, Result};
+use barque_model::{ChainId, DiffId, Error, Id, Result, Timestamp};
 
-use crate::db::{Blob, Layer, LayerBlob};
+pub(crate) use apply::{ignorable, write_data};
+pub use decompress::Compression;
+pub(crate) use decompress::auto as decompress_auto;
+pub(crate) use lower::Lowers;
+pub(crate) use marks::{Marks, is_opaque, is_overlay_attribute, is_private_attribute};
+pub(crate) use names::{clean, split};
+pub(crate) use writer::TempDir;
+pub use writer::{AppliedLayer, LayerSource, LayerWriter};
+
+use crate::db::{Layer, LayerBlob, LeaseKind};
+use crate::error::IoContext;
 use crate::{Lease, Store};
-
-/// What is known of a layer before it arrives.
-#[derive(Clone, Debug, Default)]
-pub struct LayerSource {
-    /// Digest of the bytes as they come (compressed or not); verified. An interrupted layer is resumed by it.
-    pub digest: Option<Digest>,
-    /// Bytes as they come; verified.
-    pub size: Option<u64>,
-    /// Digest of the uncompressed tar; verified.
-    pub diff_id: Option<DiffId>,
-    /// Media type recorded for the blob. Compression is recognised by the bytes, not by this.
-    pub media_type: Option<String>,
-    /// Do not keep the bytes as a blob.
-    pub discard_blob: bool,
-}
-
-/// Takes a layer's bytes (tar, plain or compressed by gzip, zstd, bzip2 or xz) and stores and unpacks them in one
-/// pass: hashing, inflating and unpacking run on threads of their own. Writing blocks when they lag behind.
-pub struct LayerWriter {
-    store: Store,
-}
-
-/// A layer that was unpacked but is not part of the store yet; removed when dropped.
-pub struct AppliedLayer {
-    pub diff_id: DiffId,
-    /// The bytes as they came, unless discarded.
-    pub blob: Option<Blob>,
-    /// Bytes of its regular files.
-    pub size: u64,
-    pub entries: u64,
-}
 
 /// How a writable layer becomes a read-only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +66,10 @@ impl Store {
 
     /// Makes `lease` hold a layer that is here; false if it is not.
     pub fn hold_layer(&self, lease: &Lease, chain: &ChainId) -> Result<bool> {
-        let _ = (lease, chain);
-        Err(Error::not_implemented("hold_layer"))
-    }
-
-    /// Begins to take a layer. If an interrupted one of the same digest is found, its bytes are unpacked first
-    /// and [`LayerWriter::offset`] tells where to go on. Waits while another thread takes the same digest.
-    pub fn layer_writer(&self, lease: &Lease, source: LayerSource) -> Result<LayerWriter> {
-        let _ = (lease, source);
-        Err(Error::not_implemented("layer_writer"))
-    }
-
-    /// Unpacks a blob that is here already. Errors: NotFound.
-    pub fn unpack_blob(&self, lease: &Lease, source: LayerSource) -> Result<AppliedLayer> {
-        let _ = (lease, source);
-        Err(Error::not_implemented("unpack_blob"))
+        self.write(|tx| match tx.layer(chain)? {
+            Some(_) => tx.lease_hold(&lease.id(), LeaseKind::Layer, &chain.0.hex()).map(|()| true),
+            None => Ok(false),
+        })
     }
 
     /// Makes an unpacked layer part of the store, on top of `parent`, held by `lease`. What refers to files of
@@ -99,14 +78,84 @@ impl Store {
     ///
     /// Errors: NotFound if `parent` is not here; InvalidArgument if a hard link leads nowhere.
     pub fn add_layer(&self, lease: &Lease, applied: AppliedLayer, parent: Option<ChainId>) -> Result<Layer> {
-        let _ = (lease, applied, parent);
-        Err(Error::not_implemented("add_layer"))
+        let chain_id = ChainId::on(parent, applied.diff_id);
+        let _busy = self.inner.busy.acquire(&format!("layer-{}", chain_id.0.hex()));
+        let AppliedLayer { diff_id, blob, media_type, size, temp, applied, .. } = applied;
+        let record_blob = |tx: &crate::Tx<'_>| match &blob {
+            Some(blob) => tx.layer_blob_insert(&diff_id, &blob.digest, &media_type),
+            None => Ok(()),
+        };
+        if self.hold_layer(lease, &chain_id)?
+            && let Some(layer) = self.layer(&chain_id)?
+        {
+            self.write(record_blob)?;
+            return Ok(layer);
+        }
+        let lowers = match &parent {
+            Some(parent) => Lowers::open(&self.lower_dirs(parent)?)?,
+            None => Lowers::open(&[])?,
+        };
+        complete::complete(&temp.path().join("diff"), applied, &lowers, self.inner.marks)?;
+        let layer = Layer { chain_id, diff_id, parent, size, path: None, created_at: Timestamp::now() };
+        self.adopt_layer(lease, temp, &layer, record_blob)?;
+        Ok(layer)
+    }
+
+    /// Puts the files of a layer whose row exists in the place of damaged ones.
+    pub(crate) fn replace_layer(&self, layer: &Layer, again: AppliedLayer) -> Result<()> {
+        let AppliedLayer { temp, applied, .. } = again;
+        let lowers = match &layer.parent {
+            Some(parent) => Lowers::open(&self.lower_dirs(parent)?)?,
+            None => Lowers::open(&[])?,
+        };
+        complete::complete(&temp.path().join("diff"), applied, &lowers, self.inner.marks)?;
+        let target = self.inner.paths.layer(&layer.chain_id);
+        let _files = self.inner.lock_files();
+        self.discard_dir(&target)?;
+        std::fs::rename(temp.path(), &target).at("create the layer", &target)?;
+        temp.keep();
+        Ok(())
+    }
+
+    /// Moves a finished layer directory (`<temp>/diff`) into its place and inserts its row.
+    pub(crate) fn adopt_layer(
+        &self,
+        lease: &Lease,
+        temp: TempDir,
+        layer: &Layer,
+        also: impl FnOnce(&crate::Tx<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let target = self.inner.paths.layer(&layer.chain_id);
+        let _files = self.inner.lock_files();
+        // A directory without a row is left from a crash.
+        self.discard_dir(&target)?;
+        std::fs::rename(temp.path(), &target).at("create the layer", &target)?;
+        temp.keep();
+        self.write(|tx| {
+            tx.layer_insert(layer, false)?;
+            tx.lease_hold(&lease.id(), LeaseKind::Layer, &layer.chain_id.0.hex())?;
+            also(tx)
+        })?;
+        self.inner.janitor.sync_layers();
+        Ok(())
     }
 
     /// Registers a directory of this machine (`/` for barque/host) as a bottom layer with a made-up diff id.
-    pub fn add_host_layer(&self, diff_id: DiffId, path: PathBuf) -> Result<Layer> {
-        let _ = (diff_id, path);
-        Err(Error::not_implemented("add_host_layer"))
+    pub fn add_host_layer(&self, lease: &Lease, diff_id: DiffId, path: &Path) -> Result<Layer> {
+        let chain_id = ChainId::on(None, diff_id);
+        let layer = Layer {
+            chain_id,
+            diff_id,
+            parent: None,
+            size: 0,
+            path: Some(path.to_owned()),
+            created_at: Timestamp::now(),
+        };
+        self.write(|tx| {
+            tx.layer_insert(&layer, true)?;
+            tx.lease_hold(&lease.id(), LeaseKind::Layer, &chain_id.0.hex())
+        })?;
+        Ok(layer)
     }
 
     /// The directory with a layer's files, in overlayfs form.
@@ -154,41 +203,5 @@ impl Store {
     pub fn layer_tar(&self, chain: &ChainId, out: &mut dyn Write) -> Result<()> {
         let _ = (chain, out);
         Err(Error::not_implemented("layer_tar"))
-    }
-}
-
-impl LayerWriter {
-    /// Bytes already here: writing continues there.
-    pub fn offset(&self) -> u64 {
-        0
-    }
-
-    /// Bytes unpacked so far, for progress.
-    pub fn unpacked(&self) -> u64 {
-        0
-    }
-
-    /// Throws away what is here, to begin anew (a server that cannot resume).
-    pub fn restart(&mut self) -> Result<()> {
-        Err(Error::not_implemented("layer_writer"))
-    }
-
-    /// Waits for the threads, verifies digests and sizes.
-    ///
-    /// Errors: InvalidArgument for a wrong digest, a damaged or hostile archive: nothing is kept then. If the
-    /// bytes merely ended early, they stay to be resumed.
-    pub fn finish(self) -> Result<AppliedLayer> {
-        Err(Error::not_implemented("layer_writer"))
-    }
-}
-
-impl io::Write for LayerWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = &self.store;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod writer;
 
 pub use header::{Entry, Kind};
 pub use reader::Reader;
+pub(crate) use reader::truncated;
 pub use sparse::Segment;
 pub use writer::Writer;
 
