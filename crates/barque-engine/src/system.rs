@@ -66,7 +66,7 @@ impl crate::Engine {
         let engine = self.clone();
         let images = self.blocking(move || engine.store().images().map(|i| i.len())).await?;
         let os = os_release();
-        let layout = barque_runtime::cgroup::version();
+        let layout = barque_runtime::cgroup::Layout::detect().map_or(2, |l| if l.is_v2() { 2 } else { 1 });
         let fabric = self.clone();
         let findings = self.blocking(move || fabric.fabric().diagnose()).await.unwrap_or_default();
         Ok(EngineInfo {

@@ -82,11 +82,8 @@ impl Engine {
                 spec.process.working_dir
             )));
         }
-        let _valid = barque_runtime::caps::resolve(
-            spec.security.privileged,
-            &spec.security.cap_add,
-            &spec.security.cap_drop,
-        )?;
+        let s = &spec.security;
+        let _valid = barque_runtime::defaults::capabilities_with(&s.cap_add, &s.cap_drop, s.privileged)?;
         let mut targets = std::collections::BTreeSet::new();
         for mount in &spec.mounts {
             let target = clean_path(&mount.target);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use barque_model::{Context, Error, ErrorKind, ImageId, Result, Timestamp};
 use barque_store::{CommitMode, DiffOptions, RootDir, TarTreeOptions, UntarOptions};
+use barque_sys::rootdir::FileKind;
 use tokio_util::io::SyncIoBridge;
 
 use super::driver::Handle;
@@ -122,7 +123,7 @@ impl Engine {
             let view = handle.view();
             let located = engine.locate_writable(&view, root, &path)?;
             let stat = located.root.stat(&located.path).map_err(|e| missing(e.into(), &path, &handle))?;
-            if !is_directory(stat.mode) {
+            if stat.kind != FileKind::Directory {
                 return Err(Error::invalid("extraction point is not a directory"));
             }
             if located.read_only {
@@ -276,16 +277,12 @@ fn missing(e: Error, path: &str, handle: &Handle) -> Error {
     }
 }
 
-fn is_directory(mode: u32) -> bool {
-    mode & 0o170_000 == 0o040_000
-}
-
 fn stat(located: &Located, path: &str) -> Result<PathStat> {
     // `dir/.` and `dir/` mean what a link at the end points to.
     let follow = path.ends_with('/') || path.ends_with("/.");
     let stat = if follow { located.root.stat(&located.path) } else { located.root.lstat(&located.path) }?;
-    let link_target = match stat.mode & 0o170_000 {
-        0o120_000 => located.root.canonicalize(&located.path).map_or_else(
+    let link_target = match stat.kind {
+        FileKind::Symlink => located.root.canonicalize(&located.path).map_or_else(
             |_| String::new(),
             |p| p.to_string_lossy().into_owned(),
         ),
@@ -295,22 +292,22 @@ fn stat(located: &Located, path: &str) -> Result<PathStat> {
     Ok(PathStat {
         name: if name.is_empty() { "/".into() } else { name },
         size: i64::try_from(stat.size).unwrap_or(i64::MAX),
-        mode: go_mode(stat.mode),
-        mtime: Timestamp::from_nanos(stat.mtime.seconds.saturating_mul(1_000_000_000) + i64::from(stat.mtime.nanos)),
+        mode: go_mode(stat.kind, stat.mode),
+        mtime: Timestamp::from_nanos(stat.modified.seconds.saturating_mul(1_000_000_000) + i64::from(stat.modified.nanos)),
         link_target,
     })
 }
 
-/// `st_mode` as Go's `os.FileMode`.
-pub fn go_mode(mode: u32) -> u32 {
-    let kind = match mode & 0o170_000 {
-        0o040_000 => 1 << 31,
-        0o120_000 => 1 << 27,
-        0o060_000 => 1 << 26,
-        0o020_000 => 1 << 26 | 1 << 21,
-        0o010_000 => 1 << 25,
-        0o140_000 => 1 << 24,
-        _ => 0,
+/// Kind and permissions as Go's `os.FileMode`.
+pub fn go_mode(kind: FileKind, mode: u32) -> u32 {
+    let kind = match kind {
+        FileKind::Directory => 1 << 31,
+        FileKind::Symlink => 1 << 27,
+        FileKind::BlockDevice => 1 << 26,
+        FileKind::CharDevice => 1 << 26 | 1 << 21,
+        FileKind::Fifo => 1 << 25,
+        FileKind::Socket => 1 << 24,
+        FileKind::Regular => 0,
     };
     let special = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
     let bits = special.iter().filter(|(bit, _)| mode & bit != 0).fold(0, |all, (_, go)| all | go);
@@ -344,10 +341,10 @@ mod tests {
 
     #[test]
     fn modes_are_gos() {
-        assert_eq!(go_mode(0o100_644), 0o644);
-        assert_eq!(go_mode(0o040_755), 1 << 31 | 0o755);
-        assert_eq!(go_mode(0o120_777), 1 << 27 | 0o777);
-        assert_eq!(go_mode(0o104_755), 1 << 23 | 0o755);
+        assert_eq!(go_mode(FileKind::Regular, 0o644), 0o644);
+        assert_eq!(go_mode(FileKind::Directory, 0o755), 1 << 31 | 0o755);
+        assert_eq!(go_mode(FileKind::Symlink, 0o777), 1 << 27 | 0o777);
+        assert_eq!(go_mode(FileKind::Regular, 0o4755), 1 << 23 | 0o755);
     }
 
     #[test]

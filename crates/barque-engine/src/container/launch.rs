@@ -97,7 +97,7 @@ pub fn runtime_spec(spec: &ContainerSpec, prepared: Prepared, config: &EngineCon
         stdin_once: spec.process.stdin_once,
         log: log_config(spec.log.as_ref().unwrap_or(&config.default_log), log_path(&prepared.paths))?,
     };
-    security(spec, config, &mut out);
+    security(spec, config, &mut out)?;
     Ok(out)
 }
 
@@ -108,7 +108,6 @@ pub fn log_path(paths: &ContainerPaths) -> PathBuf {
 
 /// A process from its definition, for a container as for an exec.
 pub fn process(process: &ProcessSpec, security: &SecuritySpec, env: Vec<String>) -> Result<rs::Process> {
-    let caps = rt::caps::resolve(security.privileged, &security.cap_add, &security.cap_drop)?;
     Ok(rs::Process {
         args: process.argv(),
         env,
@@ -117,12 +116,12 @@ pub fn process(process: &ProcessSpec, security: &SecuritySpec, env: Vec<String>)
         groups: process.group_add.clone(),
         tty: process.tty,
         console_size: process.console_size,
-        capabilities: rs::Capabilities::docker(caps),
+        capabilities: rt::defaults::capabilities_with(&security.cap_add, &security.cap_drop, security.privileged)?,
         ..rs::Process::default()
     })
 }
 
-fn security(spec: &ContainerSpec, config: &EngineConfig, out: &mut rs::Spec) {
+fn security(spec: &ContainerSpec, config: &EngineConfig, out: &mut rs::Spec) -> Result<()> {
     let s = &spec.security;
     out.seccomp = seccomp(s, config);
     out.apparmor = apparmor(s);
@@ -137,8 +136,9 @@ fn security(spec: &ContainerSpec, config: &EngineConfig, out: &mut rs::Spec) {
         out.readonly_paths.clear();
     }
     if s.privileged {
-        rt::defaults::make_privileged(out);
+        rt::defaults::make_privileged(out)?;
     }
+    Ok(())
 }
 
 /// The profile in force.

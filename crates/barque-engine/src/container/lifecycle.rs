@@ -112,7 +112,8 @@ impl Engine {
         name: &str,
         condition: WaitCondition,
     ) -> Result<impl Future<Output = Result<WaitResult>> + Send + 'static> {
-        Ok(wait::wait(&self.find(name)?, condition))
+        let handle = self.find(name)?;
+        Ok(wait::wait(&handle, condition))
     }
 
     pub async fn container_rename(&self, name: &str, new_name: &str) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Starting: everything a launch needs, gathered in parallel-safe, blocking code; undone on failure.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -94,7 +95,9 @@ impl Engine {
             Ok(task) => {
                 // The process keeps its namespace from here on.
                 plugged.ns = None;
-                self.remember_plugged(&input.fixed.paths.run_dir, &plugged)?;
+                if let Err(e) = self.remember_plugged(&input.fixed.paths.run_dir, &plugged) {
+                    tracing::error!(container = %input.id, "a later engine will not know its network: {}", e.chain());
+                }
                 Ok(Launched { task: Arc::new(task), plugged, link_env })
             }
             Err(e) => {
@@ -115,7 +118,10 @@ impl Engine {
             (NetworkMode::Host, _) => rs::Namespace::Host,
             (_, Some(pidfd)) => joined(pidfd),
             _ => match plugged.ns.take() {
-                Some(ns) => rs::Namespace::Join(rs::Join::Fd(Arc::new(ns.into_fd()))),
+                Some(ns) => {
+                    let fd = ns.as_fd().try_clone_to_owned().context("cannot hold the network namespace")?;
+                    rs::Namespace::Join(rs::Join::Fd(Arc::new(fd)))
+                }
                 None => rs::Namespace::Private,
             },
         };
@@ -167,7 +173,7 @@ impl Engine {
                 ))
                 .with_hint(format!("start it first: barque start {name}")));
             };
-            barque_runtime::task::pidfd_of(running.pid)
+            pidfd_of(running.pid)
         };
         let mut joins = Joins::default();
         if let NetworkMode::Container(name) = &spec.network.mode {
@@ -226,6 +232,12 @@ impl Engine {
     }
 }
 
+fn pidfd_of(pid: i32) -> Result<std::os::fd::OwnedFd> {
+    let gone = || Error::conflict(format!("process {pid} has ended"));
+    let pid = rustix::process::Pid::from_raw(pid).ok_or_else(gone)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(|_| gone())
+}
+
 fn namespace(mode: &NamespaceMode, pidfd: Option<std::os::fd::OwnedFd>) -> rs::Namespace {
     match (mode, pidfd) {
         (_, Some(fd)) => joined(fd),
@@ -273,7 +285,7 @@ fn devices(wishes: &[DeviceSpec]) -> Result<Vec<(rs::Device, String)>> {
             }
         }
         for (host, inside) in nodes {
-            match barque_runtime::defaults::device_from_host(&host, &inside) {
+            match barque_runtime::defaults::device_at(&host, &inside.to_string_lossy()) {
                 Ok(device) => found.push((device, wish.permissions.clone())),
                 Err(e) if !kind.is_dir() => return Err(e),
                 Err(_) => {}

@@ -1,7 +1,6 @@
 //! Waiting for processes and for containers.
 
 use std::future::Future;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +14,15 @@ use super::request::{WaitCondition, WaitResult};
 use super::state::State;
 use super::view::ContainerView;
 
-/// Borrows a task's descriptor for the reactor; the task outlives it.
-struct ExitFd(Arc<Task>);
-
-impl AsRawFd for ExitFd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.exit_fd().as_fd().as_raw_fd()
-    }
-}
-
 /// The end of a task, once all its output is delivered.
 pub async fn exit_of(task: &Arc<Task>) -> Exit {
-    if let Ok(fd) = AsyncFd::with_interest(ExitFd(task.clone()), Interest::READABLE) {
-        let _readable = fd.readable().await;
+    if let Ok(fd) = task.exit_fd().try_clone_to_owned() {
+        // Deprecated for types that may give another descriptor each time; an owned one does not.
+        #[expect(deprecated)]
+        let registered = AsyncFd::with_interest(fd, Interest::READABLE);
+        if let Ok(fd) = registered {
+            let _readable = fd.readable().await;
+        }
     }
     let waiting = task.clone();
     let result = tokio::task::spawn_blocking(move || waiting.wait()).await;
@@ -41,7 +36,7 @@ pub async fn exit_of(task: &Arc<Task>) -> Exit {
 pub fn wait(
     handle: &Arc<Handle>,
     condition: WaitCondition,
-) -> impl Future<Output = Result<WaitResult>> + Send + 'static {
+) -> impl Future<Output = Result<WaitResult>> + Send + use<> {
     let mut views = handle.watch();
     let first = views.borrow_and_update().clone();
     let gone = handle.gone();

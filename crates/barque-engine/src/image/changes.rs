@@ -30,7 +30,7 @@ pub fn apply(config: RunConfig, changes: &[String]) -> Result<RunConfig> {
         ..ImageConfig::default()
     };
     let json = serde_json::to_vec(&base).map_err(|e| Error::internal(e.to_string()))?;
-    let options = BuildOptions::default();
+    let options = BuildOptions::new(std::path::PathBuf::new());
     let fail = |d: barque_build::span::Diagnostic| d.to_error(&file.source);
     let mut planner = Planner::new(&file, &options, None).map_err(fail)?;
     for (request, _) in planner.pending() {

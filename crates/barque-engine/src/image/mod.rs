@@ -72,8 +72,8 @@ impl Engine {
     fn make_host_image(&self) -> Result<()> {
         // No tar of it exists whose digest this could be: the id of the engine stands in.
         let diff_id = DiffId(Digest::of(format!("barque/host of {}", self.engine_id()).as_bytes()));
-        self.store().add_host_layer(diff_id, PathBuf::from("/"))?;
         let lease = self.store().lease("barque/host")?;
+        self.store().add_host_layer(&lease, diff_id, std::path::Path::new("/"))?;
         let name: Reference = HOST_IMAGE.parse()?;
         let image = NewImage {
             config: config::host(diff_id)?,

@@ -109,7 +109,7 @@ impl Engine {
     /// The manifest the image was pulled or loaded with.
     fn original(&self, lease: &Lease, image: &Image, manifest: &barque_store::Manifest) -> Result<Package> {
         let raw = RawManifest::new(manifest.media_type.clone(), manifest.bytes.clone());
-        let barque_registry::Document::Manifest(parsed) = raw.parse()? else {
+        let barque_registry::Document::Image(parsed) = raw.parse()? else {
             return Err(Error::internal("a stored manifest is an index"));
         };
         let mut parts = Vec::new();

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use barque_model::{Context, Error, ErrorKind, Id, Result, Timestamp};
 
+use barque_store::RootDir;
+use barque_sys::rootdir::FileKind;
+
 use crate::Engine;
 use crate::container::driver::Handle;
 use crate::container::spec::{MountSource, MountSpec};
@@ -111,7 +114,7 @@ impl Engine {
         }
         self.store().write_durable(|tx| tx.volume_delete(name))?;
         let dir = self.config().data_root.join("volumes").join(name);
-        self.store().trash(&dir)?;
+        self.store().discard_dir(&dir)?;
         self.events().emit("volume", "destroy", name, [("driver", "local".to_owned())]);
         Ok(())
     }
@@ -128,7 +131,7 @@ impl Engine {
         self.blocking(move || {
             let (mut names, mut bytes) = (Vec::new(), 0);
             for volume in unused {
-                let size = barque_store::tree::size(&volume.mountpoint).unwrap_or(0);
+                let size = directory_size(&volume.mountpoint);
                 // One that somebody took into use meanwhile stays.
                 if dry_run || engine.volume_remove_blocking(&volume.name).is_ok() {
                     names.push(volume.name);
@@ -178,11 +181,44 @@ impl Engine {
             let dir = self.volume_dir(name);
             let empty = std::fs::read_dir(&dir).map(|mut entries| entries.next().is_none()).unwrap_or(false);
             if empty {
-                barque_store::tree::fill_from_layers(&view.layers, &mount.target, &dir)?;
+                fill(&view.layers, &mount.target, &dir)?;
             }
         }
         Ok(())
     }
+}
+
+/// Copies the directory that an image has at `target` into an empty volume, with its owner and mode.
+fn fill(layers: &[PathBuf], target: &str, dir: &std::path::Path) -> Result<()> {
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let image = crate::rootfs::read_only(layers)?.root;
+    // Links are followed as the container would, inside the image.
+    let Ok(real) = image.canonicalize(target) else { return Ok(()) };
+    if !image.stat(&real).is_ok_and(|s| s.kind == FileKind::Directory) {
+        return Ok(());
+    }
+    let volume = RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    let options = barque_store::CopyOptions::default();
+    barque_store::tree::copy_tree(&image, &real, &volume, std::path::Path::new("/"), &options)?;
+    Ok(())
+}
+
+/// Bytes of the files below `dir`; what cannot be read counts nothing.
+fn directory_size(dir: &std::path::Path) -> u64 {
+    let mut bytes = 0;
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => open.push(entry.path()),
+                Ok(meta) => bytes += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 fn no_such_volume(name: &str) -> Error {
