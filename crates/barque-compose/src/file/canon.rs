@@ -145,18 +145,18 @@ impl Canon {
 
     fn unknown_key(&self, key: &str, span: Span, obj: &'static Obj) -> Diag {
         let diag = Diag::at(span, format!("{} Additional property {key} is not allowed", self.path()));
+        let service = self.path.len() == 2 && self.path[0] == "services";
+        if service && super::schema::ROOT.field(key).is_some() {
+            return diag.hint(format!("{key:?} stands at the top level; check the indentation"));
+        }
         if let Some(near) = suggest(key, obj.fields.iter().map(|f| f.key)) {
             return diag.hint(format!("did you mean {near:?}?"));
         }
         if self.path.is_empty() && self.looks_like_service(key) {
             return diag.hint("services stand one level deeper, below the key \"services\"");
         }
-        let service = self.path.len() == 2 && self.path[0] == "services";
         if !service && super::schema::SERVICE.field(key).is_some() {
             return diag.hint(format!("{key:?} is a key of a service; check the indentation"));
-        }
-        if service && super::schema::ROOT.field(key).is_some() {
-            return diag.hint(format!("{key:?} stands at the top level; check the indentation"));
         }
         if !obj.extensions {
             return diag;
@@ -210,7 +210,7 @@ impl Canon {
                 continue;
             }
             let value = self.inside(key.clone(), |c| {
-                if matches!(item, Kind::Obj(_)) && entry.node.is_null() {
+                if matches!(item, Kind::Obj(_)) && entry.node.is_null() && entry.node.tag == super::node::Tag::None {
                     return Err(c.wrong_type(&entry.node, "object"));
                 }
                 c.value(entry.node, item)

@@ -188,11 +188,13 @@ fn items_of_test(service: &Node) -> Option<&Node> {
 
 fn mounted_twice(name: &str, service: &Node) -> Loaded<()> {
     let mut seen: Vec<(&str, String)> = Vec::new();
+    let first_volume = items(service, "tmpfs").len();
     let tmpfs = items(service, "tmpfs").iter().map(|n| (n.as_str().unwrap_or_default().split(':').next(), "tmpfs", n));
     let volumes = items(service, "volumes").iter().map(|n| (text(n, &["target"]), "volumes", n));
     for (i, (target, key, node)) in tmpfs.chain(volumes).enumerate() {
         let Some(target) = target else { continue };
-        let place = format!("services.{name}.{key}[{i}]");
+        let index = if key == "volumes" { i - first_volume } else { i };
+        let place = format!("services.{name}.{key}[{index}]");
         if let Some((_, first)) = seen.iter().find(|(t, _)| *t == target) {
             return Err(Diag::at(node.span, format!("{place}: target {target} already mounted as {first}")));
         }

@@ -13,7 +13,7 @@ pub enum Form {
     V5,
     /// Docker Compose from 2.30 on: `create_host_path: true` is written.
     V2_30,
-    /// Docker Compose 2.26: `depends_on` and `profiles` count, modes are numbers, devices are texts.
+    /// Docker Compose 2.26: `depends_on` and `profiles` count, modes are numbers.
     V2_26,
 }
 
@@ -55,10 +55,6 @@ fn older(map: &mut serde_json::Map<String, Value>) {
                 *mode = Value::from(number);
             }
         }
-    }
-    for device in map.get_mut("devices").and_then(Value::as_array_mut).into_iter().flatten() {
-        let text = |key: &str| device.get(key).and_then(Value::as_str).unwrap_or_default();
-        *device = Value::String(format!("{}:{}:{}", text("source"), text("target"), text("permissions")));
     }
 }
 

@@ -325,8 +325,8 @@ impl<'a> Loader<'a> {
         let here = (at.file.to_path_buf(), at.name.to_owned());
         if trail.contains(&here) {
             let list: Vec<String> =
-                trail.iter().chain([&here]).map(|(file, name)| format!("  {name} in {}", file.display())).collect();
-            return Err(Diag::at(extends.span, format!("Circular reference:\n{}", list.join("\n  extends "))));
+                trail.iter().chain([&here]).map(|(file, name)| format!("{name} in {}", file.display())).collect();
+            return Err(Diag::at(extends.span, format!("Circular reference:\n  {}", list.join("\n  extends "))));
         }
         trail.push(here);
         let Some(target) = extends.at(&["service"]).and_then(Node::as_str).map(str::to_owned) else {

@@ -344,7 +344,9 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
     if !options.no_consistency {
         check::consistency(&tree, &|name| selection.enabled.contains(name))?;
     }
-    super::select::drop_dependencies(&mut tree, &selection);
+    if !options.services.is_empty() {
+        super::select::drop_dependencies(&mut tree, &selection);
+    }
     if !options.no_env_resolution {
         resolve_files(&mut tree, &selection.kept, &place.vars.env, loader.files)?;
     }
@@ -357,18 +359,19 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
         profiles,
         ..Project::default()
     };
-    fill(&mut project, &tree, &selection.kept)?;
-    if !options.all_resources {
+    fill(&mut project, &tree, &selection.kept, options.no_interpolate)?;
+    if !options.all_resources && !options.no_interpolate {
         project.prune();
     }
     project.tree = Some(tree);
     Ok(project)
 }
 
-fn fill(project: &mut Project, tree: &Node, kept: &BTreeSet<String>) -> Loaded<()> {
+fn fill(project: &mut Project, tree: &Node, kept: &BTreeSet<String>, lenient: bool) -> Loaded<()> {
     for (name, node) in section(tree, "services") {
         let json = render::object(node, &schema::SERVICE, Style::Json);
-        let spec = read(&json, node, &format!("services.{name}"))?;
+        // with variables left in place the values have no types yet
+        let spec = if lenient { ServiceSpec::default() } else { read(&json, node, &format!("services.{name}"))? };
         let service = Service { name: name.to_owned(), json, spec };
         let group = if kept.contains(name) { &mut project.services } else { &mut project.disabled };
         group.insert(name.to_owned(), service);

@@ -291,7 +291,7 @@ static WATCH: Obj = Obj {
         f("path", Str),
         f("action", Enum(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"])),
         f("target", Str),
-        f("exec", Kind::Obj(&HOOK)),
+        Field { key: "exec", kind: Kind::Obj(&HOOK), keep: Keep::Struct },
         f("include", StrOrList),
         f("ignore", StrOrList),
         f("initial_sync", Bool),
