@@ -1,15 +1,22 @@
 //! The networks of one engine on this machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barque_model::{Error, Id, Result};
 use ipnet::IpNet;
 
 use crate::dns::Dns;
 use crate::endpoint::{Attached, EndpointDef, InterfaceStats};
+use crate::host::Host;
+use crate::io::Io;
 use crate::netns::NetNs;
 use crate::network::NetworkDef;
+use crate::plan::rules;
+use crate::pool::Pool;
+use crate::ports::relay::Relay;
+use crate::ports::reserve::{Lease, Ledger};
 use crate::ports::{PortBinding, PortRequest, Reservation, Target};
 
 /// Settings of one engine's networks.
@@ -70,121 +77,226 @@ pub struct Finding {
     pub cure: String,
 }
 
-/// A default route to set or to take away.
+/// The default routes of a container, by family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
-    /// Interface in the container and the router behind it; `None` leaves no IPv4 default route.
-    pub v4: Option<(String, Ipv4Addr)>,
-    pub v6: Option<(String, Ipv6Addr)>,
+    /// `None` leaves no IPv4 default route.
+    pub v4: Option<Hop>,
+    pub v6: Option<Hop>,
 }
 
-/// Everything about networks of one engine. Cheap to clone; all methods block and may run in parallel.
+/// Where a default route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The interface in the container.
+    pub ifname: String,
+    /// The router; `None` in ipvlan's layer 3 modes.
+    pub via: Option<IpAddr>,
+}
+
+/// Everything about networks of one engine. Cheap to clone; all methods block and may run in parallel,
+/// on threads of the namespace in which it was opened.
 #[derive(Clone)]
 pub struct Fabric(Arc<Inner>);
 
+// Fields are dropped in this order: the pool's thread and the published ports before the event loop.
 struct Inner {
-    config: FabricConfig,
+    pool: Pool,
+    published: Mutex<BTreeMap<Id, Published>>,
     dns: Dns,
+    ledger: Arc<Ledger>,
+    host: Arc<Host>,
+    io: Io,
+}
+
+/// An endpoint's open ports.
+struct Published {
+    /// Sockets go before the entry in the ledger.
+    _relay: Relay,
+    _lease: Lease,
 }
 
 impl Fabric {
     /// Opens netlink sockets in the calling thread's network namespace ("the host") and starts the
-    /// thread for relays and DNS. Changes nothing on the machine.
+    /// threads for relays, DNS and the pool. Changes nothing on the machine.
     pub fn open(config: FabricConfig) -> Result<Fabric> {
-        Ok(Fabric(Arc::new(Inner { config, dns: Dns {} })))
+        let limits = config.pool;
+        let host = Arc::new(Host::open(config)?);
+        let io = Io::start()?;
+        crate::watch::start(&io, &host);
+        let maker = Arc::clone(&host);
+        let pool = Pool::start(
+            limits,
+            Box::new(move |network| match network {
+                Some(id) => maker.prepare(id),
+                None => NetNs::create(maker.ipv6),
+            }),
+        );
+        let dns = Dns::new(io.handle().clone());
+        Ok(Fabric(Arc::new(Inner { pool, published: Mutex::default(), dns, ledger: Arc::default(), host, io })))
     }
 
-    /// Takes up the work of a previous engine process: networks, published ports. Replaces the own
-    /// table in one transaction, makes missing bridges, removes interfaces of dead containers.
+    /// Takes up the work of a previous engine process, before anything else is done: networks,
+    /// published ports. Makes missing devices and replaces the own table in one transaction.
+    ///
     /// Ports which someone took meanwhile come back with the error; their translation stays in place.
     pub fn restore(&self, networks: &[NetworkDef], published: &[Publication]) -> Result<Vec<(Id, Error)>> {
-        let _ = (networks, published);
-        Err(Error::not_implemented(&self.0.config.engine_id))
+        let host = &self.0.host;
+        let mut chains = BTreeMap::new();
+        for def in networks {
+            chains.insert(def.id, host.restore_device(def)?);
+        }
+        let find = |id: &Id| networks.iter().find(|n| n.id == *id);
+        let mut elements = BTreeMap::new();
+        let mut failed = Vec::new();
+        for p in published {
+            let Some(def) = find(&p.network) else {
+                failed.push((p.endpoint, Error::not_found(format!("network {} is not there", p.network.short()))));
+                continue;
+            };
+            elements.insert(p.endpoint, rules::ports(def, &p.bindings, &p.target));
+            match self.reserve_exactly(&p.owner, &p.bindings) {
+                Ok(ports) => self.open_ports(p.endpoint, ports, p.target),
+                Err(error) => failed.push((p.endpoint, error)),
+            }
+        }
+        let mut filter = host.filter();
+        filter.assume(chains, elements);
+        filter.sync()?;
+        Ok(failed)
     }
 
-    /// Writes all bridges and the own table again from what this fabric knows; after someone
+    fn reserve_exactly(&self, owner: &str, bindings: &[PortBinding]) -> Result<Reservation> {
+        let wish = |b: &PortBinding| PortRequest {
+            container_port: b.container_port,
+            proto: b.proto,
+            host_ip: Some(b.host_ip),
+            host_ports: Some((b.host_port, b.host_port)),
+        };
+        let wishes: Vec<PortRequest> = bindings.iter().map(wish).collect();
+        crate::ports::reserve::reserve(&self.0.ledger, owner, &wishes, None, self.0.host.ipv6)
+    }
+
+    /// Writes all devices and the own table again from what this fabric knows; after someone
     /// flushed rules or deleted a bridge. Atomic, idempotent; other tables are never touched.
     pub fn sync(&self) -> Result<()> {
-        Err(Error::not_implemented(""))
+        for def in self.0.host.networks() {
+            self.0.host.ensure_device(&def)?;
+        }
+        self.0.host.filter().sync()
     }
 
     /// Makes the network real: bridge or parent device, sysctls, rules. Idempotent.
     pub fn ensure_network(&self, def: &NetworkDef) -> Result<()> {
-        let _ = def;
-        Err(Error::not_implemented(""))
+        self.0.host.ensure(def)
     }
 
     /// Removes what [`Fabric::ensure_network`] made. A network that is not there is no error.
     pub fn remove_network(&self, def: &NetworkDef) -> Result<()> {
-        let _ = def;
-        Err(Error::not_implemented(""))
+        self.0.pool.drop_network(&def.id);
+        self.0.host.remove(def)
+    }
+
+    /// Removes everything of this engine from the machine: devices it made, its table.
+    pub fn remove_all(&self) -> Result<()> {
+        self.0.pool.set_network(None);
+        self.published().clear();
+        for def in self.0.host.networks() {
+            self.0.host.remove(&def)?;
+        }
+        self.0.host.filter().remove_table()
     }
 
     /// The network whose interfaces the pool prepares ahead; `None` for none. Ensure it first.
-    pub fn set_pool_network(&self, def: Option<&NetworkDef>) -> Result<()> {
-        let _ = def;
-        Err(Error::not_implemented(""))
+    pub fn set_pool_network(&self, def: Option<&NetworkDef>) {
+        self.0.pool.set_network(def.filter(|d| d.bridge().is_some()).map(|d| d.id));
+    }
+
+    /// How many namespaces are ready: bare, with an interface.
+    pub fn pool_ready(&self) -> (usize, usize) {
+        self.0.pool.ready()
     }
 
     /// A fresh namespace (loopback up, Docker's sysctls), from the pool if there is one ready.
     /// `first` is the network that will carry the default route, which may be prepared already.
     pub fn netns(&self, first: Option<&NetworkDef>) -> Result<NetNs> {
-        let _ = first;
-        Err(Error::not_implemented(""))
+        match self.0.pool.take(first.map(|d| &d.id)) {
+            Some(ns) => Ok(ns),
+            None => NetNs::create(self.0.host.ipv6),
+        }
     }
 
     /// Plugs an endpoint in. On error nothing stays behind.
     pub fn attach(&self, def: &NetworkDef, endpoint: &EndpointDef, ns: &NetNs) -> Result<Attached> {
-        let _ = (def, endpoint, ns);
-        Err(Error::not_implemented(""))
+        let attached = self.0.host.attach(def, endpoint, ns);
+        attached.map_err(|e| e.context(format!("cannot connect to network {}", def.name)))
     }
 
     /// Unplugs an endpoint from a running container: its interface, routes and ports are gone on return.
     pub fn disconnect(&self, attached: &Attached, ns: &NetNs) -> Result<()> {
-        let _ = (attached, ns);
-        Err(Error::not_implemented(""))
+        self.unpublish(&attached.endpoint)?;
+        self.0.host.detach(attached, ns)
     }
 
     /// A container ended: closes its ports and takes its interface off the bridge. The interface
     /// itself goes with the namespace, later, in the kernel. Never fails for things already gone.
     pub fn release(&self, attached: &Attached) -> Result<()> {
-        let _ = attached;
-        Err(Error::not_implemented(""))
+        self.0.host.silence(attached);
+        self.unpublish(&attached.endpoint)
     }
 
     /// Sets the default routes of a running container, replacing the present ones.
     pub fn set_gateway(&self, ns: &NetNs, gateway: &Gateway) -> Result<()> {
-        let _ = (ns, gateway);
-        Err(Error::not_implemented(""))
+        crate::inside::set_gateway(ns, gateway)
     }
 
     /// Counters of the interfaces of a namespace, without loopback, in order of index.
     pub fn stats(&self, ns: &NetNs) -> Result<Vec<InterfaceStats>> {
-        let _ = ns;
-        Err(Error::not_implemented(""))
+        crate::inside::stats(ns)
     }
 
     /// Binds host ports for `owner` (a container name) until the reservation is dropped or published.
-    /// All or nothing. `def` decides the default host address and the families.
+    /// All or nothing. `def` decides the default host address.
     ///
     /// Errors: [`barque_model::ErrorKind::Conflict`] `Bind for 0.0.0.0:8080 failed: port is already
-    /// allocated (…)` naming the container or process that holds the port.
+    /// allocated (by …)` naming the container or process that holds the port.
     pub fn reserve(&self, owner: &str, def: &NetworkDef, wishes: &[PortRequest]) -> Result<Reservation> {
-        let _ = (owner, def, wishes);
-        Err(Error::not_implemented(""))
+        let default_ip = def.bridge().and_then(|b| b.host_ip).or(self.0.host.config.host_ip);
+        crate::ports::reserve::reserve(&self.0.ledger, owner, wishes, default_ip, self.0.host.ipv6)
     }
 
-    /// Opens the reserved ports to `target`, until [`Fabric::unpublish`] or [`Fabric::release`] of the endpoint.
-    /// On an internal network the ports stay reserved and closed, as Docker's.
+    /// Opens the reserved ports to `target`, until [`Fabric::unpublish`], [`Fabric::release`] or
+    /// [`Fabric::disconnect`] of the endpoint. On an internal network, and on macvlan and ipvlan
+    /// networks, which this machine cannot reach, the ports stay reserved and closed, as Docker's.
     pub fn publish(&self, def: &NetworkDef, endpoint: &Id, target: Target, ports: Reservation) -> Result<()> {
-        let _ = (def, endpoint, target, ports);
-        Err(Error::not_implemented(""))
+        let elements = rules::ports(def, ports.bindings(), &target);
+        self.0.host.filter().set_ports(*endpoint, elements)?;
+        crate::flows::forget_unpublished(ports.bindings(), &target);
+        let reachable = def.bridge().is_some() && !def.internal;
+        let target = if reachable { target } else { Target::default() };
+        self.open_ports(*endpoint, ports, target);
+        Ok(())
+    }
+
+    fn open_ports(&self, endpoint: Id, ports: Reservation, target: Target) {
+        let Reservation { sockets, lease } = ports;
+        let published = Published { _relay: Relay::start(&self.0.io, sockets, target), _lease: lease };
+        let before = self.published().insert(endpoint, published);
+        drop(before);
     }
 
     /// Closes an endpoint's ports and frees them. No error if it has none.
     pub fn unpublish(&self, endpoint: &Id) -> Result<()> {
-        let _ = endpoint;
-        Err(Error::not_implemented(""))
+        let done = self.0.host.filter().set_ports(*endpoint, Vec::new());
+        let before = self.published().remove(endpoint);
+        if let Some(published) = before {
+            crate::flows::forget_published(&published._lease.bindings);
+        }
+        done
+    }
+
+    fn published(&self) -> MutexGuard<'_, BTreeMap<Id, Published>> {
+        self.0.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The embedded resolver.
@@ -194,16 +306,26 @@ impl Fabric {
 
     /// The MTU of networks that name none: the configured one, else that of the default route's device, else 1500.
     pub fn default_mtu(&self) -> Result<u32> {
-        Err(Error::not_implemented(""))
+        self.0.host.uplink_mtu()
     }
 
-    /// Subnets this machine uses or routes to, which new networks must not take.
+    /// Whether the kernel has IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.0.host.ipv6
+    }
+
+    /// Subnets this machine uses or routes to, which new networks must not take; without those of our own devices.
     pub fn host_subnets(&self) -> Result<Vec<IpNet>> {
-        Err(Error::not_implemented(""))
+        self.0.host.subnets()
+    }
+
+    /// The addresses of an interface of the machine (`--bridge`); `None` if there is none of that name.
+    pub fn device_addresses(&self, name: &str) -> Result<Option<Vec<IpNet>>> {
+        self.0.host.device_addresses(name)
     }
 
     /// Looks for what stands in the way of container traffic: drop policies of other tables, forwarding off.
     pub fn diagnose(&self) -> Result<Vec<Finding>> {
-        Err(Error::not_implemented(""))
+        crate::diagnose::diagnose(&self.0.host)
     }
 }

@@ -13,19 +13,27 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod diagnose;
 pub mod dns;
 pub mod endpoint;
 pub mod fabric;
 pub mod files;
+mod filter;
+mod flows;
+mod host;
+mod inside;
+mod io;
 pub mod ipam;
 pub mod mac;
 pub mod netns;
 pub mod network;
 pub mod plan;
+mod pool;
 pub mod ports;
+mod watch;
 
 pub use endpoint::{Attached, EndpointDef, InterfaceStats};
-pub use fabric::{Fabric, FabricConfig, PoolConfig};
+pub use fabric::{Fabric, FabricConfig, Finding, Gateway, Hop, PoolConfig, Publication};
 pub use mac::Mac;
 pub use netns::NetNs;
 pub use network::{BridgeOptions, Driver, NetworkDef, Pool};

@@ -125,11 +125,6 @@ impl NetNs {
         work(Inside { ns: self.fd.as_fd(), socket, links, prepared })
     }
 
-    /// Where the interface made ahead is, if there is one.
-    pub(crate) fn prepared_network(&self) -> Option<Id> {
-        self.lock().prepared.as_ref().map(|p| p.network)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,12 @@ use std::str::FromStr;
 use barque_model::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+mod holder;
+pub(crate) mod relay;
+pub(crate) mod reserve;
+
+pub use reserve::Reservation;
+
 /// Transport protocol of a published port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,17 +86,4 @@ pub struct PortBinding {
 pub struct Target {
     pub v4: Option<Ipv4Addr>,
     pub v6: Option<Ipv6Addr>,
-}
-
-/// Host ports held open for one container. Dropping it frees them.
-#[derive(Debug)]
-pub struct Reservation {
-    bindings: Vec<PortBinding>,
-}
-
-impl Reservation {
-    /// What was reserved, with the ports chosen.
-    pub fn bindings(&self) -> &[PortBinding] {
-        &self.bindings
-    }
 }

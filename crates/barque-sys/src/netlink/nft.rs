@@ -1,6 +1,8 @@
 //! The packet filter (nf_tables, include/uapi/linux/netfilter/nf_tables.h): transactions on one
 //! table of family `inet`, and a view of everybody's chains.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
 use libc::{
     NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE,
     NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,
@@ -248,6 +250,18 @@ pub struct BaseChain {
 /// A socket of the packet filter.
 #[derive(Debug)]
 pub struct NftSocket(Socket);
+
+impl AsFd for NftSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for NftSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
 
 impl NftSocket {
     /// Opens a socket in the calling thread's network namespace.

@@ -27,7 +27,8 @@ const IFLA_IPVLAN_FLAGS: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
-const IFLA_BRPORT_FLUSH: u16 = 26;
+const IFLA_BRPORT_HAIRPIN: u16 = 4;
+const IFLA_BRPORT_FLUSH: u16 = 24;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const BR_STATE_DISABLED: u8 = 0;
 const IFA_F_NODAD: u8 = 0x02;
@@ -250,6 +251,8 @@ pub fn delete_link(batch: &mut Batch, link: LinkRef<'_>) {
 pub enum PortChange {
     /// Frames pass between this port and the bridge itself, but not to other isolated ports.
     Isolate(bool),
+    /// Frames may leave through the port they came in by.
+    Hairpin(bool),
     /// No frame passes any more, and what was learned from the port is forgotten. Cheap, unlike
     /// setting the link down, which waits for a grace period.
     Disable,
@@ -264,6 +267,7 @@ pub fn set_port(batch: &mut Batch, link: LinkRef<'_>, change: PortChange) {
             info.nest(IFLA_INFO_SLAVE_DATA, |p| {
                 match change {
                     PortChange::Isolate(on) => p.u8(IFLA_BRPORT_ISOLATED, u8::from(on)),
+                    PortChange::Hairpin(on) => p.u8(IFLA_BRPORT_HAIRPIN, u8::from(on)),
                     PortChange::Disable => p.u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED).attr(IFLA_BRPORT_FLUSH, &[]),
                 };
             });
