@@ -13,6 +13,7 @@
 pub mod cache;
 pub mod config;
 pub mod context;
+pub(crate) mod copy;
 pub mod event;
 pub mod git;
 pub mod graph;

@@ -1,28 +1,218 @@
 //! Build contexts: directories read in place, never trusted.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod digest;
+mod select;
+mod tree;
+mod unpack;
+mod walk;
+pub(crate) mod xattr;
 
-use barque_model::Result;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use barque_model::{Context as _, Digest, Error, ErrorKind, Hasher, Result};
+
+pub use select::{Selected, SelectedKind};
+pub use tree::{Entry, Kind, Tree};
+pub use unpack::{Owner, UnpackOptions, unpack_tar};
+
+pub(crate) use unpack::{is_archive, unpack};
+
+pub(crate) use digest::{changed, path_bytes};
+pub(crate) use tree::open_in;
+pub(crate) use walk::threads;
+
+use crate::cache::Cache;
+use crate::graph::PathSource;
+use crate::ignore::Ignore;
+use crate::worker::Root;
+use digest::StatCache;
 
 /// A context directory. Paths are resolved inside it, whatever links it contains; the ignore file has been
 /// read.
 #[derive(Debug)]
 pub struct ContextDir {
-    path: PathBuf,
+    tree: Tree,
+    ignore: Ignore,
+    stats: OnceLock<StatCache>,
+    /// The whole tree was walked: stat data of files not seen is stale.
+    complete: AtomicBool,
+}
+
+/// Selected files with their content's digest.
+#[derive(Debug, Clone)]
+pub struct Digested {
+    pub selected: Vec<Selected>,
+    /// Over names at the destination, kinds, modes, owners, targets and bytes.
+    pub digest: Digest,
+    /// One line for each file: what `--why` compares.
+    pub manifest: Vec<u8>,
 }
 
 impl ContextDir {
     /// Opens `path`. `dockerfile` is the Dockerfile's path inside it (or its bare name when it lies outside):
-    /// `DOCKERFILE.dockerignore` is preferred to `.dockerignore`. `guard` lives as long as the context.
+    /// `DOCKERFILE.dockerignore` is preferred to `.dockerignore`.
     ///
     /// Errors: `NotFound`, `InvalidArgument` for a bad pattern.
     pub fn open(path: PathBuf, dockerfile: &str) -> Result<Arc<Self>> {
-        let _ = dockerfile;
-        Ok(Arc::new(ContextDir { path }))
+        Self::open_root(Root::new(path), dockerfile)
     }
 
-    pub fn path(&self) -> &std::path::Path {
-        &self.path
+    /// As [`ContextDir::open`]; the root's guard lives as long as the context.
+    pub fn open_root(root: Root, dockerfile: &str) -> Result<Arc<Self>> {
+        let tree = Tree::open(root)?;
+        let own = format!("{dockerfile}.dockerignore");
+        for name in [own.as_str(), ".dockerignore"] {
+            let Some(bytes) = read_file(&tree, Path::new(name), crate::ignore::MAX_FILE)? else { continue };
+            let ignore =
+                Ignore::parse(&bytes).map_err(|e| Error::invalid(format!("error reading {name}")).with_source(e))?;
+            return Ok(Self::new(tree, ignore));
+        }
+        Ok(Self::new(tree, Ignore::default()))
+    }
+
+    /// Opens a directory with patterns from elsewhere (a Dockerfile outside of its context).
+    pub fn with_ignore(root: Root, ignore: Ignore) -> Result<Arc<Self>> {
+        Ok(Self::new(Tree::open(root)?, ignore))
+    }
+
+    fn new(tree: Tree, ignore: Ignore) -> Arc<Self> {
+        Arc::new(ContextDir { tree, ignore, stats: OnceLock::new(), complete: AtomicBool::new(false) })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.tree.path()
+    }
+
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// A file's bytes, such as the Dockerfile's; ignore patterns do not apply. `None` if it does not exist.
+    ///
+    /// Errors: `InvalidArgument` if it is larger than `limit` bytes or no regular file.
+    pub fn read(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+        read_file(&self.tree, path, limit)
+    }
+
+    fn stats(&self, cache: &dyn Cache) -> &StatCache {
+        self.stats.get_or_init(|| {
+            let bytes = cache.blob(&self.stats_name()).ok().flatten().unwrap_or_default();
+            StatCache::decode(&bytes)
+        })
+    }
+
+    fn stats_name(&self) -> String {
+        format!("stat/{}", Digest::of(path_bytes(self.path())).hex())
+    }
+
+    /// Keeps what was learned about files for the next build.
+    pub(crate) fn save_stats(&self, cache: &dyn Cache) -> Result<()> {
+        let encoded = self.stats.get().and_then(|s| s.encode(self.complete.load(Ordering::Acquire)));
+        match encoded {
+            Some(bytes) => cache.put_blob(&self.stats_name(), &bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// The files `source` names, with their digest. Blocking.
+    pub(crate) fn digest(
+        &self,
+        cache: &dyn Cache,
+        source: &PathSource,
+        parents: bool,
+        exclude: &Ignore,
+        verb: &str,
+    ) -> Result<Digested> {
+        let from = select::From { tree: &self.tree, ignore: &self.ignore, verb, what: "build context" };
+        let selected = from.select(source, parents, exclude)?;
+        let whole = |s: &Selected| matches!(&s.kind, SelectedKind::Contents { root } if root.as_os_str().is_empty());
+        if exclude.is_empty() && selected.iter().any(whole) {
+            self.complete.store(true, Ordering::Release);
+        }
+        digested(&self.tree, Some(self.stats(cache)), selected, false)
     }
 }
+
+/// As [`ContextDir::digest`] for any tree, keeping owners.
+pub(crate) fn digest_tree(
+    tree: &Tree,
+    source: &PathSource,
+    parents: bool,
+    exclude: &Ignore,
+    verb: &str,
+    what: &str,
+) -> Result<Digested> {
+    let ignore = Ignore::default();
+    let selected = select::From { tree, ignore: &ignore, verb, what }.select(source, parents, exclude)?;
+    digested(tree, None, selected, true)
+}
+
+fn digested(tree: &Tree, stats: Option<&StatCache>, mut selected: Vec<Selected>, owner: bool) -> Result<Digested> {
+    let mut hasher = Hasher::new();
+    let mut manifest = Vec::new();
+    for part in &mut selected {
+        let contents = digest::contents(tree, stats, &mut part.entries)?;
+        // A file and the contents of a directory get their names in different ways.
+        hasher.update(match part.kind {
+            SelectedKind::File { .. } => b"f",
+            SelectedKind::Contents { .. } => b"c",
+            SelectedKind::Parents { .. } => b"p",
+        });
+        for (entry, content) in part.entries.iter().zip(contents) {
+            let path = part.relative(entry);
+            digest::feed(&mut hasher, path, entry, content, owner);
+            manifest_line(&mut manifest, entry, content);
+        }
+    }
+    Ok(Digested { selected, digest: hasher.finish(), manifest })
+}
+
+/// `mode digest-prefix path NUL`; short, since there is one for each file.
+fn manifest_line(out: &mut Vec<u8>, entry: &Entry, content: Option<Digest>) {
+    use std::io::Write as _;
+    let mark = match (&entry.link, content) {
+        (Some(target), _) => Digest::of(path_bytes(Path::new(target))),
+        (None, Some(digest)) => digest,
+        (None, None) => Digest::from_bytes([0; 32]),
+    };
+    let short = &mark.as_bytes()[..6];
+    let _ = write!(out, "{}{:o} ", entry.kind as u8, entry.mode);
+    for byte in short {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out.push(b' ');
+    out.extend_from_slice(path_bytes(&entry.path));
+    out.push(0);
+}
+
+pub(crate) fn read_file(tree: &Tree, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+    let say = || format!("read {}", tree.path().join(path).display());
+    let entry = match tree.resolve(path, false).and_then(|p| tree.entry(&p)) {
+        Ok(entry) => entry,
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e).with_context(say),
+    };
+    if entry.kind != Kind::File {
+        return Err(Error::new(ErrorKind::InvalidArgument, format!("{} is not a regular file", path.display())));
+    }
+    let fd = tree.open_file(&entry.path).with_context(say)?;
+    let mut bytes = Vec::new();
+    File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes).with_context(say)?;
+    if bytes.len() > limit {
+        return Err(Error::invalid(format!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests;

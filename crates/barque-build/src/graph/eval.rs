@@ -127,9 +127,8 @@ impl<'a> Build<'a> {
     fn start(&mut self, index: usize, done: &BTreeMap<usize, StageResult>) -> Result<Stage, Diagnostic> {
         let (base, platform) = (self.planner.stages[index].base.clone(), self.planner.stages[index].platform.clone());
         let span = self.planner.stages[index].span;
-        let counts = |i: &&Instruction| {
-            matches!(i.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
-        };
+        let counts =
+            |i: &&Instruction| matches!(i.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_));
         let steps = self.planner.stages[index].instructions.iter().filter(counts).count();
         let mut stage = Stage {
             index,
@@ -251,15 +250,7 @@ impl<'a> Build<'a> {
         history(stage, text, Some(id));
     }
 
-    fn push(
-        &mut self,
-        op: Op,
-        name: String,
-        instruction: String,
-        index: usize,
-        ordinal: u32,
-        span: Span,
-    ) -> VertexId {
+    fn push(&mut self, op: Op, name: String, instruction: String, index: usize, ordinal: u32, span: Span) -> VertexId {
         let id = VertexId(self.vertices.len() as u32);
         let options = self.planner.options;
         let stage_name = self.planner.file.stages[index].name.clone().unwrap_or_else(|| index.to_string());
@@ -271,7 +262,8 @@ impl<'a> Build<'a> {
             instruction,
             span,
             line: self.planner.file.source.lines(span).0,
-            ignore_cache: options.no_cache || options.no_cache_filter.iter().any(|f| f.eq_ignore_ascii_case(&stage_name)),
+            ignore_cache: options.no_cache
+                || options.no_cache_filter.iter().any(|f| f.eq_ignore_ascii_case(&stage_name)),
             stage: stage_name,
         });
         id

@@ -116,7 +116,8 @@ impl Build<'_> {
     ) -> Result<(), Diagnostic> {
         let path = self.expand(stage, instruction, word)?;
         if !stage.workdir_set && !path.starts_with('/') {
-            let message = format!("Relative workdir {} can have unexpected results if the base image changes", quoted(&path));
+            let message =
+                format!("Relative workdir {} can have unexpected results if the base image changes", quoted(&path));
             self.planner.warn(Rule::WorkdirRelativePath, instruction.span, &instruction.comments, message);
         }
         stage.workdir_set = true;
@@ -294,9 +295,8 @@ impl Build<'_> {
     }
 
     fn lint_secret(&mut self, verb: &str, instruction: &Instruction, name: &str) {
-        const SECRET: [&str; 10] = [
-            "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
-        ];
+        const SECRET: [&str; 10] =
+            ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
         const HARMLESS: [&str; 3] = ["public", "file", "version"];
         let lower = name.to_lowercase();
         let has = |list: &[&str]| lower.split('_').any(|part| list.contains(&part));
@@ -375,8 +375,7 @@ impl super::Planner<'_> {
         };
         for (keyword, span, comments) in all {
             if keyword != right(&keyword) {
-                let message =
-                    format!("Command '{keyword}' should match the case of the command majority ({casing})");
+                let message = format!("Command '{keyword}' should match the case of the command majority ({casing})");
                 self.warn(Rule::ConsistentInstructionCasing, span, &comments, message);
             }
         }

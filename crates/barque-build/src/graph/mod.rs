@@ -166,10 +166,18 @@ pub struct CopyOp {
 pub enum CopySource {
     Path(PathSource),
     /// A file a [`Op::FetchUrl`] vertex downloads.
-    Url { vertex: VertexId, unpack: bool },
+    Url {
+        vertex: VertexId,
+        unpack: bool,
+    },
     /// A tree a [`Op::FetchGit`] vertex checks out; its contents are copied.
-    Git { vertex: VertexId },
-    Inline { name: String, content: Arc<[u8]> },
+    Git {
+        vertex: VertexId,
+    },
+    Inline {
+        name: String,
+        content: Arc<[u8]>,
+    },
 }
 
 /// Files of a tree.

@@ -403,7 +403,8 @@ impl<'a> Planner<'a> {
         for index in self.needed() {
             let stage = &self.stages[index];
             if let StageBase::Image(request) = &stage.base {
-                pending.insert((request.reference.clone(), request.platform.to_string()), (request.clone(), stage.span));
+                pending
+                    .insert((request.reference.clone(), request.platform.to_string()), (request.clone(), stage.span));
             }
             for instruction in &stage.instructions {
                 for source in self.sources_of(index, instruction).unwrap_or_default() {
@@ -446,8 +447,7 @@ impl<'a> Planner<'a> {
                     own.filter_map(text).collect()
                 }
             };
-            let triggers: Vec<Instruction> =
-                texts.iter().map(|t| parse_trigger(t, span)).collect::<Result<_, _>>()?;
+            let triggers: Vec<Instruction> = texts.iter().map(|t| parse_trigger(t, span)).collect::<Result<_, _>>()?;
             for trigger in &triggers {
                 self.sources_of(index, trigger)?;
             }
@@ -519,11 +519,7 @@ impl<'a> Planner<'a> {
 
 impl Source {
     /// The file system it stands for, given the stages built so far and a way to add image vertices.
-    pub(super) fn fs(
-        &self,
-        stages: &BTreeMap<usize, StageResult>,
-        image: impl FnOnce(&BaseRequest) -> FsRef,
-    ) -> FsRef {
+    pub(super) fn fs(&self, stages: &BTreeMap<usize, StageResult>, image: impl FnOnce(&BaseRequest) -> FsRef) -> FsRef {
         match self {
             Source::Scratch => FsRef::Scratch,
             Source::Stage(index) => stages.get(index).map_or(FsRef::Scratch, |s| s.fs.clone()),
