@@ -125,7 +125,9 @@ impl Refusal {
     /// In Docker's words, which differ by how much the registry said.
     fn as_error(&self) -> Error {
         let status = self.status.as_u16();
+        let denied = self.errors.first().is_some_and(|error| error.code == code::DENIED);
         let kind = match status {
+            401 if denied => ErrorKind::Forbidden,
             401 => ErrorKind::Unauthorized,
             403 => ErrorKind::Forbidden,
             404 => ErrorKind::NotFound,
@@ -134,7 +136,7 @@ impl Refusal {
             _ => ErrorKind::Unavailable,
         };
         let error = match (self.errors.first(), status) {
-            (Some(error), 401) => Error::new(kind, format!("{}: {}", self.request, unauthorized(error))),
+            (Some(error), 401) if !denied => Error::new(kind, format!("{}: {}", self.request, unauthorized(error))),
             (Some(error), _) => Error::new(kind, error.to_string()),
             (None, 401) => Error::new(kind, format!("{}: unauthorized: authentication required", self.request)),
             (None, 403) => Error::new(kind, "denied: requested access to the resource is denied"),

@@ -81,6 +81,9 @@ impl Inner {
         let mut upload = Upload { inner: self, endpoint, blob, session: None };
         for from in blob.mount_from.iter().filter(|from| *from != path) {
             if upload.mount(from).await? {
+                if let Some(session) = upload.session.take() {
+                    upload.cancel(&session).await;
+                }
                 return Ok(Pushed::Mounted { from: from.clone() });
             }
         }
