@@ -6,6 +6,9 @@ use barque_model::{Error, Id, Result};
 
 use crate::netns::NetNs;
 
+/// Where the resolver answers in every container it serves.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
 /// The names of one network. Replaced as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameTable {

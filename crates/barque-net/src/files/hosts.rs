@@ -1,14 +1,16 @@
 //! `/etc/hosts` and `/etc/hostname`.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
-use barque_model::Result;
+use barque_model::{Error, Result};
 
 /// What goes into a container's hosts file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostsPlan {
-    /// Host name with the domain, if any.
+    /// Without the domain.
     pub hostname: String,
+    /// Empty for none.
     pub domainname: String,
     /// The container's own addresses, one line each.
     pub addresses: Vec<IpAddr>,
@@ -16,13 +18,33 @@ pub struct HostsPlan {
     pub extra: Vec<(String, IpAddr)>,
     /// `--link` on the default bridge: address, names.
     pub links: Vec<(IpAddr, Vec<String>)>,
-    /// Leaves out the IPv6 lines.
+    /// The container has IPv6 (loopback at least).
     pub ipv6: bool,
 }
 
-/// The text of `/etc/hosts`.
+/// The text of `/etc/hosts`, in Docker's order.
 pub fn hosts(plan: &HostsPlan) -> String {
-    plan.hostname.clone()
+    let mut text = String::from("127.0.0.1\tlocalhost\n");
+    if plan.ipv6 {
+        text.push_str("::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n");
+        text.push_str("ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+    }
+    // Writing to a String cannot fail.
+    for (name, ip) in &plan.extra {
+        let _ = writeln!(text, "{ip}\t{name}");
+    }
+    for (ip, names) in &plan.links {
+        let _ = writeln!(text, "{ip}\t{}", names.join(" "));
+    }
+    let own = match (plan.hostname.as_str(), plan.domainname.as_str()) {
+        ("", _) => return text,
+        (host, "") => host.to_owned(),
+        (host, domain) => format!("{host}.{domain} {host}"),
+    };
+    for ip in &plan.addresses {
+        let _ = writeln!(text, "{ip}\t{own}");
+    }
+    text
 }
 
 /// The text of `/etc/hostname`.
@@ -31,7 +53,84 @@ pub fn hostname(name: &str) -> String {
 }
 
 /// Reads `name:address`, `name=address` or `name:host-gateway` (`--add-host`).
+/// `host_gateway` holds the machine's addresses as containers reach it; each yields an entry.
 pub fn parse_extra_host(text: &str, host_gateway: &[IpAddr]) -> Result<Vec<(String, IpAddr)>> {
-    let _ = host_gateway;
-    Err(barque_model::Error::not_implemented(text))
+    // The sign that comes first divides: IPv6 addresses are full of colons.
+    let divided = text.find(['=', ':']).map(|at| (&text[..at], &text[at + 1..]));
+    let Some((name, value)) = divided.filter(|(name, value)| is_name(name) && !value.is_empty()) else {
+        return Err(Error::invalid(format!("bad format for add-host: \"{text}\""))
+            .with_hint("write NAME:ADDRESS or NAME:host-gateway"));
+    };
+    if value == "host-gateway" {
+        if host_gateway.is_empty() {
+            return Err(Error::invalid("unable to derive the IP value for host-gateway")
+                .with_hint("set host-gateway-ip in the engine's configuration"));
+        }
+        return Ok(host_gateway.iter().map(|ip| (name.to_owned(), *ip)).collect());
+    }
+    let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(value);
+    match bare.parse() {
+        Ok(ip) => Ok(vec![(name.to_owned(), ip)]),
+        Err(_) => Err(Error::invalid(format!("invalid IP address in add-host: \"{value}\""))
+            .with_hint("write an IPv4 or IPv6 address, or host-gateway")),
+    }
+}
+
+/// A blank or a line end would make further entries of it.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control() || b == b'#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_file_has_dockers_order() {
+        let plan = HostsPlan {
+            hostname: "web".into(),
+            domainname: "example.com".into(),
+            addresses: vec![ip("172.17.0.2"), ip("fd00::2")],
+            extra: vec![("host.docker.internal".into(), ip("172.17.0.1"))],
+            links: vec![(ip("172.17.0.3"), vec!["db".into(), "0123456789ab".into(), "mysql".into()])],
+            ipv6: true,
+        };
+        insta::assert_snapshot!(hosts(&plan), @r"
+        127.0.0.1	localhost
+        ::1	localhost ip6-localhost ip6-loopback
+        fe00::	ip6-localnet
+        ff00::	ip6-mcastprefix
+        ff02::1	ip6-allnodes
+        ff02::2	ip6-allrouters
+        172.17.0.1	host.docker.internal
+        172.17.0.3	db 0123456789ab mysql
+        172.17.0.2	web.example.com web
+        fd00::2	web.example.com web
+        ");
+    }
+
+    #[test]
+    fn without_ipv6_or_network_little_is_left() {
+        let plan = HostsPlan { hostname: "x".into(), ..HostsPlan::default() };
+        assert_eq!(hosts(&plan), "127.0.0.1\tlocalhost\n");
+    }
+
+    #[test]
+    fn extra_hosts_come_in_all_forms() {
+        let gateway = [ip("172.17.0.1"), ip("fd00::1")];
+        let read = |text| parse_extra_host(text, &gateway).unwrap();
+        assert_eq!(read("a:10.0.0.1"), [("a".into(), ip("10.0.0.1"))]);
+        assert_eq!(read("a=10.0.0.1"), [("a".into(), ip("10.0.0.1"))]);
+        assert_eq!(read("a:::1"), [("a".into(), ip("::1"))]);
+        assert_eq!(read("a:[2001:db8::1]"), [("a".into(), ip("2001:db8::1"))]);
+        assert_eq!(read("h:host-gateway").len(), 2);
+        for bad in ["", "a", "a:", ":1.2.3.4", "a b:1.2.3.4", "a\nb:1.2.3.4", "a:1.2.3", "a:b"] {
+            assert!(parse_extra_host(bad, &gateway).is_err(), "{bad:?}");
+        }
+        assert!(parse_extra_host("h:host-gateway", &[]).is_err());
+    }
 }

@@ -23,10 +23,8 @@ pub(super) fn driver(name: &str, id: &Id, options: &Options, internal: bool) -> 
         "host" => Ok(Driver::Host),
         "none" | "null" => Ok(Driver::None),
         "overlay" => Err(Error::not_implemented("network driver overlay")),
-        other => {
-            Err(Error::not_found(format!("could not find plugin {other} in v1 plugin registry: plugin not found"))
-                .with_hint("drivers are bridge, macvlan, ipvlan, host and none"))
-        }
+        other => Err(Error::not_found(format!("plugin \"{other}\" not found"))
+            .with_hint("drivers are bridge, macvlan, ipvlan, host and none")),
     }
 }
 
