@@ -412,7 +412,7 @@ pub(super) fn settle_dirs(root: &RootDir, dirs: &[DirMeta]) {
     }
 }
 
-pub(super) fn times(mtime: TimeSpec) -> Timestamps {
+pub(crate) fn times(mtime: TimeSpec) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) },

@@ -85,6 +85,34 @@ impl Lowers {
         Ok(None)
     }
 
+    /// The names that show in a directory given by its clean path.
+    pub(crate) fn names(&self, clean: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut shown = std::collections::BTreeMap::new();
+        for root in &self.0 {
+            let seen = Self::lookup(root, clean).map_err(|e| Error::from(e).context("examine a lower layer"))?;
+            let stat = match seen {
+                Seen::Here(stat) => stat,
+                Seen::Through => continue,
+                Seen::Hidden => break,
+            };
+            if !stat.is_dir() {
+                break;
+            }
+            let dir = root.open_dir_no_links(path(clean)).at("open", path(clean))?;
+            for entry in dir.entries().at("list", path(clean))? {
+                let name = std::os::unix::ffi::OsStringExt::into_vec(entry.name.clone());
+                if let std::collections::btree_map::Entry::Vacant(place) = shown.entry(name) {
+                    let there = dir.lstat(&entry.name).at("examine", path(clean))?;
+                    place.insert(!there.is_whiteout());
+                }
+            }
+            if is_opaque(&dir.own_xattrs().at("read attributes of", path(clean))?) {
+                break;
+            }
+        }
+        Ok(shown.into_iter().filter(|(_, visible)| *visible).map(|(name, _)| name).collect())
+    }
+
     /// As [`Lowers::find`], but links among the directories on the way are followed within the merged tree. Also
     /// gives the path where the object really is.
     pub(crate) fn resolve(&self, clean: &[u8]) -> Result<Option<(&RootDir, Stat, Vec<u8>)>> {

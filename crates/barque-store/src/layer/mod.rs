@@ -2,8 +2,10 @@
 
 mod apply;
 pub mod changes;
+mod commit;
 mod complete;
 mod decompress;
+mod diff;
 mod lower;
 mod marks;
 mod names;
@@ -13,21 +15,22 @@ mod pipeline;
 mod tests;
 mod writer;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use barque_model::{ChainId, DiffId, Error, Id, Result, Timestamp};
+use barque_model::{ChainId, DiffId, Result, Timestamp};
 
-pub(crate) use apply::{ignorable, write_data};
+pub(crate) use apply::{ignorable, times, write_data};
 pub use decompress::Compression;
 pub(crate) use decompress::auto as decompress_auto;
 pub(crate) use lower::Lowers;
-pub(crate) use marks::{Marks, is_opaque, is_overlay_attribute, is_private_attribute};
+#[cfg(test)]
+pub(crate) use marks::is_opaque;
+pub(crate) use marks::{Marks, is_overlay_attribute, is_private_attribute};
 pub(crate) use names::{clean, split};
 pub(crate) use writer::TempDir;
 pub use writer::{AppliedLayer, LayerSource, LayerWriter};
 
-use crate::db::{Layer, LayerBlob, LeaseKind};
+use crate::db::{Layer, LeaseKind};
 use crate::error::IoContext;
 use crate::{Lease, Store};
 
@@ -170,38 +173,5 @@ impl Store {
     pub fn lower_dirs(&self, top: &ChainId) -> Result<Vec<PathBuf>> {
         let chain = self.read(|r| r.layer_chain(top))?;
         Ok(chain.iter().map(|l| self.layer_dir(l)).collect())
-    }
-
-    /// Writes what the snapshot changed as a layer tar: whiteouts and opaque directories as the OCI image
-    /// specification has them, entries in the order of their names.
-    pub fn diff_snapshot(&self, snapshot: &Id, options: DiffOptions, out: &mut dyn Write) -> Result<DiffSummary> {
-        let _ = (snapshot, options, out);
-        Err(Error::not_implemented("diff_snapshot"))
-    }
-
-    /// Turns a snapshot into a layer on top of the one it stands on, held by `lease`. With [`CommitMode::Move`]
-    /// the snapshot's row and files are gone afterwards; nothing may have it mounted for writing.
-    pub fn commit_snapshot(
-        &self,
-        lease: &Lease,
-        snapshot: &Id,
-        mode: CommitMode,
-        options: DiffOptions,
-    ) -> Result<Layer> {
-        let _ = (lease, snapshot, mode, options);
-        Err(Error::not_implemented("commit_snapshot"))
-    }
-
-    /// A compressed blob of the layer for push and save: the one it was pulled as, else one made now (gzip, the
-    /// same bytes every time) and recorded. Media type: OCI's or Docker's as it came, OCI gzip if made.
-    pub fn layer_blob(&self, lease: &Lease, chain: &ChainId) -> Result<LayerBlob> {
-        let _ = (lease, chain);
-        Err(Error::not_implemented("layer_blob"))
-    }
-
-    /// Writes the layer's uncompressed tar, whose digest is its diff id.
-    pub fn layer_tar(&self, chain: &ChainId, out: &mut dyn Write) -> Result<()> {
-        let _ = (chain, out);
-        Err(Error::not_implemented("layer_tar"))
     }
 }

@@ -1,11 +1,21 @@
 //! Trees as tar streams and back, and copies of trees, all confined to a root by [`RootDir`].
 
+mod copy;
+mod pack;
+#[cfg(test)]
+mod tests;
+mod unpack;
+mod walk;
+
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use barque_model::{Error, Result};
+use barque_model::Result;
 use barque_sys::rootdir::RootDir;
+
+pub(crate) use pack::{BUFFER, Packer};
+pub(crate) use walk::{Descend, Visit, Visitor, walk};
 
 /// How a tree is written as a tar stream.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +55,8 @@ pub struct CopyOptions {
     pub chmod: Option<u32>,
     /// Leave overlayfs's own marks (whiteouts, `trusted.overlay.*`) in: the source is an upper directory.
     pub raw_overlay: bool,
+    /// Follow a link at the end of the source's path.
+    pub follow_link: bool,
 }
 
 /// What an operation on a tree came to.
@@ -58,17 +70,15 @@ pub struct TreeSummary {
 /// Writes the object at `path` within `root`, with all below it, as an uncompressed tar stream: for `export` and
 /// for `cp` out of a container. Sockets are left out.
 ///
-/// Errors: NotFound `Could not find the file X in container`‑style sentences are the caller's; here it is the path.
+/// Errors: NotFound with the path; the sentence about the container is the caller's.
 pub fn tar_tree(root: &RootDir, path: &Path, options: &TarTreeOptions, out: &mut dyn Write) -> Result<TreeSummary> {
-    let _ = (root, path, options, out);
-    Err(Error::not_implemented("tar_tree"))
+    pack::tar_tree(root, path, options, out)
 }
 
 /// Unpacks a tar stream (plain or compressed) into the directory `path` within `root`: for `cp` into a container
 /// and ADD. Nothing is created outside the root, even while a process inside rearranges it.
 pub fn untar_into(root: &RootDir, path: &Path, input: &mut dyn Read, options: &UntarOptions) -> Result<TreeSummary> {
-    let _ = (root, path, input, options);
-    Err(Error::not_implemented("untar_into"))
+    unpack::untar_into(root, path, input, options)
 }
 
 /// Copies the object at `from` with all below it to `to`, keeping owners, modes, times, extended attributes, hard
@@ -80,6 +90,5 @@ pub fn copy_tree(
     to: &Path,
     options: &CopyOptions,
 ) -> Result<TreeSummary> {
-    let _ = (source, from, target, to, options);
-    Err(Error::not_implemented("copy_tree"))
+    copy::copy_tree(source, from, target, to, options)
 }
