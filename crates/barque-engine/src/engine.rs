@@ -180,10 +180,8 @@ impl Engine {
         let mut matches = containers.by_id.values().filter(prefix);
         match (matches.next(), matches.next()) {
             (Some(handle), None) => Ok(handle.clone()),
-            (Some(_), Some(_)) => {
-                Err(Error::invalid(format!("Multiple IDs found with provided prefix: {bare}"))
-                    .with_hint("give more of the id, or the container's name"))
-            }
+            (Some(_), Some(_)) => Err(Error::invalid(format!("Multiple IDs found with provided prefix: {bare}"))
+                .with_hint("give more of the id, or the container's name")),
             _ => Err(Error::not_found(format!("No such container: {text}"))),
         }
     }

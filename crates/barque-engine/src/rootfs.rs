@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use barque_model::{Context, Error, Result};
 use barque_store::RootDir;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 /// A mounted view.
 pub struct View {
@@ -53,7 +51,8 @@ fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd>
     if let Some((upper, work)) = upper {
         for (key, path) in [("upperdir", upper), ("workdir", work)] {
             let fd = open_path(path)?;
-            fsconfig_set_string(fs.as_fd(), key, name(&fd)).with_context(|| format!("cannot use {}", path.display()))?;
+            fsconfig_set_string(fs.as_fd(), key, name(&fd))
+                .with_context(|| format!("cannot use {}", path.display()))?;
             held.push(fd);
         }
     }

@@ -113,7 +113,13 @@ impl crate::Engine {
             let size = usage.volumes.iter().find(|(name, _)| *name == v.name).map_or(0, |(_, size)| *size);
             (v, size)
         });
-        Ok(DiskUsage { layers_size: usage.layers, containers, volumes: volumes.collect(), images, build_cache: Vec::new() })
+        Ok(DiskUsage {
+            layers_size: usage.layers,
+            containers,
+            volumes: volumes.collect(),
+            images,
+            build_cache: Vec::new(),
+        })
     }
 }
 

@@ -52,10 +52,9 @@ impl Engine {
     async fn connect(&self, handle: &Arc<Handle>, streams: Attach) -> Result<StdUnixStream> {
         let core = handle.lock().await;
         match (&core.state, &core.task) {
-            (State::Running(r), _) if r.paused => Err(Error::conflict(format!(
-                "container {} is paused, unpause the container before attach",
-                handle.id
-            ))),
+            (State::Running(r), _) if r.paused => {
+                Err(Error::conflict(format!("container {} is paused, unpause the container before attach", handle.id)))
+            }
             (State::Running(_), Some(task)) => {
                 let task = task.clone();
                 drop(core);
@@ -149,9 +148,7 @@ impl Engine {
 }
 
 /// Halves of a socket to a monitor.
-pub fn split(
-    socket: StdUnixStream,
-) -> Result<(tokio::net::unix::OwnedReadHalf, tokio::net::unix::OwnedWriteHalf)> {
+pub fn split(socket: StdUnixStream) -> Result<(tokio::net::unix::OwnedReadHalf, tokio::net::unix::OwnedWriteHalf)> {
     socket.set_nonblocking(true).context("cannot use a socket")?;
     Ok(UnixStream::from_std(socket).context("cannot use a socket")?.into_split())
 }

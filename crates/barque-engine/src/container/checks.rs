@@ -40,7 +40,8 @@ impl Engine {
         let began = Timestamp::now();
         loop {
             let young = Timestamp::now().since(began) < start_period;
-            let starting = handle.view().health.as_ref().is_some_and(|h| h.status == super::health::HealthStatus::Starting);
+            let starting =
+                handle.view().health.as_ref().is_some_and(|h| h.status == super::health::HealthStatus::Starting);
             tokio::time::sleep(if young && starting { start_interval } else { interval }).await;
             let view = handle.view();
             let Some(running) = view.state.running() else { return };

@@ -109,8 +109,7 @@ impl Core {
     }
 
     pub fn stored_state(&self) -> Result<String> {
-        let stored =
-            StoredState { state: self.state.clone(), restarts: self.restarts, error: self.error.clone() };
+        let stored = StoredState { state: self.state.clone(), restarts: self.restarts, error: self.error.clone() };
         serde_json::to_string(&stored).map_err(|e| Error::internal(format!("cannot write the state: {e}")))
     }
 

@@ -194,7 +194,9 @@ impl Engine {
                 best = Some((mount, rest));
             }
         }
-        let Some((mount, rest)) = best else { return Ok(Located { root, path: real.clone().into(), read_only: false }) };
+        let Some((mount, rest)) = best else {
+            return Ok(Located { root, path: real.clone().into(), read_only: false });
+        };
         let source = match &mount.source {
             MountSource::Bind { path, .. } => path.clone(),
             MountSource::Volume { name: Some(name), .. } => self.volume_dir(name),
@@ -237,8 +239,7 @@ impl Engine {
             Some(id) => self.store().read(|r| r.image(&id))?,
             None => None,
         };
-        let layer =
-            self.store().commit_snapshot(&lease, &view.id, CommitMode::Copy, DiffOptions::default())?;
+        let layer = self.store().commit_snapshot(&lease, &view.id, CommitMode::Copy, DiffOptions::default())?;
         let config = crate::image::config::committed(view, base.as_ref(), &layer, &options, Timestamp::now())?;
         let names = match options.repo_tag.as_deref().filter(|t| !t.is_empty()) {
             Some(name) => vec![name.parse::<barque_model::Reference>()?.with_default_tag()],
@@ -246,13 +247,7 @@ impl Engine {
         };
         let put = self.store().put_image(
             &lease,
-            barque_store::NewImage {
-                config,
-                manifest: None,
-                index: None,
-                names,
-                parent: base.map(|b| b.id),
-            },
+            barque_store::NewImage { config, manifest: None, index: None, names, parent: base.map(|b| b.id) },
         )?;
         Ok(put.id)
     }
@@ -282,10 +277,10 @@ fn stat(located: &Located, path: &str) -> Result<PathStat> {
     let follow = path.ends_with('/') || path.ends_with("/.");
     let stat = if follow { located.root.stat(&located.path) } else { located.root.lstat(&located.path) }?;
     let link_target = match stat.kind {
-        FileKind::Symlink => located.root.canonicalize(&located.path).map_or_else(
-            |_| String::new(),
-            |p| p.to_string_lossy().into_owned(),
-        ),
+        FileKind::Symlink => located
+            .root
+            .canonicalize(&located.path)
+            .map_or_else(|_| String::new(), |p| p.to_string_lossy().into_owned()),
         _ => String::new(),
     };
     let name = clean_path(path).rsplit('/').next().unwrap_or_default().to_owned();
@@ -293,7 +288,9 @@ fn stat(located: &Located, path: &str) -> Result<PathStat> {
         name: if name.is_empty() { "/".into() } else { name },
         size: i64::try_from(stat.size).unwrap_or(i64::MAX),
         mode: go_mode(stat.kind, stat.mode),
-        mtime: Timestamp::from_nanos(stat.modified.seconds.saturating_mul(1_000_000_000) + i64::from(stat.modified.nanos)),
+        mtime: Timestamp::from_nanos(
+            stat.modified.seconds.saturating_mul(1_000_000_000) + i64::from(stat.modified.nanos),
+        ),
         link_target,
     })
 }

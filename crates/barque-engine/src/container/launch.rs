@@ -363,8 +363,7 @@ fn device_rule(device: &rs::Device, permissions: &str) -> Result<rs::DeviceRule>
 fn parse_device_rule(text: &str) -> Result<rs::DeviceRule> {
     let invalid = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
     let mut words = text.split_whitespace();
-    let (Some(kind), Some(numbers), Some(permissions), None) =
-        (words.next(), words.next(), words.next(), words.next())
+    let (Some(kind), Some(numbers), Some(permissions), None) = (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(invalid());
     };

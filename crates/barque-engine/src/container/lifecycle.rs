@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barque_model::{Error, ErrorKind, Result, Signal};
-use barque_runtime::task::Reopened;
 use barque_runtime::Task;
+use barque_runtime::task::Reopened;
 
 use super::driver::{Core, Fixed, Handle, StoredState};
 use super::request::{RemoveOptions, StopOptions, UpdateContainer, WaitCondition, WaitResult};
@@ -159,7 +159,9 @@ impl Engine {
         }
         if let Some(restart) = update.restart {
             if spec.auto_remove && !matches!(restart, RestartPolicy::No) {
-                return Err(Error::conflict("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+                return Err(Error::conflict(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                ));
             }
             spec.restart = restart;
         }

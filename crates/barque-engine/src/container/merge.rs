@@ -166,9 +166,8 @@ pub fn clean_path(path: &str) -> String {
 
 /// `80`, `80/udp`, `8000-8010/tcp`.
 pub fn parse_ports(text: &str) -> Result<Vec<PortProto>> {
-    let invalid = || {
-        Error::invalid(format!("invalid exposed port '{text}'")).with_hint("write PORT, PORT/udp or FIRST-LAST/tcp")
-    };
+    let invalid =
+        || Error::invalid(format!("invalid exposed port '{text}'")).with_hint("write PORT, PORT/udp or FIRST-LAST/tcp");
     let (range, proto) = text.split_once('/').unwrap_or((text, "tcp"));
     let proto = proto.to_ascii_lowercase();
     if !matches!(proto.as_str(), "tcp" | "udp" | "sctp") {

@@ -22,3 +22,4 @@ mod wait;
 
 pub use attach::ContainerStats;
 pub use exec::ExecStart;
+pub(crate) use wait::exit_of;

@@ -12,12 +12,70 @@ const FIRST: [&str; 64] = [
 ];
 
 const SECOND: [&str; 64] = [
-    "albatross", "anchor", "barge", "beacon", "bosun", "brig", "buoy", "captain", "caravel", "clipper", "compass",
-    "coracle", "corvette", "cutter", "dinghy", "dolphin", "dory", "ferry", "frigate", "galley", "gannet", "gull",
-    "harbour", "helm", "heron", "islet", "jetty", "junk", "kayak", "keel", "ketch", "lagoon", "lantern", "launch",
-    "lugger", "mariner", "mast", "narwhal", "oar", "osprey", "pelican", "petrel", "pilot", "pinnace", "porpoise",
-    "puffin", "quay", "raft", "reef", "rudder", "sailor", "schooner", "seal", "sextant", "skiff", "sloop", "spinnaker",
-    "sextain", "tern", "tide", "trawler", "tugboat", "walrus", "yawl",
+    "albatross",
+    "anchor",
+    "barge",
+    "beacon",
+    "bosun",
+    "brig",
+    "buoy",
+    "captain",
+    "caravel",
+    "clipper",
+    "compass",
+    "coracle",
+    "corvette",
+    "cutter",
+    "dinghy",
+    "dolphin",
+    "dory",
+    "ferry",
+    "frigate",
+    "galley",
+    "gannet",
+    "gull",
+    "harbour",
+    "helm",
+    "heron",
+    "islet",
+    "jetty",
+    "junk",
+    "kayak",
+    "keel",
+    "ketch",
+    "lagoon",
+    "lantern",
+    "launch",
+    "lugger",
+    "mariner",
+    "mast",
+    "narwhal",
+    "oar",
+    "osprey",
+    "pelican",
+    "petrel",
+    "pilot",
+    "pinnace",
+    "porpoise",
+    "puffin",
+    "quay",
+    "raft",
+    "reef",
+    "rudder",
+    "sailor",
+    "schooner",
+    "seal",
+    "sextant",
+    "skiff",
+    "sloop",
+    "spinnaker",
+    "sextain",
+    "tern",
+    "tide",
+    "trawler",
+    "tugboat",
+    "walrus",
+    "yawl",
 ];
 
 /// A made-up name such as `brisk_clipper`; `attempt` above zero adds a digit, as names run out.
@@ -37,15 +95,12 @@ pub fn checked(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let word = |b: u8| b.is_ascii_alphanumeric();
     let mut bytes = bare.bytes();
-    let good = bytes.next().is_some_and(word)
-        && bare.len() >= 2
-        && bytes.all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
+    let good =
+        bytes.next().is_some_and(word) && bare.len() >= 2 && bytes.all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
     if good {
         return Ok(bare);
     }
-    Err(Error::invalid(format!(
-        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    Err(Error::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
 }
 
 #[cfg(test)]

@@ -86,6 +86,7 @@ impl Engine {
                 paths: &input.fixed.paths,
                 hostname: &input.spec.hostname,
                 links: input.links.iter().map(Link::hosts_line).collect(),
+                transient: false,
             })?,
             Some(_) => Plugged::default(),
         };
@@ -272,9 +273,10 @@ fn devices(wishes: &[DeviceSpec]) -> Result<Vec<(rs::Device, String)>> {
     let mut found = Vec::new();
     for wish in wishes {
         let kind = std::fs::metadata(&wish.host_path).map_err(|e| {
-            Error::from(e)
-                .with_kind(ErrorKind::InvalidArgument)
-                .context(format!("error gathering device information while adding custom device \"{}\"", wish.host_path.display()))
+            Error::from(e).with_kind(ErrorKind::InvalidArgument).context(format!(
+                "error gathering device information while adding custom device \"{}\"",
+                wish.host_path.display()
+            ))
         })?;
         let mut nodes = vec![(wish.host_path.clone(), wish.container_path.clone())];
         if kind.is_dir() {

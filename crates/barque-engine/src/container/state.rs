@@ -173,9 +173,7 @@ pub fn step(state: &State, event: Event, policy: Policy, now: Timestamp) -> Resu
         (State::Running(r), Event::Paused) => Ok((State::Running(Running { paused: true, ..r.clone() }), vec![])),
         (State::Running(r), Event::Unpaused) if !r.paused => Err(Denied::NotPaused),
         (State::Running(r), Event::Unpaused) => Ok((State::Running(Running { paused: false, ..r.clone() }), vec![])),
-        (State::Running(r), Event::ProcessExited { code, oom_killed }) => {
-            Ok(exited(r, code, oom_killed, policy, now))
-        }
+        (State::Running(r), Event::ProcessExited { code, oom_killed }) => Ok(exited(r, code, oom_killed, policy, now)),
         (State::Running(_) | State::Starting { .. }, Event::RemoveRequested) => Err(Denied::Running),
         (_, Event::RemoveRequested) => {
             let exit = state.last_exit().cloned();
@@ -266,8 +264,7 @@ mod tests {
 
     #[test]
     fn a_start_goes_through_starting() {
-        let (s, e) =
-            step(&State::Created { error: None }, Event::StartRequested, Policy::default(), at(1)).unwrap();
+        let (s, e) = step(&State::Created { error: None }, Event::StartRequested, Policy::default(), at(1)).unwrap();
         assert_eq!(e, [Effect::Launch]);
         let (s, e) = step(&s, Event::Started { pid: 7 }, Policy::default(), at(2)).unwrap();
         assert!(e.is_empty());

@@ -33,10 +33,7 @@ pub async fn exit_of(task: &Arc<Task>) -> Exit {
 }
 
 /// Resolves when `handle` meets `condition`. The state at the call counts, not that at the first poll.
-pub fn wait(
-    handle: &Arc<Handle>,
-    condition: WaitCondition,
-) -> impl Future<Output = Result<WaitResult>> + Send + use<> {
+pub fn wait(handle: &Arc<Handle>, condition: WaitCondition) -> impl Future<Output = Result<WaitResult>> + Send + use<> {
     let mut views = handle.watch();
     let first = views.borrow_and_update().clone();
     let gone = handle.gone();

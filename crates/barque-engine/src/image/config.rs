@@ -61,8 +61,7 @@ pub fn imported(
     };
     let config = super::changes::apply(RunConfig::default(), changes)?;
     let comment = if message.is_empty() { "Imported from -".to_owned() } else { message.to_owned() };
-    let history =
-        vec![History { created: Some(now.to_string()), comment: Some(comment), ..History::default() }];
+    let history = vec![History { created: Some(now.to_string()), comment: Some(comment), ..History::default() }];
     finish(&base, config, vec![diff_id], history, None, now)
 }
 

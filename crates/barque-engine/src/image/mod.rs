@@ -159,9 +159,7 @@ impl Engine {
     pub async fn image_remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<ImageRemoval>> {
         let (engine, name) = (self.clone(), name.to_owned());
         self.blocking(move || {
-            let running = |id: &barque_model::Id| {
-                engine.container(&id.to_string()).is_ok_and(|v| v.state.is_running())
-            };
+            let running = |id: &barque_model::Id| engine.container(&id.to_string()).is_ok_and(|v| v.state.is_running());
             let options = RemoveImage { force, prune_parents: !no_prune };
             let removal = engine.store().remove_image(&name, options, &running)?;
             Ok(engine.removals(removal.records))
@@ -310,8 +308,7 @@ impl Engine {
             let mut input = blocking_reader(archive);
             let root = engine.store().import_root(&lease, &mut input)?;
             let platform = platform.unwrap_or_else(Platform::host);
-            let config =
-                config::imported(root.layer.diff_id, &message, &changes, &platform, Timestamp::now())?;
+            let config = config::imported(root.layer.diff_id, &message, &changes, &platform, Timestamp::now())?;
             let names = name.into_iter().map(Reference::with_default_tag).collect();
             let image = NewImage { config, manifest: None, index: None, names, parent: None };
             let put = engine.store().put_image(&lease, image)?;

@@ -122,10 +122,8 @@ impl Pull {
 
     /// Tells whether anything was new.
     async fn run(&self, resolved: Resolved) -> Result<bool> {
-        let config = self
-            .client
-            .blob_bytes(&self.reference, &resolved.image.config, CONFIG_MAX, &self.credentials)
-            .await?;
+        let config =
+            self.client.blob_bytes(&self.reference, &resolved.image.config, CONFIG_MAX, &self.credentials).await?;
         let diff_ids = super::config::parse(&config)?.rootfs.diff_ids;
         if diff_ids.len() != resolved.image.layers.len() {
             return Err(Error::invalid(format!(
@@ -225,8 +223,7 @@ impl Pull {
                 (Err(e), _) | (Ok(_), Err(e)) => return Err(e),
             };
             let _reader_gone = progress.send(Progress::of(&short, "Download complete"));
-            let _reader_gone =
-                progress.send(Progress::of(&short, "Extracting").at(descriptor.size, descriptor.size));
+            let _reader_gone = progress.send(Progress::of(&short, "Extracting").at(descriptor.size, descriptor.size));
             engine.blocking(move || writer.finish()).await
         }
     }

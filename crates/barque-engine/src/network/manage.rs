@@ -1,8 +1,7 @@
 //! Creating, showing, connecting and removing networks.
 
-
 use barque_model::{Error, ErrorKind, Id, Result, Timestamp};
-use barque_net::{Driver, NetNs, NetworkDef, Pool, ipam};
+use barque_net::{Driver, Gateway, Hop, NetNs, NetworkDef, Pool, ipam};
 
 use super::plug::{PlugRequest, idle_endpoint, name_entry};
 use super::record::NetworkRecord;
@@ -38,8 +37,10 @@ impl Engine {
                     .with_hint("on one machine a bridge network does: leave --driver away"));
             }
             other => {
-                return Err(Error::not_found(format!("could not find plugin {other} in v1 plugin registry: plugin not found"))
-                    .with_hint("drivers are bridge, macvlan and ipvlan"));
+                return Err(Error::not_found(format!(
+                    "could not find plugin {other} in v1 plugin registry: plugin not found"
+                ))
+                .with_hint("drivers are bridge, macvlan and ipvlan"));
             }
         }
         let id = Id::random();
@@ -126,8 +127,7 @@ impl Engine {
 
     /// All networks, the newest first.
     pub async fn networks(&self) -> Result<Vec<NetworkView>> {
-        let mut all: Vec<NetworkView> =
-            self.networks_state().all().into_iter().map(|r| self.network_view(r)).collect();
+        let mut all: Vec<NetworkView> = self.networks_state().all().into_iter().map(|r| self.network_view(r)).collect();
         all.sort_by(|a, b| b.created_at.cmp(&a.created_at));
         Ok(all)
     }
@@ -183,14 +183,21 @@ impl Engine {
             .containers()
             .iter()
             .filter(|v| v.state.is_running())
-            .flat_map(|v| v.endpoints.iter().filter(|e| e.network_id == id).map(|e| {
-                format!("name:\"{}\" id:\"{}\"", v.name, e.endpoint_id.get(..12).unwrap_or_default())
-            }))
+            .flat_map(|v| {
+                v.endpoints
+                    .iter()
+                    .filter(|e| e.network_id == id)
+                    .map(|e| format!("name:\"{}\" id:\"{}\"", v.name, e.endpoint_id.get(..12).unwrap_or_default()))
+            })
             .collect();
         if !users.is_empty() {
             return Err(Error::new(
                 ErrorKind::Forbidden,
-                format!("error while removing network: network {} has active endpoints ({})", record.def.name, users.join(", ")),
+                format!(
+                    "error while removing network: network {} has active endpoints ({})",
+                    record.def.name,
+                    users.join(", ")
+                ),
             )
             .with_hint("stop these containers, or disconnect them: barque network disconnect NETWORK CONTAINER"));
         }
@@ -259,14 +266,18 @@ impl Engine {
     fn check_connect(&self, core: &crate::container::driver::Core, record: &NetworkRecord) -> Result<()> {
         let refuse = |text: &str| Err(Error::new(ErrorKind::Forbidden, text.to_owned()));
         match core.spec.network.mode {
-            NetworkMode::Host => refuse("container sharing network namespace with another container or host cannot be connected to any other network"),
-            NetworkMode::Container(_) => refuse("container sharing network namespace with another container or host cannot be connected to any other network"),
+            NetworkMode::Host => refuse(
+                "container sharing network namespace with another container or host cannot be connected to any other network",
+            ),
+            NetworkMode::Container(_) => refuse(
+                "container sharing network namespace with another container or host cannot be connected to any other network",
+            ),
             _ if matches!(record.def.driver, Driver::Host) => {
                 refuse("container cannot be connected to host network. It is not using the host network mode")
             }
-            _ if matches!(record.def.driver, Driver::None) => {
-                refuse("container cannot be connected to multiple networks with one of the networks in private (none) mode")
-            }
+            _ if matches!(record.def.driver, Driver::None) => refuse(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ),
             _ => Ok(()),
         }
     }
@@ -292,6 +303,7 @@ impl Engine {
                     paths: &fixed.paths,
                     hostname: &spec.hostname,
                     links: Vec::new(),
+                    transient: false,
                 };
                 let (attached, view) = engine.plug_one(&request, &record, &wish, first, Some(&ns))?;
                 let mut dns = false;
@@ -330,7 +342,10 @@ impl Engine {
         };
         let mut core = handle.lock().await;
         if core.spec.network.mode == NetworkMode::Host {
-            return Err(Error::new(ErrorKind::Forbidden, "container cannot be disconnected from host network or connected to host network"));
+            return Err(Error::new(
+                ErrorKind::Forbidden,
+                "container cannot be disconnected from host network or connected to host network",
+            ));
         }
         let network_id = record.def.id.to_string();
         if !core.endpoints.iter().any(|e| e.network_id == network_id) {
@@ -380,9 +395,9 @@ impl Engine {
         }
         let rest = plugged.endpoints.first().cloned();
         let (engine, record, id) = (self.clone(), record.clone(), core.fixed.id);
-        let next = plugged.attached.first().map(|a| barque_net::fabric::Gateway {
-            v4: a.gateway_v4.map(|g| (a.ifname.clone(), g)),
-            v6: a.gateway_v6.map(|g| (a.ifname.clone(), g)),
+        let next = plugged.attached.first().map(|a| {
+            let hop = |via: Option<std::net::IpAddr>| via.map(|via| Hop { ifname: a.ifname.clone(), via: Some(via) });
+            Gateway { v4: hop(a.gateway_v4.map(Into::into)), v6: hop(a.gateway_v6.map(Into::into)) }
         });
         self.blocking(move || {
             engine.forget_name(&record.def.id, &id);
@@ -440,8 +455,10 @@ fn checked_name(name: &str) -> Result<&str> {
         return Err(Error::invalid(format!("invalid network name: '{name}'")));
     }
     if super::record::PREDEFINED.contains(&trimmed) || trimmed == "default" {
-        return Err(Error::new(ErrorKind::Forbidden, format!("operation is not permitted on predefined {trimmed} network ")));
+        return Err(Error::new(
+            ErrorKind::Forbidden,
+            format!("operation is not permitted on predefined {trimmed} network "),
+        ));
     }
     Ok(trimmed)
 }
-

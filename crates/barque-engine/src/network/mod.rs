@@ -27,6 +27,8 @@ const DEFAULT_BRIDGE: &str = "barque0";
 pub struct Networks {
     records: RwLock<BTreeMap<Id, NetworkRecord>>,
     names: Mutex<plug::Names>,
+    /// Addresses of build steps, which have no rows: step, network, address.
+    held: Mutex<Vec<(Id, Id, std::net::IpAddr)>>,
 }
 
 impl Networks {
@@ -37,6 +39,27 @@ impl Networks {
 
     pub fn put(&self, record: NetworkRecord) {
         self.records.write().unwrap_or_else(PoisonError::into_inner).insert(record.def.id, record);
+    }
+
+    /// Keeps addresses for a build step.
+    pub fn hold(&self, step: &Id, network: &Id, v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = v4.map(std::net::IpAddr::from).into_iter().chain(v6.map(std::net::IpAddr::from));
+        held.extend(addresses.map(|a| (*step, *network, a)));
+    }
+
+    /// Addresses of `network` that build steps have.
+    pub fn held(&self, network: &Id) -> Vec<(std::net::IpAddr, String)> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter(|(_, n, _)| n == network).map(|(_, _, a)| (*a, "a build".to_owned())).collect()
+    }
+
+    /// Gives up a step's addresses; tells whether it had any.
+    pub fn let_go(&self, step: &Id) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = held.len();
+        held.retain(|(s, _, _)| s != step);
+        held.len() < before
     }
 
     pub fn take(&self, id: &Id) {
@@ -56,10 +79,13 @@ impl Networks {
         if let Some(record) = records.values().find(|r| r.def.name == wanted) {
             return Ok(record.clone());
         }
-        let mut with_prefix = records.values().filter(|r| !wanted.is_empty() && r.def.id.to_string().starts_with(wanted));
+        let mut with_prefix =
+            records.values().filter(|r| !wanted.is_empty() && r.def.id.to_string().starts_with(wanted));
         match (with_prefix.next(), with_prefix.next()) {
             (Some(record), None) => Ok(record.clone()),
-            (Some(_), Some(_)) => Err(Error::invalid(format!("network {text} is ambiguous (2 matches found on ID prefix)"))),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("network {text} is ambiguous (2 matches found on ID prefix)")))
+            }
             _ => Err(Error::not_found(format!("network {text} not found"))),
         }
     }
@@ -161,8 +187,13 @@ impl Engine {
 
     /// A subnet nobody uses: neither a network of this engine nor the machine itself.
     pub(crate) fn free_subnet(&self) -> Result<IpNet> {
-        let pools: Vec<AddressPool> =
-            self.config().network.address_pools.iter().map(|(base, size)| AddressPool { base: *base, size: *size }).collect();
+        let pools: Vec<AddressPool> = self
+            .config()
+            .network
+            .address_pools
+            .iter()
+            .map(|(base, size)| AddressPool { base: *base, size: *size })
+            .collect();
         let pools = if pools.is_empty() { ipam::default_pools() } else { pools };
         ipam::choose_subnet(&pools, &self.taken_subnets()?)
     }

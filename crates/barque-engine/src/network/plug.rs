@@ -39,6 +39,8 @@ pub struct PlugRequest<'a> {
     pub hostname: &'a str,
     /// Addresses and names of `--link` targets on the default bridge.
     pub links: Vec<(IpAddr, Vec<String>)>,
+    /// No row of a container stands for it: a build step. Its addresses are held in memory.
+    pub transient: bool,
 }
 
 impl Engine {
@@ -112,20 +114,13 @@ impl Engine {
         self.fabric().ensure_network(&record.def)?;
         let (v4, v6, mac) = self.allocate(request, record, wish)?;
         let endpoint_id = Id::random();
-        let definition = EndpointDef {
-            id: endpoint_id,
-            v4,
-            v6,
-            mac,
-            ifname: None,
-            default_gateway,
-            sysctls: Vec::new(),
-        };
+        let definition =
+            EndpointDef { id: endpoint_id, v4, v6, mac, ifname: None, default_gateway, sysctls: Vec::new() };
         let ns = ns.ok_or_else(|| Error::internal("no network namespace to plug into"))?;
         let attached = match self.fabric().attach(&record.def, &definition, ns) {
             Ok(attached) => attached,
             Err(e) => {
-                self.free_address(&request.id, &record.def.id);
+                self.free_addresses(&request.id, &[record.def.id]);
                 return Err(e);
             }
         };
@@ -143,7 +138,8 @@ impl Engine {
         let mac: Option<Mac> = wanted_mac.map(str::parse).transpose()?;
         let def = &record.def;
         self.store().write(|tx| {
-            let used = self.used_addresses(tx.endpoints_of_network(&def.id)?, &request.id);
+            let mut used = self.used_addresses(tx.endpoints_of_network(&def.id)?, &request.id);
+            used.extend(self.networks_state().held(&def.id));
             let pick = |v4: bool, wanted: Option<IpAddr>| -> Result<Option<IpAddr>> {
                 let mut last = None;
                 for pool in def.pools.iter().filter(|p| p.subnet.addr().is_ipv4() == v4) {
@@ -172,6 +168,10 @@ impl Engine {
                 Some(IpAddr::V6(a)) => Some(a),
                 _ => None,
             };
+            if request.transient {
+                self.networks_state().hold(&request.id, &def.id, v4, v6);
+                return Ok((v4, v6, mac));
+            }
             tx.endpoint_put(&barque_store::Endpoint {
                 container: request.id,
                 network: def.id,
@@ -195,9 +195,14 @@ impl Engine {
         used
     }
 
-    fn free_address(&self, container: &Id, network: &Id) {
-        if let Err(e) = self.store().write(|tx| tx.endpoint_delete(container, network)) {
-            tracing::error!("cannot free an address: {}", e.chain());
+    fn free_addresses(&self, container: &Id, networks: &[Id]) {
+        if self.networks_state().let_go(container) || networks.is_empty() {
+            return;
+        }
+        let freed =
+            self.store().write(|tx| networks.iter().try_for_each(|network| tx.endpoint_delete(container, network)));
+        if let Err(e) = freed {
+            tracing::error!("cannot free addresses: {}", e.chain());
         }
     }
 
@@ -350,14 +355,7 @@ impl Engine {
         for network in &networks {
             self.forget_name(network, container);
         }
-        if !networks.is_empty() {
-            let freed = self.store().write(|tx| {
-                networks.iter().try_for_each(|network| tx.endpoint_delete(container, network))
-            });
-            if let Err(e) = freed {
-                tracing::error!("cannot free addresses: {}", e.chain());
-            }
-        }
+        self.free_addresses(container, &networks);
         *plugged = Plugged::default();
     }
 }
@@ -397,10 +395,7 @@ pub fn name_entry(view: &EndpointView) -> NameEntry {
 
 fn published_port(binding: &barque_net::PortBinding) -> PublishedPort {
     PublishedPort {
-        container: crate::container::spec::PortProto {
-            port: binding.container_port,
-            proto: binding.proto.to_string(),
-        },
+        container: crate::container::spec::PortProto { port: binding.container_port, proto: binding.proto.to_string() },
         host_ip: binding.host_ip,
         host_port: binding.host_port,
     }

@@ -93,7 +93,8 @@ impl Engine {
             if let Some(def) = &bridge {
                 engine.fabric().ensure_network(def)?;
             }
-            engine.fabric().set_pool_network(bridge.as_ref())
+            engine.fabric().set_pool_network(bridge.as_ref());
+            Ok(())
         })
         .await
     }

@@ -46,9 +46,8 @@ impl Engine {
         labels: &BTreeMap<String, String>,
         options: &BTreeMap<String, String>,
     ) -> Result<barque_store::Volume> {
-        let json = |map: &BTreeMap<String, String>| {
-            serde_json::to_string(map).map_err(|e| Error::internal(e.to_string()))
-        };
+        let json =
+            |map: &BTreeMap<String, String>| serde_json::to_string(map).map_err(|e| Error::internal(e.to_string()));
         Ok(barque_store::Volume {
             name: name.to_owned(),
             driver: "local".into(),
@@ -236,9 +235,8 @@ fn check_driver(driver: &str) -> Result<()> {
 fn checked_name(name: &str) -> Result<&str> {
     let word = |b: u8| b.is_ascii_alphanumeric();
     let mut bytes = name.bytes();
-    let good = name.len() >= 2
-        && bytes.next().is_some_and(word)
-        && bytes.all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
+    let good =
+        name.len() >= 2 && bytes.next().is_some_and(word) && bytes.all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
     if good {
         return Ok(name);
     }

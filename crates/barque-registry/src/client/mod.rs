@@ -10,6 +10,7 @@ mod blob;
 mod config;
 mod connect;
 mod dns;
+mod download;
 mod endpoint;
 mod failure;
 mod list;
@@ -28,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncSeekExt as _};
 use crate::{Credentials, Descriptor, Document, Index, Manifest, RawManifest};
 
 pub use blob::Blob;
+pub use download::Download;
 pub(crate) use config::mirror_url;
 pub use config::{ClientConfig, ProxyConfig};
 pub(crate) use connect::percent_decode;

@@ -1,0 +1,352 @@
+//! `RUN`: a command in a build step's snapshot, by the same runtime as containers.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use barque_build::event::LogStream;
+use barque_build::options::{NetworkMode as BuildNetwork, SecurityMode};
+use barque_build::worker::{ExitStatus, LogSink, MountSource, RunMount, RunMountKind, RunSpec};
+use barque_model::{Context, Digest, Error, Id, Result, Signal};
+use barque_runtime::spec as rs;
+use barque_runtime::task::{Attach, Attachment};
+use barque_runtime::{Task, defaults};
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+
+use super::worker::{Active, EngineWorker};
+use crate::container::merge::clean_path;
+use crate::container::request::ContainerPaths;
+use crate::container::spec::{ContainerSpec, NetworkMode};
+use crate::network::plug::{PlugRequest, Plugged};
+
+/// Name of the machine inside build steps.
+const HOSTNAME: &str = "buildkitsandbox";
+/// Files of the engine's own in every step.
+const OWN_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// A running step; what it uses is given back when it ends, however it ends.
+struct Step {
+    engine: crate::Engine,
+    id: Id,
+    paths: ContainerPaths,
+    plugged: Plugged,
+    task: Option<Arc<Task>>,
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            let _already_gone = task.kill_all(Signal::KILL);
+            let _already_gone = task.wait();
+        }
+        self.engine.unplug_blocking(&self.id, &mut self.plugged);
+        for dir in [&self.paths.dir, &self.paths.run_dir] {
+            let _already_gone = std::fs::remove_dir_all(dir);
+        }
+    }
+}
+
+impl EngineWorker {
+    pub(super) async fn run_command(
+        &self,
+        active: &Active,
+        spec: &RunSpec,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<ExitStatus> {
+        let absent = self.absent_targets(active, spec)?;
+        let (ours, theirs) = StdUnixStream::pair().context("cannot make a socket pair")?;
+        let launched = {
+            let streams = Attach { stdin: false, stdout: true, stderr: true };
+            let attach = vec![Attachment { socket: theirs.into(), streams }];
+            let (engine, scratch) = (self.engine.clone(), self.scratch.clone());
+            let (dirs, spec) = (active.dirs.clone(), spec.clone());
+            self.engine.blocking(move || start(engine, &scratch, &dirs, &spec, attach))
+        };
+        let step = launched.await?;
+        let result = follow(&step, ours, &log, &cancel).await;
+        // Taken down before the snapshot is looked at: the mounts must be gone.
+        let ended = tokio::task::spawn_blocking(move || {
+            let gone = match &step.task {
+                Some(task) => task.wait_gone(std::time::Duration::from_secs(30)),
+                None => Ok(()),
+            };
+            drop(step);
+            gone
+        });
+        ended.await.map_err(|e| Error::internal(format!("a build step broke off: {e}")))??;
+        remove_mount_points(&active.dirs.upper, &absent)?;
+        result
+    }
+
+    /// Mount points that the snapshot does not have: they must not stay in the layer.
+    fn absent_targets(&self, active: &Active, spec: &RunSpec) -> Result<Vec<PathBuf>> {
+        let view = crate::rootfs::with_upper_read_only(&active.dirs.lowers, &active.dirs.upper)?;
+        let own = OWN_FILES.iter().map(|t| (*t).to_owned());
+        let targets = spec.mounts.iter().map(|m| clean_path(&m.target)).chain(own);
+        let mut absent = Vec::new();
+        for target in targets {
+            let mut path = PathBuf::from(target);
+            while path.parent().is_some() && view.root.lstat(&path).is_err() {
+                absent.push(path.clone());
+                if !path.pop() {
+                    break;
+                }
+            }
+        }
+        absent.sort_by_key(|p| std::cmp::Reverse(p.components().count()));
+        absent.dedup();
+        Ok(absent)
+    }
+}
+
+fn start(
+    engine: crate::Engine,
+    scratch: &Path,
+    dirs: &barque_store::SnapshotDirs,
+    spec: &RunSpec,
+    attach: Vec<Attachment>,
+) -> Result<Step> {
+    let id = Id::random();
+    let paths = ContainerPaths {
+        dir: engine.config().exec_root.join("build").join(id.to_string()),
+        run_dir: engine.config().exec_root.join("steps").join(id.to_string()),
+    };
+    std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
+    let mut step = Step { engine: engine.clone(), id, paths, plugged: Plugged::default(), task: None };
+    let network = network_spec(spec)?;
+    step.plugged = engine.plug(&PlugRequest {
+        id,
+        name: "build",
+        spec: &network,
+        paths: &step.paths,
+        hostname: HOSTNAME,
+        links: Vec::new(),
+        transient: true,
+    })?;
+    let mut runtime = runtime_spec(&engine, scratch, dirs, spec, &step)?;
+    runtime.namespaces.net = match (&spec.network, step.plugged.ns.take()) {
+        (BuildNetwork::Host, _) => rs::Namespace::Host,
+        (_, Some(ns)) => {
+            let fd = ns.as_fd().try_clone_to_owned().context("cannot hold the network namespace")?;
+            rs::Namespace::Join(rs::Join::Fd(Arc::new(fd)))
+        }
+        (_, None) => rs::Namespace::Private,
+    };
+    let task = engine.spawner().launch(&runtime, attach).map_err(|e| {
+        Error::invalid(format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc \
+             create failed: unable to start container process: {}: unknown",
+            e.error.chain()
+        ))
+    })?;
+    step.task = Some(Arc::new(task));
+    Ok(step)
+}
+
+fn network_spec(spec: &RunSpec) -> Result<ContainerSpec> {
+    let mut out = ContainerSpec::default();
+    out.network.mode = match &spec.network {
+        BuildNetwork::Default => NetworkMode::Default,
+        BuildNetwork::None => NetworkMode::None,
+        BuildNetwork::Host => NetworkMode::Host,
+        BuildNetwork::Named(name) if name.starts_with("container:") => {
+            return Err(Error::not_implemented("builds in the network of a container")
+                .with_hint("use --network with the name of a network"));
+        }
+        BuildNetwork::Named(name) => NetworkMode::Named(name.clone()),
+    };
+    out.network.extra_hosts = spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect();
+    Ok(out)
+}
+
+fn runtime_spec(
+    engine: &crate::Engine,
+    scratch: &Path,
+    dirs: &barque_store::SnapshotDirs,
+    spec: &RunSpec,
+    step: &Step,
+) -> Result<rs::Spec> {
+    let lower = if dirs.lowers.is_empty() { vec![empty_dir(scratch)?] } else { dirs.lowers.clone() };
+    let mut rootfs = rs::Rootfs::overlay(lower, &dirs.upper, &dirs.work);
+    if let rs::RootfsSource::Overlay { volatile, .. } = &mut rootfs.source {
+        // A step that a power cut tears is built again: nothing refers to it before its commit.
+        *volatile = true;
+    }
+    let mut out = rs::Spec::new(format!("build-{}", step.id), step.paths.run_dir.clone(), rootfs, spec.args.clone());
+    out.hostname = Some(HOSTNAME.into());
+    out.process.env.clone_from(&spec.env);
+    out.process.cwd.clone_from(&spec.cwd);
+    out.process.user.clone_from(&spec.user);
+    out.process.rlimits = spec
+        .ulimits
+        .iter()
+        .map(|u| rs::Rlimit {
+            name: u.name.clone(),
+            soft: u64::try_from(u.soft).unwrap_or(u64::MAX),
+            hard: u64::try_from(u.hard).unwrap_or(u64::MAX),
+        })
+        .collect();
+    out.cgroup.parent =
+        Some(spec.resources.cgroup_parent.clone()).filter(|p| !p.is_empty()).or(engine.config().cgroup_parent.clone());
+    out.cgroup.resources = resources(&spec.resources);
+    let mut mounts = Vec::new();
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        mounts.push(lower_mount(engine, mount, &step.paths.dir, index)?);
+    }
+    for target in OWN_FILES {
+        let name = target.trim_start_matches("/etc/");
+        mounts.push(bind(target, step.paths.dir.join(name), None, true));
+    }
+    let shm = spec.shm_size.unwrap_or(engine.config().default_shm_size);
+    out.mounts = defaults::merge_mounts(defaults::mounts(Some(shm)), mounts);
+    if spec.security == SecurityMode::Insecure {
+        defaults::make_privileged(&mut out)?;
+    }
+    Ok(out)
+}
+
+fn resources(r: &barque_build::options::Resources) -> rs::Resources {
+    let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
+    rs::Resources {
+        memory: positive(r.memory),
+        memory_swap: (r.memory_swap != 0).then_some(r.memory_swap),
+        cpu_shares: positive(r.cpu_shares),
+        cpu_period: positive(r.cpu_period),
+        cpu_quota: (r.cpu_quota != 0).then_some(r.cpu_quota),
+        cpuset_cpus: Some(r.cpuset_cpus.clone()).filter(|s| !s.is_empty()),
+        cpuset_mems: Some(r.cpuset_mems.clone()).filter(|s| !s.is_empty()),
+        ..rs::Resources::default()
+    }
+}
+
+fn empty_dir(scratch: &Path) -> Result<PathBuf> {
+    let dir = scratch.join("empty");
+    std::fs::create_dir_all(&dir).context("cannot make an empty layer")?;
+    Ok(dir)
+}
+
+fn bind(target: &str, path: PathBuf, subpath: Option<PathBuf>, read_only: bool) -> rs::Mount {
+    let readonly = if read_only { rs::ReadOnly::Yes } else { rs::ReadOnly::No };
+    rs::Mount {
+        target: target.to_owned(),
+        source: rs::MountSource::Bind { path, subpath, recursive: true },
+        options: rs::MountOptions { readonly, ..rs::MountOptions::default() },
+    }
+}
+
+fn lower_mount(engine: &crate::Engine, mount: &RunMount, dir: &Path, index: usize) -> Result<rs::Mount> {
+    let target = clean_path(&mount.target);
+    let file = dir.join(format!("mount-{index}"));
+    match &mount.kind {
+        RunMountKind::Tmpfs { size } => Ok(rs::Mount {
+            target,
+            source: rs::MountSource::Tmpfs {
+                size: Some(*size).filter(|s| *s > 0),
+                mode: Some(0o1777),
+                options: Vec::new(),
+            },
+            options: rs::MountOptions { nosuid: true, nodev: true, ..rs::MountOptions::default() },
+        }),
+        RunMountKind::Secret { value, mode, uid, gid, .. } => {
+            write_file(&file, &value.0, *mode, *uid, *gid)?;
+            Ok(bind(&target, file, None, true))
+        }
+        RunMountKind::File { content, mode } => {
+            write_file(&file, content, *mode, 0, 0)?;
+            Ok(bind(&target, file, None, true))
+        }
+        RunMountKind::Ssh { agent, .. } => Ok(bind(&target, agent.socket.clone(), None, false)),
+        RunMountKind::Bind { .. } if !mount.read_only => {
+            Err(Error::not_implemented("RUN --mount=type=bind,rw").with_hint("copy the files instead, or leave rw out"))
+        }
+        RunMountKind::Bind { source, path } => bind_source(engine, &target, source, path, &file),
+        RunMountKind::Cache { id, mode, uid, gid, .. } => {
+            let cache = engine.cache_mounts_dir().join(Digest::of(id.as_bytes()).hex());
+            if !cache.exists() {
+                std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+                own(&cache, *mode, *uid, *gid)?;
+            }
+            Ok(bind(&target, cache, None, mount.read_only))
+        }
+    }
+}
+
+fn bind_source(
+    engine: &crate::Engine,
+    target: &str,
+    source: &MountSource,
+    path: &str,
+    empty: &Path,
+) -> Result<rs::Mount> {
+    let subpath = Some(PathBuf::from(clean_path(path).trim_start_matches('/'))).filter(|p| p != Path::new(""));
+    match source {
+        MountSource::Empty => {
+            std::fs::create_dir_all(empty).context("cannot make an empty directory")?;
+            Ok(bind(target, empty.to_owned(), None, true))
+        }
+        MountSource::Context(context) => Ok(bind(target, context.path().to_owned(), subpath, true)),
+        MountSource::Snapshot(snapshot) => {
+            let layers = engine.store().lower_dirs(&snapshot.0.parse()?)?;
+            Ok(rs::Mount {
+                target: target.to_owned(),
+                source: rs::MountSource::Image { layers, subpath },
+                options: rs::MountOptions { readonly: rs::ReadOnly::Yes, ..rs::MountOptions::default() },
+            })
+        }
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8], mode: u32, uid: u32, gid: u32) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    own(path, mode, uid, gid)
+}
+
+fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<()> {
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).context("cannot set the owner of a mount")?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).context("cannot set the mode of a mount")
+}
+
+/// Hands output on until the command ends or somebody wants no more.
+async fn follow(step: &Step, socket: StdUnixStream, log: &LogSink, cancel: &CancellationToken) -> Result<ExitStatus> {
+    let Some(task) = &step.task else { return Err(Error::internal("a build step without a process")) };
+    let (mut output, _input) = crate::container::attach::split(socket)?;
+    let reading = async {
+        let mut header = [0u8; 8];
+        let mut bytes = Vec::new();
+        while output.read_exact(&mut header).await.is_ok() {
+            let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+            bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+            if output.read_exact(&mut bytes).await.is_err() {
+                break;
+            }
+            let stream = if header[0] == 2 { LogStream::Stderr } else { LogStream::Stdout };
+            log.write(stream, &bytes);
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = cancel.cancelled() => return Err(Error::canceled("the build was cancelled")),
+    }
+    tokio::select! {
+        exit = crate::container::exit_of(task) => Ok(ExitStatus { code: exit.code, oom_killed: exit.oom_killed }),
+        () = cancel.cancelled() => Err(Error::canceled("the build was cancelled")),
+    }
+}
+
+/// Takes away what was made only to mount something on.
+fn remove_mount_points(upper: &Path, absent: &[PathBuf]) -> Result<()> {
+    let root = barque_store::RootDir::open(upper).context("cannot open the step's layer")?;
+    for path in absent {
+        // A mount point that got contents of its own stays.
+        match root.lstat(path).map(|s| (s.kind, s.size)) {
+            Ok((barque_sys::rootdir::FileKind::Directory, _)) => drop(root.rmdir(path)),
+            Ok((barque_sys::rootdir::FileKind::Regular, 0)) => drop(root.unlink(path)),
+            _ => {}
+        }
+    }
+    Ok(())
+}

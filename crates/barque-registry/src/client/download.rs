@@ -1,0 +1,112 @@
+//! Plain downloads by URL, with the registries' proxies, TLS settings, redirects and retries (`ADD URL`).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use barque_model::{Error, Result, Timestamp};
+use bytes::Bytes;
+use futures_util::Stream;
+use http::Method;
+use http::header::{CONTENT_DISPOSITION, LAST_MODIFIED};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Client;
+use super::endpoint::Endpoint;
+use super::failure::Failure;
+use super::request::Ask;
+
+/// A file on its way: a [`Stream`] of chunks.
+pub struct Download {
+    body: Incoming,
+    _permit: OwnedSemaphorePermit,
+    size: Option<u64>,
+    name: Option<String>,
+    modified: Option<Timestamp>,
+}
+
+impl Download {
+    /// Bytes, if the server tells.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// From `Content-Disposition` or the last part of the URL's path; never with a slash.
+    pub fn file_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// `Last-Modified`.
+    pub fn modified(&self) -> Option<Timestamp> {
+        self.modified
+    }
+}
+
+impl Stream for Download {
+    type Item = std::io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            return match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => Poll::Ready(None),
+                Some(Err(e)) => Poll::Ready(Some(Err(std::io::Error::other(e)))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Poll::Ready(Some(Ok(data))),
+                    // Trailers.
+                    Err(_) => continue,
+                },
+            };
+        }
+    }
+}
+
+impl Client {
+    /// Fetches `url` (http or https) without credentials.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for another scheme; the server's answer or the failure otherwise.
+    pub async fn download(&self, url: &str) -> Result<Download> {
+        let bad = || Error::invalid(format!("cannot download '{url}': expected an http:// or https:// address"));
+        let endpoint = Endpoint::foreign(url).ok_or_else(bad)?;
+        let target = endpoint.base.clone();
+        let ask = Ask::new(Method::GET, Vec::new());
+        let answer = self
+            .inner
+            .send(&endpoint, &ask, &target, self.inner.config.retries)
+            .await
+            .map_err(|failure: Failure| failure.as_error())?;
+        let size = answer.content_length();
+        let modified = answer.header(LAST_MODIFIED).and_then(http_date);
+        let named = answer.header(CONTENT_DISPOSITION).and_then(disposition_name);
+        let last = answer.url.path_segments().and_then(|mut s| s.next_back()).map(super::percent_decode);
+        let name = named.or(last).filter(|n| !n.is_empty() && !n.contains('/') && n != "." && n != "..");
+        let (body, permit) = answer.into_body();
+        Ok(Download { body, _permit: permit, size, name, modified })
+    }
+}
+
+/// The `filename` parameter (RFC 6266), quoted or not.
+fn disposition_name(value: &str) -> Option<String> {
+    let parameter = value.split(';').map(str::trim).find_map(|p| p.strip_prefix("filename="))?;
+    Some(parameter.trim_matches('"').to_owned())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+fn http_date(value: &str) -> Option<Timestamp> {
+    let parsed = jiff::fmt::rfc2822::parse(value).ok()?;
+    Some(Timestamp::from_secs(parsed.timestamp().as_second()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_dates() {
+        assert_eq!(disposition_name("attachment; filename=\"a b.tar\"").unwrap(), "a b.tar");
+        assert_eq!(disposition_name("inline"), None);
+        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.to_string(), "1994-11-06T08:49:37Z");
+    }
+}
