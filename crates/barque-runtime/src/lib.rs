@@ -18,9 +18,17 @@ pub mod caps;
 pub mod cgroup;
 pub mod defaults;
 pub mod error;
+mod launch;
+mod monitor;
+mod overlay;
+pub mod plan;
+mod protocol;
+mod request;
+mod seccomp;
 pub mod spawner;
 pub mod spec;
 pub mod task;
+pub mod users;
 
 pub use cgroup::stats::Stats;
 pub use error::{LaunchError, LaunchErrorKind};

@@ -62,3 +62,21 @@ pub fn has_mount_setattr() -> bool {
 pub(crate) fn last_errno() -> Errno {
     Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
+
+/// Runs `f` on a thread of its own in a private copy of the mount namespace, where it may also change its
+/// working directory: nothing of that is seen outside. The copy goes with the thread.
+pub fn in_private_mounts<T: Send>(f: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, || {
+            // SAFETY: integers only; affects this thread alone, which ends with the closure.
+            let r = unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) };
+            if r < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+            rustix::mount::mount_change(c"/", private)?;
+            f()
+        })?;
+        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the mount thread panicked")))
+    })
+}

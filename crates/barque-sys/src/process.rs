@@ -117,6 +117,13 @@ pub fn set_namespace(fd: BorrowedFd<'_>, kinds: u32) -> io::Result<()> {
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A mount namespace of its own for this process, which must have one thread.
+pub fn unshare_mounts() -> rustix::io::Result<()> {
+    // SAFETY: integers only.
+    let r = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    if r < 0 { Err(crate::mount::last_errno()) } else { Ok(()) }
+}
+
 /// Sends any signal, real-time ones included, to the process a pidfd stands for.
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), rustix::io::Errno> {
     let none = std::ptr::null::<u8>();

@@ -112,10 +112,9 @@ fn read_v1(group: &Group) -> Stats {
     }
     read_pids(group, &mut s);
     if let Some(d) = opened(group, "blkio") {
-        for (file, bytes) in [
-            ("blkio.throttle.io_service_bytes_recursive", true),
-            ("blkio.throttle.io_serviced_recursive", false),
-        ] {
+        for (file, bytes) in
+            [("blkio.throttle.io_service_bytes_recursive", true), ("blkio.throttle.io_serviced_recursive", false)]
+        {
             blkio_v1(&dir::read(&d, file).unwrap_or_default(), bytes, &mut s.blkio);
         }
     }

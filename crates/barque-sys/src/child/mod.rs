@@ -239,7 +239,7 @@ struct Interpreter<'a> {
     report: RawFd,
     root: RawFd,
     op: u16,
-    /// A detached empty read-only directory for masks, once needed.
+    /// An empty read-only file system over the first masked directory, to be cloned for the others.
     empty: Option<OwnedFd>,
     /// Path of the program, found by `Lookup`.
     program: path::PathBuffer,
@@ -299,7 +299,7 @@ impl Interpreter<'_> {
             Op::SwitchRoot { slot } => self.switch_root(*slot),
             Op::AdoptRoot => self.adopt_root(),
             Op::Mount { fs, options, subpath, attrs, target } => self.mount(fs, options, subpath, *attrs, target),
-            Op::Attach { slot, target, dir, late } => self.attach(*slot, target, *dir, *late),
+            Op::Attach { slot, target, late } => self.attach(*slot, target, *late),
             Op::Mkdir { path, mode } => self.mkdir(path, *mode),
             Op::Symlink { to, path } => self.symlink(to, path),
             Op::Node { path, mode, major, minor, uid, gid } => {

@@ -54,17 +54,27 @@ impl Interpreter<'_> {
         attrs: u32,
         target: &CStr,
     ) -> Done {
-        let mut mount = new_mount(fs, options, attrs)?;
-        if !subpath.is_empty() {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            mount = open_tree(&mount, subpath, flags).at(Step::Subpath)?;
-        }
+        let mount = new_mount(fs, options, attrs)?;
         let target = open_or_create(self.root()?, target, true).at(Step::Target)?;
-        place(mount.as_fd(), target.as_fd()).at(Step::Place)
+        if subpath.is_empty() {
+            return place(mount.as_fd(), target.as_fd()).at(Step::Place);
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        match open_tree(&mount, subpath, flags) {
+            Ok(part) => place(part.as_fd(), target.as_fd()).at(Step::Place),
+            // Before kernel 6.15 a mount must be attached to be cloned: the whole stays hidden below the part.
+            Err(Errno::INVAL) => {
+                place(mount.as_fd(), target.as_fd()).at(Step::Place)?;
+                let part = open_tree(&mount, subpath, flags).at(Step::Subpath)?;
+                place(part.as_fd(), mount.as_fd()).at(Step::Place)
+            }
+            Err(e) => Err(Failure(Step::Subpath, e)),
+        }
     }
 
-    pub(super) fn attach(&self, slot: u16, target: &CStr, dir: bool, late: LateAttrs) -> Done {
+    pub(super) fn attach(&self, slot: u16, target: &CStr, late: LateAttrs) -> Done {
         let mount = self.slot(slot)?;
+        let dir = file_type(mount).at(Step::Target)? == FileType::Directory;
         let target = open_or_create(self.root()?, target, dir).at(Step::Target)?;
         let target_is_dir = file_type(&target).at(Step::Target)? == FileType::Directory;
         if target_is_dir != dir {
@@ -130,17 +140,20 @@ impl Interpreter<'_> {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             other => other.at(Step::Target)?,
         };
-        let cover = if file_type(&target).at(Step::Target)? == FileType::Directory {
-            if self.empty.is_none() {
-                let options = [(c"size", c"0"), (c"mode", c"0755"), (c"nr_inodes", c"2")];
-                self.empty = Some(new_mount(c"tmpfs", &options, MOUNT_ATTR_RDONLY)?);
-            }
-            let empty = self.empty.as_ref().ok_or(Failure(Step::Create, Errno::BADF))?;
-            open_tree(empty, c"", CLONE_TREE).at(Step::Create)?
-        } else {
-            null_device(root)?
-        };
-        place(cover.as_fd(), target.as_fd()).at(Step::Place)
+        if file_type(&target).at(Step::Target)? != FileType::Directory {
+            let null = null_device(root)?;
+            return place(null.as_fd(), target.as_fd()).at(Step::Place);
+        }
+        if let Some(empty) = &self.empty {
+            let again = open_tree(empty, c"", CLONE_TREE).at(Step::Create)?;
+            return place(again.as_fd(), target.as_fd()).at(Step::Place);
+        }
+        // Attached first, since only then kernels before 6.15 clone it.
+        let options = [(c"size", c"4k"), (c"mode", c"0755"), (c"nr_inodes", c"2")];
+        let empty = new_mount(c"tmpfs", &options, MOUNT_ATTR_RDONLY)?;
+        place(empty.as_fd(), target.as_fd()).at(Step::Place)?;
+        self.empty = Some(empty);
+        Ok(())
     }
 
     pub(super) fn readonly_path(&self, path: &CStr) -> Done {

@@ -43,12 +43,7 @@ pub enum Op<'a> {
         target: &'a CStr,
     },
     /// Put the detached mount in `slot` on `target`; then set what could not be set before.
-    Attach {
-        slot: u16,
-        target: &'a CStr,
-        dir: bool,
-        late: LateAttrs,
-    },
+    Attach { slot: u16, target: &'a CStr, late: LateAttrs },
     /// A directory, unless something is there.
     Mkdir {
         path: &'a CStr,
@@ -290,10 +285,9 @@ impl Op<'_> {
                 w.u32(*attrs);
                 w.cstr(target);
             }
-            Op::Attach { slot, target, dir, late } => {
+            Op::Attach { slot, target, late } => {
                 w.u16(*slot);
                 w.cstr(target);
-                w.bool(*dir);
                 w.u32(late.attrs);
                 w.u32(late.propagation);
             }
@@ -334,7 +328,6 @@ impl Op<'_> {
             10 => Op::Attach {
                 slot: r.u16()?,
                 target: r.cstr()?,
-                dir: r.bool()?,
                 late: LateAttrs { attrs: r.u32()?, propagation: r.u32()? },
             },
             11 => Op::Mkdir { path: r.cstr()?, mode: r.u32()? },
@@ -419,7 +412,7 @@ mod tests {
                 attrs: 6,
                 target: c"/dev",
             },
-            Op::Attach { slot: 1, target: c"/x", dir: true, late: LateAttrs { attrs: 1, propagation: 2 } },
+            Op::Attach { slot: 1, target: c"/x", late: LateAttrs { attrs: 1, propagation: 2 } },
             Op::Node { path: c"/dev/null", mode: 0o20666, major: 1, minor: 3, uid: 0, gid: 5 },
             Op::Identity(Identity { uid: 1, gid: 2, groups: vec![3, 4], bounding: 5, ..Identity::default() }),
             Op::Seccomp(vec![SockFilter { code: 6, jt: 1, jf: 2, k: 0x7fff_0000 }]),
