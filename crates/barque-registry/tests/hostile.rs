@@ -299,9 +299,8 @@ async fn nobody_there() {
     let port = common::free_port();
     let reference: Reference = format!("127.0.0.1:{port}/x:1").parse().unwrap();
     let error = client().resolve(&reference, None, &ANON).await.unwrap_err();
-    let expected = format!(
-        "Get \"http://127.0.0.1:{port}/v2/x/manifests/1\": dial tcp 127.0.0.1:{port}: connect: connection refused"
-    );
+    let expected =
+        format!("Get \"http://127.0.0.1:{port}/v2/\": dial tcp 127.0.0.1:{port}: connect: connection refused");
     assert_eq!((error.message(), error.kind()), (expected.as_str(), ErrorKind::Unavailable));
     assert!(error.hint().unwrap().contains("nothing listens there"));
 }
@@ -343,10 +342,7 @@ async fn mirrors_fail_over_and_every_try_is_told() {
     let client = Client::new(ClientConfig { mirrors, proxy, retries: 0, ..quick() }).unwrap();
     let error = client.resolve(&reference, None, &ANON).await.unwrap_err();
     let hint = error.hint().unwrap();
-    assert!(
-        error.message().starts_with("Get \"https://registry-1.docker.io/v2/library/app/manifests/1\": "),
-        "{error}"
-    );
+    assert!(error.message().starts_with("Get \"https://registry-1.docker.io/v2/\": "), "{error}");
     for part in ["connection refused", &empty.host(), "manifest unknown: no", "https://registry-1.docker.io"] {
         assert!(hint.contains(part), "{part} is missing in: {hint}");
     }

@@ -61,7 +61,8 @@ impl Inner {
         let value = match &way {
             Way::Basic => self.authorization(endpoint, Some(&way), &[], None, None).await?,
             Way::Bearer { realm, service } => {
-                let token = self.fetch_token(endpoint, realm, service.as_deref(), &[], true).await?;
+                let token = self.fetch_token(endpoint, realm, service.as_deref(), &[], true).await;
+                let token = token.map_err(|failure| failure.from_token_server(&ask.method, &url))?;
                 identity = token.refresh.clone().unwrap_or_default();
                 Some(token.header())
             }

@@ -190,16 +190,10 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
 }
 
 async fn dial_one(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let named = |error: io::Error| failed(format_args!("dial tcp {address}: connect"), errno_text(&error));
+    let named = |error: io::Error| failed(format_args!("dial tcp {address}: connect"), dns::errno_text(&error));
     let stream = TcpStream::connect(address).await.map_err(named)?;
     stream.set_nodelay(true).map_err(named)?;
     Ok(stream)
-}
-
-/// The system's words without Rust's `(os error N)`.
-fn errno_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 async fn tunnel(mut stream: Box<dyn Io>, host: &str, port: u16, proxy: &Url) -> Result<Box<dyn Io>, ConnectError> {

@@ -17,6 +17,12 @@ const NAMESERVERS_MAX: usize = 3;
 const SEARCH_MAX: usize = 6;
 const DATAGRAM_BYTES_MAX: usize = 4096;
 
+/// The system's words without Rust's `(os error N)`, in lower case as Go has them.
+pub(super) fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
 /// What `/etc/resolv.conf` says (resolv.conf(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ResolvConf {
@@ -124,9 +130,13 @@ async fn query_all(conf: &ResolvConf, host: &str) -> io::Result<Vec<IpAddr>> {
             return Ok(found);
         }
     }
-    let why = last.map_or_else(|| "no such host".to_owned(), |error| error.to_string());
-    let kind = if why == "no such host" { io::ErrorKind::NotFound } else { io::ErrorKind::TimedOut };
-    Err(io::Error::new(kind, format!("lookup {host}: {why}")))
+    match last {
+        Some(error) => Err(io::Error::new(error.kind(), format!("lookup {host} on {error}"))),
+        None => {
+            let server = conf.servers.first().map(ToString::to_string).unwrap_or_default();
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("lookup {host} on {server}: no such host")))
+        }
+    }
 }
 
 /// Asks the servers in turn. A name that does not exist is an empty answer, not an error.
@@ -136,8 +146,8 @@ async fn ask(conf: &ResolvConf, name: &Name, kind: RecordType) -> io::Result<Vec
         for server in &conf.servers {
             match timeout(conf.timeout, ask_server(*server, name, kind)).await {
                 Ok(Ok(found)) => return Ok(found),
-                Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{error} on {server}")),
-                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {server}")),
+                Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{server}: {}", errno_text(&error))),
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{server}: i/o timeout")),
             }
         }
     }
@@ -273,7 +283,7 @@ mod tests {
         conf.servers = vec![server];
         assert_eq!(query_all(&conf, "reg.example").await.unwrap(), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
         let error = query_all(&conf, "gone.example").await.unwrap_err();
-        assert_eq!(error.to_string(), "lookup gone.example: no such host");
+        assert_eq!(error.to_string(), format!("lookup gone.example on {server}: no such host"));
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use url::Url;
 
 use crate::wire::{ApiError, code};
 
+const NO_CREDENTIALS: &str = "no basic auth credentials";
+
 /// One endpoint's failure.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -17,6 +19,8 @@ pub(super) enum Failure {
     Transport { request: String, why: String },
     /// The server refused.
     Refused(Refusal),
+    /// The server wants a password and the caller gave none.
+    NoCredentials { url: Url },
     /// Nothing more will help: bad answer, missing credentials.
     Final(Error),
 }
@@ -28,6 +32,8 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) errors: Vec<ApiError>,
     pub(super) retry_after: Option<Duration>,
+    /// Whether it was the token server that refused.
+    pub(super) by_token_server: bool,
 }
 
 impl Failure {
@@ -42,7 +48,7 @@ impl Failure {
             Self::Connect { why, .. } => why.contains("timeout") || why.contains("reset"),
             Self::Transport { .. } => true,
             Self::Refused(refusal) => matches!(refusal.status.as_u16(), 408 | 429 | 500 | 502..=504),
-            Self::Final(_) => false,
+            Self::NoCredentials { .. } | Self::Final(_) => false,
         }
     }
 
@@ -63,7 +69,18 @@ impl Failure {
         match self {
             Self::Connect { why, .. } | Self::Transport { why, .. } => why.clone(),
             Self::Refused(refusal) => refusal.brief(),
+            Self::NoCredentials { .. } => NO_CREDENTIALS.to_owned(),
             Self::Final(error) => error.to_string(),
+        }
+    }
+
+    /// Says that it was the token server who refused a request for `url`.
+    pub(super) fn from_token_server(self, method: &Method, url: &Url) -> Self {
+        match self {
+            Self::Refused(refusal) => {
+                Self::Refused(Refusal { request: request_text(method, url), by_token_server: true, ..refusal })
+            }
+            other => other,
         }
     }
 
@@ -84,12 +101,19 @@ impl Failure {
             }
             Self::Transport { request, why } => Error::unavailable(format!("{request}: {why}")),
             Self::Refused(refusal) => refusal.as_error(),
+            Self::NoCredentials { .. } => {
+                Error::new(ErrorKind::Unauthorized, NO_CREDENTIALS).with_hint("log in to the registry")
+            }
             Self::Final(error) => copy(error),
         }
     }
 
     /// The error of a pull, in Docker's words.
     pub(super) fn pull_error(&self, reference: &Reference) -> Error {
+        if let Self::NoCredentials { url } = self {
+            let message = format!("{}: {NO_CREDENTIALS}", request_text(&Method::HEAD, url));
+            return Error::new(ErrorKind::Unauthorized, message).with_hint("log in to the registry");
+        }
         let Some(refusal) = self.refusal() else {
             return self.as_error();
         };
@@ -136,9 +160,11 @@ impl Refusal {
             _ => ErrorKind::Unavailable,
         };
         let error = match (self.errors.first(), status) {
-            (Some(error), 401) if !denied => Error::new(kind, format!("{}: {}", self.request, unauthorized(error))),
+            (Some(error), 401) if self.by_token_server => {
+                Error::new(kind, format!("{}: {}", self.request, unauthorized(error)))
+            }
             (Some(error), _) => Error::new(kind, error.to_string()),
-            (None, 401) => Error::new(kind, format!("{}: unauthorized: authentication required", self.request)),
+            (None, 401) => Error::new(kind, "unauthorized: authentication required"),
             (None, 403) => Error::new(kind, "denied: requested access to the resource is denied"),
             (None, 429) => Error::new(kind, "toomanyrequests: too many requests"),
             (None, _) => {
@@ -184,6 +210,18 @@ fn connect_hint(why: &str) -> Option<&'static str> {
     }
 }
 
+/// The request of a failed connection: Docker asks for `/v2/` before anything else, so that is what its error names.
+pub(super) fn first_request_text(method: &Method, url: &Url) -> String {
+    let mut base = url.clone();
+    match url.path().find("/v2/") {
+        None => request_text(method, url),
+        Some(at) => {
+            base.set_path(&url.path()[..at + "/v2/".len()]);
+            request_text(&Method::GET, &base)
+        }
+    }
+}
+
 /// `Get "URL"`, as Go writes a request in an error. Queries of foreign hosts hold signatures and are left out.
 pub(super) fn request_text(method: &Method, url: &Url) -> String {
     let name = method.as_str();
@@ -203,6 +241,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             errors: errors.iter().map(|(c, m)| ApiError { code: (*c).into(), message: (*m).into() }).collect(),
             retry_after: None,
+            by_token_server: errors.iter().any(|(code, _)| code.is_empty()),
         })
     }
 
@@ -243,6 +282,14 @@ mod tests {
         assert!(!refused(404, &[]).is_passing() && !refused(401, &[]).is_passing());
         let refused = Failure::Connect { request: String::new(), why: "connect: connection refused".into() };
         assert!(!refused.is_passing());
+    }
+
+    #[test]
+    fn a_failed_connection_names_the_first_request() {
+        let url = Url::parse("https://r.example/p/v2/a/manifests/1?ns=x").unwrap();
+        assert_eq!(first_request_text(&Method::HEAD, &url), "Get \"https://r.example/p/v2/\"");
+        let url = Url::parse("https://t.example/token").unwrap();
+        assert_eq!(first_request_text(&Method::POST, &url), "Post \"https://t.example/token\"");
     }
 
     #[test]

@@ -29,10 +29,10 @@ use tokio::io::{AsyncRead, AsyncSeekExt as _};
 use crate::{Credentials, Descriptor, Document, Index, Manifest, RawManifest};
 
 pub use blob::Blob;
-pub use download::Download;
 pub(crate) use config::mirror_url;
 pub use config::{ClientConfig, ProxyConfig};
 pub(crate) use connect::percent_decode;
+pub use download::Download;
 pub(crate) use push::referrer_descriptor;
 pub(crate) use tls::load_identity;
 

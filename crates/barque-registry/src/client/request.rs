@@ -22,7 +22,7 @@ use super::Inner;
 use super::auth::{choose, secret_header};
 use super::connect::{ConnectError, Connector};
 use super::endpoint::{Endpoint, lock, origin};
-use super::failure::{Failure, Refusal, request_text};
+use super::failure::{Failure, Refusal, first_request_text, request_text};
 use crate::challenge::{self, Challenge};
 use crate::wire::{self, ApiError, code};
 
@@ -134,7 +134,7 @@ impl Answer {
             let message = "requested access to the resource is denied".to_owned();
             errors.insert(0, ApiError { code: code::DENIED.to_owned(), message });
         }
-        Failure::Refused(Refusal { request, status, errors, retry_after })
+        Failure::Refused(Refusal { request, status, errors, retry_after, by_token_server: false })
     }
 }
 
@@ -204,7 +204,7 @@ impl Inner {
             let before = sending.sent();
             match tokio::time::timeout(self.config.response_timeout, &mut response).await {
                 Ok(Ok(response)) => return Ok(Answer { response, url: url.clone(), permit }),
-                Ok(Err(error)) => return Err(transport_failure(text, &error)),
+                Ok(Err(error)) => return Err(transport_failure(method, url, &error)),
                 Err(_) if sending.sent() != before => {}
                 Err(_) => {
                     return Err(Failure::Transport { request: text, why: "timeout awaiting response headers".into() });
@@ -228,9 +228,10 @@ impl Inner {
     /// Sends to an endpoint's URL, following redirects of safe methods and answering a challenge once.
     pub(super) async fn send_once(&self, endpoint: &Endpoint, ask: &Ask, url: &Url) -> Result<Answer, Failure> {
         let own = origin(url) == endpoint.origin();
+        let refused = |failure: Failure| failure.from_token_server(&ask.method, url);
         let way = self.auth.way(endpoint);
         let used = match own {
-            true => self.authorization(endpoint, way.as_ref(), &ask.scopes, None, None).await?,
+            true => self.authorization(endpoint, way.as_ref(), &ask.scopes, None, None).await.map_err(refused)?,
             false => None,
         };
         let answer = self.follow(endpoint, ask, url, used.as_deref()).await?;
@@ -243,9 +244,10 @@ impl Inner {
         };
         self.auth.learn(endpoint, &way);
         let extra = challenges.iter().find_map(|challenge| challenge.param("scope"));
-        let again = self.authorization(endpoint, Some(&way), &ask.scopes, extra, used.as_deref()).await?;
+        let again =
+            self.authorization(endpoint, Some(&way), &ask.scopes, extra, used.as_deref()).await.map_err(refused)?;
         match again {
-            None => Err(Failure::Final(no_credentials(&ask.method, url))),
+            None => Err(Failure::NoCredentials { url: url.clone() }),
             // The server has seen this one and did not like it.
             again if again == used => Ok(answer),
             Some(again) => {
@@ -341,21 +343,15 @@ fn random_fraction() -> f64 {
     f64::from(u16::from_be_bytes(bytes)) / 65536.0
 }
 
-fn no_credentials(method: &Method, url: &Url) -> barque_model::Error {
-    let text = format!("{}: no basic auth credentials", request_text(method, url));
-    barque_model::Error::new(barque_model::ErrorKind::Unauthorized, text).with_hint("log in to the registry")
-}
-
-fn transport_failure(request: String, error: &legacy::Error) -> Failure {
+fn transport_failure(method: &Method, url: &Url, error: &legacy::Error) -> Failure {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(layer) = next {
         if let Some(connect) = layer.downcast_ref::<ConnectError>() {
-            return Failure::Connect { request, why: connect.to_string() };
+            return Failure::Connect { request: first_request_text(method, url), why: connect.to_string() };
         }
         next = layer.source();
     }
-    let why = root_cause(error);
-    Failure::Transport { request, why }
+    Failure::Transport { request: request_text(method, url), why: root_cause(error) }
 }
 
 /// A request's body, with its exact length.

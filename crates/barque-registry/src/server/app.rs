@@ -50,7 +50,8 @@ impl App {
     pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
         let head = request.method() == Method::HEAD;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let mut reply = self.route(request).await.unwrap_or_else(Reply::from);
+        let reply = self.route(request).await;
+        let mut reply = reply.unwrap_or_else(|problem| Problem { about: format!("{method} {path}"), ..problem }.into());
         tracing::debug!(%method, path, status = reply.status().as_u16(), "registry");
         set(&mut reply, API_VERSION, "registry/2.0");
         if head { without_body(reply) } else { reply }

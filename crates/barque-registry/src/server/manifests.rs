@@ -29,13 +29,9 @@ impl App {
             return mirror.manifest(&name, &target).await.map(|manifest| content(&manifest));
         }
         let storage = self.storage.clone();
-        let found = block(move || {
-            let manifest = stored(&storage, &name, &target)?;
-            Ok(manifest.ok_or_else(|| {
-                if storage.knows(&name) { Problem::manifest_unknown() } else { Problem::name_unknown() }
-            }))
-        });
-        found.await?.map(|manifest| content(&manifest))
+        // Of an unknown repository too the manifest is unknown: that is what Docker's registry says and clients expect.
+        let found = block(move || stored(&storage, &name, &target)).await?;
+        found.map(|manifest| content(&manifest)).ok_or_else(Problem::manifest_unknown)
     }
 
     pub(super) async fn put_manifest(

@@ -34,11 +34,13 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) message: String,
     pub(super) headers: Vec<(HeaderName, String)>,
+    /// What it is about. Docker's client tells errors with a detail in full and others by their code only.
+    pub(super) about: String,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new() }
+        Self { status, code, message: message.into(), headers: Vec::new(), about: String::new() }
     }
 
     #[must_use]
@@ -95,8 +97,8 @@ impl From<io::Error> for Problem {
 
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Self {
-        let document =
-            serde_json::json!({ "errors": [{ "code": problem.code, "message": problem.message, "detail": null }] });
+        let document = serde_json::json!({ "errors": [{ "code": problem.code, "message": problem.message,
+                "detail": { "request": problem.about } }] });
         let mut reply = json(problem.status, document.to_string());
         for (name, value) in problem.headers {
             set(&mut reply, name, &value);
