@@ -123,7 +123,7 @@ impl Fabric {
         let limits = config.pool;
         let host = Arc::new(Host::open(config)?);
         let io = Io::start()?;
-        crate::watch::start(&io, &host);
+        crate::watch::start(&io.handle(), &host);
         let maker = Arc::clone(&host);
         let pool = Pool::start(
             limits,
@@ -132,7 +132,7 @@ impl Fabric {
                 None => NetNs::create(maker.ipv6),
             }),
         );
-        let dns = Dns::new(io.handle().clone());
+        let dns = Dns::new(io.handle());
         Ok(Fabric(Arc::new(Inner { pool, published: Mutex::default(), dns, ledger: Arc::default(), host, io })))
     }
 
@@ -280,7 +280,7 @@ impl Fabric {
 
     fn open_ports(&self, endpoint: Id, ports: Reservation, target: Target) {
         let Reservation { sockets, lease } = ports;
-        let published = Published { _relay: Relay::start(&self.0.io, sockets, target), _lease: lease };
+        let published = Published { _relay: Relay::start(self.0.io.handle(), sockets, target), _lease: lease };
         let before = self.published().insert(endpoint, published);
         drop(before);
     }

@@ -7,15 +7,15 @@ use barque_sys::netlink::nft::NftSocket;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 
 use crate::host::Host;
-use crate::io::Io;
 
 /// Whoever flushed may be about to load rules in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Starts watching, if the packet filter is ours to use.
-pub(crate) fn start(io: &Io, host: &Arc<Host>) {
+pub(crate) fn start(io: &Handle, host: &Arc<Host>) {
     if !host.filter().is_enabled() {
         return;
     }

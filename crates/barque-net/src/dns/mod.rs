@@ -1,10 +1,26 @@
 //! The embedded resolver: 127.0.0.11 port 53 in the namespaces of containers on user-defined networks.
+//!
+//! [`names`] holds what is known, [`answer`] decides a query without doing anything, [`serve`] owns the
+//! sockets, which are opened in each container's namespace and read by the engine's one network
+//! thread, [`forward`] asks other servers from the machine's own namespace.
 
+mod answer;
+mod forward;
+mod names;
+mod redirect;
+mod serve;
+
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use barque_model::{Error, Id, Result};
+use barque_model::{Id, Result};
+use tokio::runtime::Handle;
 
+use crate::io::Tasks;
 use crate::netns::NetNs;
+use names::Tables;
+use serve::Sandbox;
 
 /// Where the resolver answers in every container it serves.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -44,39 +60,74 @@ pub struct SandboxDns {
     pub redirect: bool,
 }
 
-/// The resolver of all containers of one engine.
+/// The resolver of all containers of one engine. Cheap to clone.
 #[derive(Clone)]
-pub struct Dns {}
+pub struct Dns(Arc<Inner>);
+
+struct Inner {
+    handle: Handle,
+    tables: Arc<RwLock<Tables>>,
+    serving: Mutex<HashMap<Id, Serving>>,
+}
+
+struct Serving {
+    sandbox: Arc<Sandbox>,
+    _tasks: Tasks,
+}
 
 impl Dns {
-    pub(crate) fn new(_handle: tokio::runtime::Handle) -> Dns {
-        Dns {}
+    pub(crate) fn new(handle: Handle) -> Dns {
+        Dns(Arc::new(Inner { handle, tables: Arc::default(), serving: Mutex::default() }))
     }
 
     /// Sets the names of a network; seen by the next query.
     pub fn set_names(&self, network: &Id, table: NameTable) {
-        let _ = (network, table);
+        let table = Arc::new(names::Table::new(&table));
+        self.0.tables.write().unwrap_or_else(PoisonError::into_inner).insert(*network, table);
     }
 
     /// Forgets a network.
     pub fn remove_names(&self, network: &Id) {
-        let _ = network;
+        self.0.tables.write().unwrap_or_else(PoisonError::into_inner).remove(network);
     }
 
     /// Answers queries of `container` in `ns`. Again for the same container replaces the sockets.
     /// Keeps the namespace alive until [`Dns::stop`].
+    ///
+    /// Where a server in the container has port 53 already, queries are redirected as if
+    /// [`SandboxDns::redirect`] had been asked for.
     pub fn start(&self, container: &Id, ns: &NetNs, settings: SandboxDns) -> Result<()> {
-        let _ = (container, ns, settings);
-        Err(Error::not_implemented(""))
+        self.stop(container);
+        let sockets = serve::open(ns, settings.redirect)?;
+        let sandbox = Arc::new(Sandbox::new(settings, Arc::clone(&self.0.tables)));
+        let mut tasks = Tasks::new(self.0.handle.clone());
+        let (udp, tcp) = (Arc::clone(&sandbox), Arc::clone(&sandbox));
+        tasks.spawn(move |guard| serve::udp(sockets.udp, udp, guard));
+        tasks.spawn(move |guard| serve::tcp(sockets.tcp, tcp, guard));
+        self.serving().insert(*container, Serving { sandbox, _tasks: tasks });
+        Ok(())
     }
 
     /// Changes the settings of a container that is served (connected, disconnected). No error if it is not.
     pub fn update(&self, container: &Id, settings: SandboxDns) {
-        let _ = (container, settings);
+        if let Some(serving) = self.serving().get(container) {
+            serving.sandbox.set(settings);
+        }
+    }
+
+    /// Whether the container is served.
+    pub fn is_serving(&self, container: &Id) -> bool {
+        self.serving().contains_key(container)
     }
 
     /// Stops answering and lets go of the namespace.
     pub fn stop(&self, container: &Id) {
-        let _ = container;
+        let serving = self.serving().remove(container);
+        // Waits for the sockets to close, without the lock.
+        drop(serving);
+    }
+
+    fn serving(&self) -> MutexGuard<'_, HashMap<Id, Serving>> {
+        self.0.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

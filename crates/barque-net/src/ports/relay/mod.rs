@@ -5,58 +5,37 @@ mod tcp;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc;
-use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
 
 use super::reserve::Held;
 use super::{Proto, Target};
-use crate::io::Io;
-
-/// How long the sockets of a closed relay may take to go.
-const CLOSING: Duration = Duration::from_secs(2);
+use crate::io::Tasks;
 
 /// The relay of one endpoint's ports.
 pub(crate) struct Relay {
-    tasks: Vec<AbortHandle>,
+    _tasks: Tasks,
     /// Sockets of protocols that cannot be relayed stay here, to hold the port.
     _idle: Vec<Held>,
-    /// Disconnected once every task, and with it every socket, is gone.
-    gone: mpsc::Receiver<()>,
 }
 
 impl Relay {
-    pub(crate) fn start(io: &Io, sockets: Vec<Held>, target: Target) -> Relay {
-        let (alive, gone) = mpsc::channel();
-        let (mut tasks, mut idle) = (Vec::new(), Vec::new());
+    pub(crate) fn start(io: Handle, sockets: Vec<Held>, target: Target) -> Relay {
+        let (mut tasks, mut idle) = (Tasks::new(io), Vec::new());
         for held in sockets {
             let Some(to) = reachable(&target, held.v6, held.container_port) else {
                 idle.push(held);
                 continue;
             };
-            let guard = Guard(alive.clone());
             match held.proto {
-                Proto::Tcp => tasks.push(io.spawn(tcp::serve(held.socket, to, guard))),
-                Proto::Udp => tasks.push(io.spawn(udp::serve(held.socket, held.v6, to, guard))),
+                Proto::Tcp => tasks.spawn(move |guard| tcp::serve(held.socket, to, guard)),
+                Proto::Udp => tasks.spawn(move |guard| udp::serve(held.socket, held.v6, to, guard)),
                 Proto::Sctp => idle.push(held),
             }
         }
-        Relay { tasks, _idle: idle, gone }
+        Relay { _tasks: tasks, _idle: idle }
     }
 }
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        // The next container may want the port at once. Nothing is ever sent.
-        let _ = self.gone.recv_timeout(CLOSING);
-    }
-}
-
-/// Lives as long as a task's sockets.
-#[derive(Clone)]
-pub(super) struct Guard(#[expect(dead_code, reason = "held for its drop")] mpsc::Sender<()>);
 
 /// The container's address for a client of a family, preferring the same one.
 fn reachable(target: &Target, v6: bool, port: u16) -> Option<SocketAddr> {

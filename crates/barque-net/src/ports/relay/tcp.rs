@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::Guard;
+use crate::io::Guard;
 
 /// Connections of one port at a time; further ones wait in the backlog.
 const CONNECTIONS: usize = 4096;

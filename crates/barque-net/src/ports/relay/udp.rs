@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use super::Guard;
+use crate::io::Guard;
 
 /// Clients of one port at a time.
 const CLIENTS: usize = 1024;
