@@ -78,7 +78,7 @@ pub struct StepInfo {
     pub text: String,
     /// The vertex doing its work; `None` for instructions that only change the configuration.
     pub vertex: Option<VertexId>,
-    /// 12 hexadecimal digits naming the state after the step; not known (empty) if it depends on results.
+    /// Index of the stage it belongs to.
     pub stage: u32,
     /// A trigger of the base image (`ONBUILD`), shown by the classic builder without a number.
     pub trigger: bool,

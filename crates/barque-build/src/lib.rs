@@ -26,6 +26,7 @@ pub mod shell;
 pub mod solve;
 pub mod span;
 mod suggest;
+mod why;
 pub mod worker;
 
 pub use solve::{BuildFailure, BuildOutcome, FailedStep, build};

@@ -155,6 +155,11 @@ pub(crate) fn digest_tree(
     digested(tree, None, selected, true)
 }
 
+/// Everything in a tree but what `exclude` matches.
+pub(crate) fn list(tree: &Tree, exclude: &Ignore) -> Result<Vec<Entry>> {
+    walk::walk(tree, Path::new(""), walk::Filter { ignore: &Ignore::default(), exclude })
+}
+
 fn digested(tree: &Tree, stats: Option<&StatCache>, mut selected: Vec<Selected>, owner: bool) -> Result<Digested> {
     let mut hasher = Hasher::new();
     let mut manifest = Vec::new();

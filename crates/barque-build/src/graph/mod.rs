@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use barque_model::Timestamp;
 
+pub(crate) use meta::check_options;
 pub use planner::Planner;
+pub(crate) use text::mount_text;
 
 use crate::config::ImageConfig;
 use crate::event::{StepInfo, VertexId};

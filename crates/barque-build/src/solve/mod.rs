@@ -1,11 +1,18 @@
 //! The solver: executes what the target needs, in parallel, with a cache.
 
+mod exec;
+mod finish;
+mod keys;
+mod lookup;
+mod prepare;
+mod solver;
+
 use std::sync::Arc;
 
 use barque_model::{Error, ImageId, Result};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheRecord};
 use crate::config::ImageConfig;
 use crate::event::EventSink;
 use crate::lint::Warning;
@@ -23,16 +30,33 @@ pub struct BuildOutcome {
     /// The result's file system, for `-o`; `None` is an empty one.
     pub snapshot: Option<SnapshotId>,
     pub warnings: Vec<Warning>,
-    /// Declared but unused build arguments, in Docker's order.
+    /// Build arguments that no `ARG` declares, sorted.
     pub unused_build_args: Vec<String>,
+    /// Records of the target's steps, bottom first, for `--cache-to`.
+    pub records: Vec<CacheRecord>,
 }
 
 /// A build that failed, and what is left of the step that did.
-#[derive(Debug)]
 pub struct BuildFailure<W: Worker> {
     pub error: Error,
+    /// The status of the command that failed: `docker build` exits with it.
+    pub exit_code: Option<i32>,
     /// With [`crate::options::BuildOptions::keep_failed`], if a `RUN` failed.
     pub failed_step: Option<FailedStep<W>>,
+}
+
+impl<W: Worker> std::fmt::Debug for BuildFailure<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("BuildFailure");
+        out.field("error", &self.error).field("exit_code", &self.exit_code).field("failed_step", &self.failed_step);
+        out.finish()
+    }
+}
+
+impl<W: Worker> From<Error> for Box<BuildFailure<W>> {
+    fn from(error: Error) -> Self {
+        Box::new(BuildFailure { error, exit_code: None, failed_step: None })
+    }
 }
 
 /// The scene of a failed `RUN`, for `--debug`.
@@ -55,6 +79,9 @@ impl<W: Worker> std::fmt::Debug for FailedStep<W> {
 /// Errors: `InvalidArgument` for what the Dockerfile or the context does wrong (hint: the marked excerpt),
 /// `Canceled` after `cancel`, whatever the worker said otherwise. A failed command's message is Docker's:
 /// `The command '/bin/sh -c …' returned a non-zero code: N`.
+///
+/// When it returns, nothing of the build runs any more. Drop the future only with the runtime: `cancel` is the
+/// way to stop a build.
 pub async fn build<W: Worker>(
     worker: Arc<W>,
     cache: Arc<dyn Cache>,
@@ -62,6 +89,31 @@ pub async fn build<W: Worker>(
     events: EventSink,
     cancel: CancellationToken,
 ) -> Result<BuildOutcome, Box<BuildFailure<W>>> {
-    let _ = (worker, cache, request, events, cancel);
-    Err(Box::new(BuildFailure { error: Error::not_implemented("build"), failed_step: None }))
+    let request = Arc::new(request);
+    let prepared = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::canceled("the build was canceled").into()),
+        prepared = prepare::prepare(&*worker, &request, &events) => prepared?,
+    };
+    for warning in &prepared.graph.warnings {
+        events.send(crate::event::BuildEvent::Warning(warning.clone()));
+    }
+    if let Some(lint) = &prepared.graph.lint_error {
+        return Err(Error::invalid(lint.clone())
+            .with_hint("fix the warnings, or drop error=true from # check=")
+            .into());
+    }
+    if request.options.check_only {
+        let prepare::Prepared { graph, .. } = prepared;
+        return Ok(BuildOutcome {
+            image: None,
+            config: graph.config,
+            layers: Vec::new(),
+            snapshot: None,
+            warnings: graph.warnings,
+            unused_build_args: graph.unused_build_args,
+            records: Vec::new(),
+        });
+    }
+    solver::solve(worker, cache, request, prepared, events, cancel).await
 }

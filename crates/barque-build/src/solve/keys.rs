@@ -1,0 +1,86 @@
+//! Cache keys: everything a step's result depends on, as named ingredients that `--why` can compare.
+
+use barque_model::{Digest, Hasher};
+
+use crate::cache::KeyInput;
+use crate::graph::{CopyOp, MkdirOp, PlannedKind, RunOp, mount_text};
+use crate::instructions::Chmod;
+
+/// Changes whenever the meaning of a key does.
+const VERSION: &str = "barque.build.v1";
+
+/// Ingredients of one key, in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inputs(pub(super) Vec<KeyInput>);
+
+impl Inputs {
+    pub(super) fn new(kind: &str, parent: &str) -> Self {
+        let mut inputs = Inputs::default();
+        inputs.add("kind", kind);
+        inputs.add("parent", parent);
+        inputs
+    }
+
+    pub(super) fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push(KeyInput { name: name.into(), value: value.into() });
+    }
+
+    pub(super) fn key(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.update(VERSION.as_bytes());
+        for input in &self.0 {
+            for part in [&input.name, &input.value] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+            }
+        }
+        hasher.finish()
+    }
+}
+
+/// `RUN` without its mounts' content.
+pub(super) fn run(op: &RunOp, parent: &str) -> Inputs {
+    let mut inputs = Inputs::new("run", parent);
+    inputs.add("command", serde_json::to_string(&op.args).unwrap_or_default());
+    for pair in &op.env {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        inputs.add(format!("variable {name}"), value);
+    }
+    inputs.add("working directory", &op.cwd);
+    inputs.add("user", &op.user);
+    inputs.add("network", op.network.as_ref().map_or_else(String::new, |n| format!("{n:?}")));
+    inputs.add("security", format!("{:?}", op.security));
+    for mount in &op.mounts {
+        let text = match &mount.kind {
+            // Where files come from is told by their digest, added by the caller.
+            PlannedKind::Bind { path, .. } => format!("bind {path}"),
+            PlannedKind::Cache { id, sharing, .. } => format!("cache {id} {sharing:?}"),
+            kind => mount_text(kind),
+        };
+        let access = if mount.read_only { "ro" } else { "rw" };
+        inputs.add(format!("mount {}", mount.target), format!("{text} {access}"));
+    }
+    inputs
+}
+
+/// `COPY` without its files.
+pub(super) fn copy(op: &CopyOp, parent: &str) -> Inputs {
+    let mut inputs = Inputs::new("copy", parent);
+    inputs.add("destination", &op.destination);
+    inputs.add("owner", op.chown.clone().unwrap_or_default());
+    inputs.add("mode", op.chmod.as_ref().map_or_else(String::new, chmod_text));
+    inputs.add("options", format!("parents={} exclude={:?}", op.parents, op.exclude));
+    inputs
+}
+
+fn chmod_text(chmod: &Chmod) -> String {
+    format!("{chmod:?}")
+}
+
+/// `WORKDIR`.
+pub(super) fn mkdir(op: &MkdirOp, parent: &str) -> Inputs {
+    let mut inputs = Inputs::new("workdir", parent);
+    inputs.add("path", &op.path);
+    inputs.add("user", &op.user);
+    inputs
+}

@@ -1,0 +1,223 @@
+//! What the cache knows about a step: its key, made of content, and the record under it.
+
+use std::sync::Arc;
+
+use barque_model::{Digest, Error, Result};
+
+use super::keys::{self, Inputs};
+use super::solver::{Fetched, Shared, blocking};
+use crate::cache::CacheRecord;
+use crate::context::{ContextDir, Digested, Tree, digest_tree};
+use crate::event::VertexId;
+use crate::graph::{CopyOp, CopySource, FsRef, Op, PathSource, PlannedKind, Vertex};
+use crate::ignore::Ignore;
+use crate::options::NamedContext;
+use crate::worker::{Root, Worker};
+
+/// A step's key.
+pub(super) struct Keyed {
+    pub(super) key: Digest,
+    pub(super) hit: Option<CacheRecord>,
+    pub(super) inputs: Inputs,
+    /// A second key under which the result is found without looking at files.
+    pub(super) fast_key: Option<Digest>,
+    /// For a copy: what each path source selects.
+    pub(super) files: Vec<Option<Digested>>,
+}
+
+/// Where the list of files behind a content digest is kept for `--why`.
+pub(super) fn files_name(digest: &str) -> String {
+    format!("files/{digest}")
+}
+
+fn source_name(source: &CopySource) -> String {
+    match source {
+        CopySource::Path(path) => format!("files of {}", path.written),
+        CopySource::Inline { name, .. } => format!("inline file {name}"),
+        CopySource::Url { .. } => "download".to_owned(),
+        CopySource::Git { .. } => "git".to_owned(),
+    }
+}
+
+impl<W: Worker> Shared<W> {
+    /// The key of a step and what the cache holds for it.
+    pub(super) async fn keyed(&self, vertex: &Vertex, parent: &str) -> Result<Keyed> {
+        let inputs = match &vertex.op {
+            Op::Run(op) => {
+                let mut inputs = keys::run(op, parent);
+                for mount in &op.mounts {
+                    if let PlannedKind::Bind { from, path } | PlannedKind::Cache { from, path, .. } = &mount.kind {
+                        let content = self.mounted(from, path).await?;
+                        inputs.add(format!("files of mount {}", mount.target), content);
+                    }
+                }
+                inputs
+            }
+            Op::Mkdir(op) => keys::mkdir(op, parent),
+            Op::Copy(op) => return self.keyed_copy(vertex, op, keys::copy(op, parent)).await,
+            Op::Base(_) | Op::FetchUrl(_) | Op::FetchGit(_) => return Err(Error::internal("not a step")),
+        };
+        let hit = self.recorded(vertex, &inputs)?;
+        Ok(Keyed { key: inputs.key(), hit, inputs, fast_key: None, files: Vec::new() })
+    }
+
+    fn recorded(&self, vertex: &Vertex, inputs: &Inputs) -> Result<Option<CacheRecord>> {
+        if vertex.ignore_cache { Ok(None) } else { self.cache.get(&inputs.key()) }
+    }
+
+    /// What identifies the files of a mount.
+    async fn mounted(&self, from: &FsRef, path: &str) -> Result<String> {
+        if !matches!(from, FsRef::Context(_)) {
+            return Ok(self.snapshot(from).await?.map_or_else(String::new, |s| format!("{s} {path}")));
+        }
+        let source = PathSource {
+            from: from.clone(),
+            pattern: path.to_owned(),
+            pivot: String::new(),
+            written: path.to_owned(),
+            unpack: false,
+        };
+        let done = self.digest(source, false, &[], "RUN").await?;
+        let name = files_name(&done.digest.to_string());
+        if self.cache.blob(&name)?.is_none() {
+            self.cache.put_blob(&name, &done.manifest)?;
+        }
+        Ok(done.digest.to_string())
+    }
+
+    async fn keyed_copy(&self, vertex: &Vertex, op: &CopyOp, base: Inputs) -> Result<Keyed> {
+        let mut fast = base.clone();
+        let mut fixed = Vec::new();
+        for source in &op.sources {
+            let value = self.fixed(source).await?;
+            fast.add(source_name(source), value.clone().unwrap_or_default());
+            fixed.push(value);
+        }
+        fast.add("kind of key", "fast");
+        // Images and stages do not change: the answer may be known without looking at their files.
+        let has_paths = op.sources.iter().any(|s| matches!(s, CopySource::Path(_)));
+        let fast_key = (has_paths && fixed.iter().all(Option::is_some)).then(|| fast.key());
+        if fast_key.is_some()
+            && let Some(record) = self.recorded(vertex, &fast)?
+        {
+            let inputs = Inputs(record.inputs.clone());
+            return Ok(Keyed { key: record.key, hit: Some(record), inputs, fast_key: None, files: Vec::new() });
+        }
+        let mut inputs = base;
+        let mut files = Vec::new();
+        for (source, value) in op.sources.iter().zip(fixed) {
+            let CopySource::Path(path) = source else {
+                inputs.add(source_name(source), value.unwrap_or_default());
+                files.push(None);
+                continue;
+            };
+            let done = self.digest(path.clone(), op.parents, &op.exclude, op.verb).await?;
+            let owners = if matches!(path.from, FsRef::Context(_)) { "root's" } else { "kept" };
+            inputs.add(source_name(source), done.digest.to_string());
+            inputs.add("treatment", format!("owners {owners}, unpack {}", path.unpack));
+            files.push(Some(done));
+        }
+        let hit = self.recorded(vertex, &inputs)?;
+        if let (Some(record), Some(key)) = (&hit, fast_key) {
+            self.cache.put(&CacheRecord { key, ..record.clone() })?;
+        }
+        Ok(Keyed { key: inputs.key(), hit, inputs, fast_key, files })
+    }
+
+    /// What identifies a source without reading its files; `None` if they must be read.
+    async fn fixed(&self, source: &CopySource) -> Result<Option<String>> {
+        Ok(match source {
+            CopySource::Path(path) => {
+                let snapshot = self.snapshot(&path.from).await?;
+                snapshot.map(|s| format!("{s} {} {} {}", path.pivot, path.pattern, path.unpack))
+            }
+            CopySource::Inline { name, content } => Some(format!("{name} {}", Digest::of(content))),
+            CopySource::Url { vertex, unpack } => Some(format!("{} {unpack}", self.url_identity(*vertex).await?)),
+            CopySource::Git { vertex } => Some(self.git_identity(*vertex).await?),
+        })
+    }
+
+    async fn url_identity(&self, id: VertexId) -> Result<String> {
+        self.done(id).await?;
+        match self.graph.vertex(id).map(|v| &v.op) {
+            Some(Op::FetchUrl(r)) if r.checksum.is_some() => {
+                Ok(format!("{} {}", r.url, r.checksum.map(|c| c.to_string()).unwrap_or_default()))
+            }
+            _ => match self.fetched(id).await? {
+                Fetched::Url(file) => Ok(format!("{} {}", file.file_name, file.digest)),
+                Fetched::Git(_) => Err(Error::internal("not a download")),
+            },
+        }
+    }
+
+    async fn git_identity(&self, id: VertexId) -> Result<String> {
+        self.done(id).await?;
+        let Some(Op::FetchGit(r)) = self.graph.vertex(id).map(|v| &v.op) else {
+            return Err(Error::internal("not a checkout"));
+        };
+        let commit = match (super::solver::pinned_commit(r), self.fetched(id)) {
+            (Some(commit), _) => commit.to_owned(),
+            (None, fetch) => match fetch.await? {
+                Fetched::Git(tree) => tree.commit.clone(),
+                Fetched::Url(_) => return Err(Error::internal("not a checkout")),
+            },
+        };
+        Ok(format!("{} {commit} {} {} {}", r.url, r.subdir, r.keep_git_dir, r.submodules))
+    }
+
+    /// The content of a path in a context or snapshot.
+    async fn digest(
+        &self,
+        path: PathSource,
+        parents: bool,
+        exclude: &[String],
+        verb: &'static str,
+    ) -> Result<Digested> {
+        let exclude = Ignore::new(exclude).map_err(|e| Error::invalid(e.to_string()))?;
+        if let FsRef::Context(name) = &path.from {
+            let context = self.context(name)?;
+            let cache = self.cache.clone();
+            return blocking(move || context.digest(&*cache, &path, parents, &exclude, verb)).await;
+        }
+        self.ensure(&path.from).await?;
+        let tree = self.view(&path.from).await?;
+        let what = self.describe(&path.from);
+        blocking(move || digest_tree(&tree, &path, parents, &exclude, verb, &what)).await
+    }
+
+    /// `the stage build` or `the image busybox`, for messages.
+    fn describe(&self, fs: &FsRef) -> String {
+        let Some(vertex) = fs.vertex().and_then(|id| self.graph.vertex(id)) else { return "an empty image".into() };
+        match &vertex.op {
+            Op::Base(image) => format!("the image {}", image.name),
+            _ => format!("the stage {}", vertex.stage),
+        }
+    }
+
+    /// A readable tree of what `fs` stands for.
+    pub(super) async fn view(&self, fs: &FsRef) -> Result<Tree> {
+        match self.snapshot(fs).await? {
+            Some(snapshot) => Tree::open(self.worker.view(&snapshot).await?),
+            None => Tree::open(Root::new(self.empty_dir()?)),
+        }
+    }
+
+    /// The context of that name; one that was not given is empty.
+    pub(super) fn context(&self, name: &str) -> Result<Arc<ContextDir>> {
+        let found = match self.request.options.named_contexts.get(name) {
+            Some(NamedContext::Directory(dir)) => Some(dir.clone()),
+            _ if name.is_empty() => self.request.context.clone(),
+            _ => None,
+        };
+        match found {
+            Some(context) => Ok(context),
+            None => ContextDir::with_ignore(Root::new(self.empty_dir()?), Ignore::default()),
+        }
+    }
+
+    fn empty_dir(&self) -> Result<std::path::PathBuf> {
+        let path = self.request.options.scratch.join("empty");
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+}

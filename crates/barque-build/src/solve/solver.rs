@@ -1,0 +1,532 @@
+//! Chains of steps as tasks: each waits for its inputs, asks the cache, executes what it must.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use barque_model::{Digest, Error, ErrorKind, ImageId, Result, Timestamp};
+use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::finish::{self, LayerFact};
+use super::lookup::files_name;
+use super::prepare::{Internal, Prepared};
+use super::{BuildFailure, BuildOutcome, FailedStep};
+use crate::cache::{Cache, CacheRecord, LayerRecord, StepIdentity};
+use crate::context::Digested;
+use crate::event::{BuildEvent, EventSink, StepInfo, VertexId, VertexInfo};
+use crate::graph::{BuildGraph, FsRef, Op, Vertex};
+use crate::instructions::Dockerfile;
+use crate::options::BuildRequest;
+use crate::why;
+use crate::worker::{FetchedGit, FetchedUrl, FinishSpec, GitRequest, Layer, SnapshotId, Worker};
+
+/// After a failure or cancellation, tasks have this long to clean up.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// What a vertex made.
+#[derive(Debug, Clone)]
+pub(super) enum Done {
+    /// A base image; its layers may not be present yet.
+    Base,
+    Step {
+        layer: Layer,
+        created: Timestamp,
+        record: Arc<CacheRecord>,
+    },
+    /// A download, made or (if its content is known beforehand) still to be made.
+    Fetch,
+}
+
+/// What was fetched.
+#[derive(Debug, Clone)]
+pub(super) enum Fetched {
+    Url(Arc<FetchedUrl>),
+    Git(Arc<FetchedGit>),
+}
+
+/// Tells waiting tasks that a vertex is done; `Err` that it never will be.
+type Cell = watch::Sender<Option<Result<Done, ()>>>;
+
+/// The first failure of the build.
+pub(super) struct Failure<W: Worker> {
+    pub(super) error: Error,
+    pub(super) exit_code: Option<i32>,
+    pub(super) failed_step: Option<FailedStep<W>>,
+}
+
+impl<W: Worker> From<Error> for Failure<W> {
+    fn from(error: Error) -> Self {
+        Failure { error, exit_code: None, failed_step: None }
+    }
+}
+
+/// Everything the tasks of one build share.
+pub(super) struct Shared<W: Worker> {
+    pub(super) worker: Arc<W>,
+    pub(super) cache: Arc<dyn Cache>,
+    pub(super) request: Arc<BuildRequest>,
+    pub(super) file: Dockerfile,
+    pub(super) graph: BuildGraph,
+    pub(super) events: EventSink,
+    pub(super) cancel: CancellationToken,
+    cells: Vec<Cell>,
+    /// Base images made present.
+    bases: Vec<OnceCell<()>>,
+    downloads: Vec<OnceCell<Fetched>>,
+    permits: Semaphore,
+    failure: Mutex<Option<Failure<W>>>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs blocking work where it may block.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Error::internal("a task of the build was lost").with_source(e)),
+    }
+}
+
+pub(super) async fn solve<W: Worker>(
+    worker: Arc<W>,
+    cache: Arc<dyn Cache>,
+    request: Arc<BuildRequest>,
+    prepared: Prepared,
+    events: EventSink,
+    cancel: CancellationToken,
+) -> Result<BuildOutcome, Box<BuildFailure<W>>> {
+    let Prepared { file, graph, next_internal } = prepared;
+    announce(&graph, &events);
+    let vertices = graph.vertices.len();
+    let shared = Arc::new(Shared {
+        worker,
+        cache,
+        file,
+        events,
+        cancel: cancel.child_token(),
+        cells: (0..vertices).map(|_| watch::Sender::new(None)).collect(),
+        bases: (0..vertices).map(|_| OnceCell::new()).collect(),
+        downloads: (0..vertices).map(|_| OnceCell::new()).collect(),
+        permits: Semaphore::new(request.options.parallelism.max(1)),
+        failure: Mutex::new(None),
+        graph,
+        request,
+    });
+    let mut tasks = JoinSet::new();
+    for chain in chains(&shared.graph) {
+        let shared = shared.clone();
+        tasks.spawn(async move { shared.chain(chain).await });
+    }
+    wait(&shared, &mut tasks).await;
+    shared.save_stats().await;
+    if cancel.is_cancelled() {
+        return Err(Error::canceled("the build was canceled").into());
+    }
+    if let Some(failure) = lock(&shared.failure).take() {
+        let Failure { error, exit_code, failed_step } = failure;
+        return Err(Box::new(BuildFailure { error, exit_code, failed_step }));
+    }
+    Ok(shared.finish(next_internal).await?)
+}
+
+/// Waits for all tasks; after a cancellation not for ever.
+async fn wait<W: Worker>(shared: &Shared<W>, tasks: &mut JoinSet<()>) {
+    let mut deadline = None;
+    loop {
+        let next = async {
+            match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, tasks.join_next()).await,
+                None => Ok(tasks.join_next().await),
+            }
+        };
+        tokio::select! {
+            joined = next => match joined {
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(e))) => shared.fail(Error::internal("a task of the build was lost").with_source(e).into()),
+                Ok(None) => return,
+                Err(_) => {
+                    tasks.shutdown().await;
+                    return;
+                }
+            },
+            () = shared.cancel.cancelled(), if deadline.is_none() => {
+                deadline = Some(tokio::time::Instant::now() + GRACE);
+            }
+        }
+    }
+}
+
+fn announce(graph: &BuildGraph, events: &EventSink) {
+    let info = |v: &Vertex| VertexInfo { id: v.id, name: v.name.clone(), inputs: v.op.inputs(), line: v.line };
+    let vertices: Arc<[VertexInfo]> = graph.vertices.iter().map(info).collect();
+    let steps: Arc<[StepInfo]> = graph.steps.clone().into();
+    events.send(BuildEvent::Planned { vertices, steps });
+}
+
+/// Splits the graph into chains, each vertex after its parent, every vertex in exactly one.
+fn chains(graph: &BuildGraph) -> Vec<Vec<VertexId>> {
+    let mut chain_of: HashMap<VertexId, usize> = HashMap::new();
+    let mut chains: Vec<Vec<VertexId>> = Vec::new();
+    for vertex in &graph.vertices {
+        let parent = vertex.op.parent().and_then(FsRef::vertex);
+        // A second child of the same parent is another branch.
+        let place = parent.and_then(|p| {
+            let index = *chain_of.get(&p)?;
+            (chains.get(index)?.last() == Some(&p)).then_some(index)
+        });
+        let index = place.unwrap_or_else(|| {
+            chains.push(Vec::new());
+            chains.len() - 1
+        });
+        if let Some(chain) = chains.get_mut(index) {
+            chain.push(vertex.id);
+        }
+        chain_of.insert(vertex.id, index);
+    }
+    chains
+}
+
+/// The commit a git source must have, if it is named completely: then nothing need be asked.
+pub(super) fn pinned_commit(request: &GitRequest) -> Option<&str> {
+    let full = |c: &&str| matches!(c.len(), 40 | 64) && c.bytes().all(|b| b.is_ascii_hexdigit());
+    request.checksum.as_deref().filter(full)
+}
+
+/// A name of 12 hexadecimal digits for a snapshot.
+pub(super) fn short_name(snapshot: &SnapshotId) -> String {
+    Digest::of(snapshot.0.as_bytes()).hex()[..12].to_owned()
+}
+
+impl<W: Worker> Shared<W> {
+    fn set(&self, id: VertexId, result: Result<Done, ()>) {
+        if let Some(cell) = self.cells.get(id.0 as usize) {
+            cell.send_replace(Some(result));
+        }
+    }
+
+    /// What `id` made, once it has. Errors: the build failed elsewhere.
+    pub(super) async fn done(&self, id: VertexId) -> Result<Done> {
+        let stopped = || Error::canceled("the build stopped");
+        let mut receiver = self.cells.get(id.0 as usize).ok_or_else(stopped)?.subscribe();
+        tokio::select! {
+            biased;
+            value = receiver.wait_for(Option::is_some) => match value.map_err(|_| stopped())?.as_ref() {
+                Some(Ok(done)) => Ok(done.clone()),
+                _ => Err(stopped()),
+            },
+            () = self.cancel.cancelled() => Err(stopped()),
+        }
+    }
+
+    fn fail(&self, failure: Failure<W>) {
+        lock(&self.failure).get_or_insert(failure);
+        self.cancel.cancel();
+    }
+
+    async fn chain(self: Arc<Self>, chain: Vec<VertexId>) {
+        for (index, id) in chain.iter().enumerate() {
+            if let Err(failure) = self.clone().one(*id).await {
+                if failure.error.kind() == ErrorKind::Canceled && self.cancel.is_cancelled() {
+                    self.events.send(BuildEvent::Canceled { vertex: *id });
+                }
+                self.fail(failure);
+                for id in &chain[index..] {
+                    self.set(*id, Err(()));
+                }
+                return;
+            }
+        }
+    }
+
+    async fn one(self: Arc<Self>, id: VertexId) -> Result<(), Failure<W>> {
+        let Some(vertex) = self.graph.vertex(id) else { return Ok(()) };
+        let done = match &vertex.op {
+            Op::Base(_) => Done::Base,
+            Op::FetchUrl(r) if r.checksum.is_some() => Done::Fetch,
+            Op::FetchGit(r) if pinned_commit(r).is_some() => Done::Fetch,
+            Op::FetchUrl(_) | Op::FetchGit(_) => {
+                self.fetched(id).await?;
+                Done::Fetch
+            }
+            Op::Run(_) | Op::Copy(_) | Op::Mkdir(_) => self.clone().step(vertex).await?,
+        };
+        self.set(id, Ok(done));
+        Ok(())
+    }
+
+    /// Downloads what `id` names, once.
+    pub(super) async fn fetched(&self, id: VertexId) -> Result<Fetched> {
+        let unknown = || Error::internal("not a download");
+        let vertex = self.graph.vertex(id).ok_or_else(unknown)?;
+        let cell = self.downloads.get(id.0 as usize).ok_or_else(unknown)?;
+        let fetch = || async {
+            let started = self.start(id);
+            let progress = self.progress(id);
+            let work = async {
+                match &vertex.op {
+                    Op::FetchUrl(r) => self.worker.fetch_url(r, progress).await.map(|f| Fetched::Url(f.into())),
+                    Op::FetchGit(r) => self.worker.fetch_git(r, progress).await.map(|f| Fetched::Git(f.into())),
+                    _ => Err(unknown()),
+                }
+            };
+            let fetched = tokio::select! {
+                () = self.cancel.cancelled() => return Err(Error::canceled("the build stopped")),
+                fetched = work => fetched,
+            };
+            match fetched {
+                Ok(value) => {
+                    self.complete(id, String::new(), started);
+                    Ok(value)
+                }
+                Err(e) => Err(self.failed(vertex, e, started)),
+            }
+        };
+        cell.get_or_try_init(fetch).await.cloned()
+    }
+
+    pub(super) fn start(&self, vertex: VertexId) -> Instant {
+        self.events.send(BuildEvent::Started { vertex });
+        Instant::now()
+    }
+
+    fn complete(&self, vertex: VertexId, result: String, started: Instant) {
+        self.events.send(BuildEvent::Completed { vertex, result, elapsed: started.elapsed() });
+    }
+
+    /// Reports a failure and adds the marked line to the error.
+    fn failed(&self, vertex: &Vertex, error: Error, started: Instant) -> Error {
+        if error.kind() == ErrorKind::Canceled {
+            return error;
+        }
+        let message = error.chain();
+        self.events.send(BuildEvent::Failed { vertex: vertex.id, message, elapsed: started.elapsed() });
+        let excerpt = self.file.source.excerpt(vertex.span);
+        let hint = error.hint().map_or_else(|| excerpt.clone(), |h| format!("{h}\n{excerpt}"));
+        error.with_hint(hint)
+    }
+
+    /// The snapshot a reference stands for; `None` for an empty file system or a context.
+    pub(super) async fn snapshot(&self, fs: &FsRef) -> Result<Option<SnapshotId>> {
+        let FsRef::Vertex(id) = fs else { return Ok(None) };
+        match (self.done(*id).await?, self.graph.vertex(*id).map(|v| &v.op)) {
+            (Done::Step { layer, .. }, _) => Ok(Some(layer.snapshot)),
+            (Done::Base, Some(Op::Base(image))) => Ok(image.snapshot.clone()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes the base image below `fs` present.
+    pub(super) async fn ensure(&self, fs: &FsRef) -> Result<()> {
+        let mut at = fs.vertex();
+        while let Some(vertex) = at.and_then(|id| self.graph.vertex(id)) {
+            if let Op::Base(image) = &vertex.op {
+                let Some(cell) = self.bases.get(vertex.id.0 as usize) else { return Ok(()) };
+                let fetch = || async {
+                    let started = self.start(vertex.id);
+                    match self.worker.ensure(image, self.progress(vertex.id)).await {
+                        Ok(()) => {
+                            self.complete(vertex.id, image.id.digest().short(), started);
+                            Ok(())
+                        }
+                        Err(e) => Err(self.failed(vertex, e, started)),
+                    }
+                };
+                return cell.get_or_try_init(fetch).await.map(|()| ());
+            }
+            at = vertex.op.parent().and_then(FsRef::vertex);
+        }
+        Ok(())
+    }
+
+    /// A file-system step: from the cache, or executed.
+    async fn step(self: Arc<Self>, vertex: &Vertex) -> Result<Done, Failure<W>> {
+        let parent = match vertex.op.parent() {
+            Some(fs) => self.snapshot(fs).await?,
+            None => None,
+        };
+        let parent_text = parent.as_ref().map_or_else(|| "scratch".to_owned(), |s| s.0.clone());
+        let began = Instant::now();
+        let keyed = match self.keyed(vertex, &parent_text).await {
+            Ok(keyed) => keyed,
+            Err(e) if e.kind() == ErrorKind::Canceled => return Err(e.into()),
+            Err(e) => {
+                self.events.send(BuildEvent::Started { vertex: vertex.id });
+                return Err(self.failed(vertex, e, began).into());
+            }
+        };
+        if let Some(record) = keyed.hit {
+            let layer = Layer::from(&record.layer);
+            self.events.send(BuildEvent::Cached { vertex: vertex.id, result: short_name(&layer.snapshot) });
+            return Ok(Done::Step { layer, created: record.created, record: Arc::new(record) });
+        }
+        let permit = tokio::select! {
+            permit = self.permits.acquire() => permit,
+            () = self.cancel.cancelled() => return Err(Error::canceled("the build stopped").into()),
+        };
+        let sources = vertex.op.sources();
+        for fs in &sources {
+            self.ensure(fs).await?;
+        }
+        let identity = self.identity(vertex);
+        let before = match self.request.options.explain {
+            true => self.cache.nearest(&identity).ok().flatten(),
+            false => None,
+        };
+        let started = self.start(vertex.id);
+        let layer = match self.clone().execute(vertex, parent.as_ref(), &keyed.files).await {
+            Ok(layer) => layer,
+            Err(mut failure) => {
+                failure.error = self.failed(vertex, failure.error, started);
+                return Err(failure);
+            }
+        };
+        drop(permit);
+        let record = CacheRecord {
+            key: keyed.key,
+            step: identity,
+            inputs: keyed.inputs.0,
+            layer: LayerRecord::from(&layer),
+            created: Timestamp::now(),
+        };
+        self.keep(&record, keyed.fast_key, &keyed.files);
+        if self.request.options.explain {
+            self.explain(vertex, &record, before.as_ref());
+        }
+        self.complete(vertex.id, short_name(&layer.snapshot), started);
+        Ok(Done::Step { layer, created: record.created, record: Arc::new(record) })
+    }
+
+    /// A cache that cannot be written makes the next build slow, not this one wrong.
+    fn keep(&self, record: &CacheRecord, fast_key: Option<Digest>, files: &[Option<Digested>]) {
+        let alias = fast_key.map(|key| CacheRecord { key, ..record.clone() });
+        for record in std::iter::once(record).chain(&alias) {
+            if let Err(e) = self.cache.put(record) {
+                tracing::warn!("build cache: {}", e.chain());
+            }
+        }
+        for done in files.iter().flatten() {
+            let _ = self.cache.put_blob(&files_name(&done.digest.to_string()), &done.manifest);
+        }
+    }
+
+    fn explain(&self, vertex: &Vertex, record: &CacheRecord, before: Option<&CacheRecord>) {
+        let previous = vertex.op.parent().and_then(FsRef::vertex).and_then(|id| self.graph.vertex(id));
+        let previous = previous.filter(|v| !matches!(v.op, Op::Base(_))).map(|v| v.instruction.as_str());
+        let step = why::Step { inputs: &record.inputs, before, forced: vertex.ignore_cache, previous };
+        let manifest = |digest: &str| self.cache.blob(&files_name(digest)).ok().flatten();
+        let reasons = why::reasons(&step, &manifest);
+        self.events.send(BuildEvent::Why { vertex: vertex.id, reasons });
+    }
+
+    fn identity(&self, vertex: &Vertex) -> StepIdentity {
+        StepIdentity {
+            scope: self.request.options.scope.clone(),
+            stage: vertex.stage.clone(),
+            ordinal: vertex.ordinal,
+            instruction: vertex.instruction.clone(),
+        }
+    }
+
+    async fn save_stats(self: &Arc<Self>) {
+        let shared = self.clone();
+        let save = move || {
+            let options = &shared.request.options;
+            let named = options.named_contexts.values().filter_map(|c| match c {
+                crate::options::NamedContext::Directory(dir) => Some(dir),
+                crate::options::NamedContext::Image(_) => None,
+            });
+            for context in shared.request.context.iter().chain(named) {
+                context.save_stats(&*shared.cache)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = blocking(save).await {
+            tracing::warn!("build cache: {}", e.chain());
+        }
+    }
+
+    /// Puts the target's layers and configuration together.
+    async fn finish(&self, next_internal: u32) -> Result<BuildOutcome> {
+        let mut layers = Vec::new();
+        let mut records = Vec::new();
+        let mut facts: HashMap<VertexId, LayerFact> = HashMap::new();
+        let snapshot = self.snapshot(&self.graph.target).await?;
+        let mut at = self.graph.target.vertex();
+        while let Some(vertex) = at.and_then(|id| self.graph.vertex(id)) {
+            match (self.done(vertex.id).await?, &vertex.op) {
+                (Done::Step { layer, created, record }, _) => {
+                    facts.insert(vertex.id, LayerFact { empty: layer.empty, created });
+                    records.push((*record).clone());
+                    if !layer.empty {
+                        layers.push(layer);
+                    }
+                }
+                (_, Op::Base(image)) => layers.extend(image.layers.iter().rev().cloned()),
+                _ => {}
+            }
+            at = vertex.op.parent().and_then(FsRef::vertex);
+        }
+        layers.reverse();
+        records.reverse();
+        let mut config = self.graph.config.clone();
+        finish::complete(&mut config, &self.graph.history, |id| facts.get(&id).copied(), self.graph.epoch);
+        let image = self.store(&config, &layers, snapshot.as_ref(), next_internal).await?;
+        Ok(BuildOutcome {
+            image,
+            config,
+            layers,
+            snapshot,
+            warnings: self.graph.warnings.clone(),
+            unused_build_args: self.graph.unused_build_args.clone(),
+            records,
+        })
+    }
+
+    async fn store(
+        &self,
+        config: &crate::config::ImageConfig,
+        layers: &[Layer],
+        snapshot: Option<&SnapshotId>,
+        next_internal: u32,
+    ) -> Result<Option<ImageId>> {
+        if !self.request.options.make_image {
+            self.ensure(&self.graph.target).await?;
+            return Ok(None);
+        }
+        self.ensure(&self.graph.target).await?;
+        let export = Internal::start(&self.events, next_internal, "exporting to image".into());
+        let spec = FinishSpec {
+            config: config.clone(),
+            layers: layers.to_vec(),
+            snapshot: snapshot.cloned(),
+            epoch: self.graph.epoch,
+        };
+        let image = self.worker.finish(&spec).await;
+        if let Ok(image) = &image {
+            let line = format!("writing image {} done\n", image);
+            self.events.send(BuildEvent::Log {
+                vertex: export.vertex(),
+                stream: crate::event::LogStream::Stdout,
+                data: line.into_bytes(),
+                elapsed: Duration::ZERO,
+            });
+        }
+        export.done(&image);
+        let image = image?;
+        self.events.send(BuildEvent::Finished { image });
+        Ok(Some(image))
+    }
+
+    pub(super) fn location(&self, vertex: &Vertex) -> String {
+        format!("{}:{}", self.file.source.name(), vertex.line)
+    }
+
+    pub(super) fn progress(&self, vertex: VertexId) -> crate::worker::ProgressSink {
+        let events = self.events.clone();
+        crate::worker::ProgressSink::new(move |progress| events.send(BuildEvent::Progress { vertex, progress }))
+    }
+}

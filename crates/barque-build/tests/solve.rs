@@ -1,0 +1,450 @@
+//! The solver over a fake worker: caching, parallelism, failures, explanations.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use barque_build::context::ContextDir;
+use barque_build::event::{BuildEvent, EventSink, LogStream, VertexId};
+use barque_build::options::{BuildOptions, BuildRequest, NamedContext, NetworkMode, Secret};
+use barque_build::{BuildFailure, BuildOutcome, build};
+use barque_model::{ErrorKind, Timestamp};
+use common::{FakeWorker, MemoryCache, listing};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+struct Bench {
+    worker: Arc<FakeWorker>,
+    cache: Arc<MemoryCache>,
+    context: TempDir,
+    scratch: TempDir,
+    events: Arc<Mutex<Vec<BuildEvent>>>,
+}
+
+impl Bench {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let context = tempfile::tempdir().unwrap();
+        let files: Vec<_> = files.iter().map(|(p, c)| ((*p).to_owned(), (*c).to_owned())).collect();
+        common::write_files(context.path(), &files);
+        Bench {
+            worker: FakeWorker::new(),
+            cache: Arc::default(),
+            context,
+            scratch: tempfile::tempdir().unwrap(),
+            events: Arc::default(),
+        }
+    }
+
+    fn options(&self) -> BuildOptions {
+        BuildOptions::new(self.scratch.path().to_owned())
+    }
+
+    async fn with(
+        &self,
+        dockerfile: &str,
+        options: BuildOptions,
+        cancel: CancellationToken,
+    ) -> Result<BuildOutcome, Box<BuildFailure<FakeWorker>>> {
+        self.events.lock().unwrap().clear();
+        self.worker.log.lock().unwrap().clear();
+        let request = BuildRequest {
+            dockerfile: dockerfile.as_bytes().to_vec(),
+            dockerfile_name: "Dockerfile".into(),
+            context: Some(ContextDir::open(self.context.path().to_owned(), "Dockerfile").unwrap()),
+            options,
+        };
+        let events = self.events.clone();
+        let sink = EventSink::new(move |e| events.lock().unwrap().push(e));
+        build(self.worker.clone(), self.cache.clone(), request, sink, cancel).await
+    }
+
+    async fn build(&self, dockerfile: &str) -> BuildOutcome {
+        self.with(dockerfile, self.options(), CancellationToken::new()).await.unwrap_or_else(|f| {
+            panic!("{}\n{}", f.error.chain(), f.error.hint().unwrap_or(""));
+        })
+    }
+
+    async fn fail(&self, dockerfile: &str) -> Box<BuildFailure<FakeWorker>> {
+        self.with(dockerfile, self.options(), CancellationToken::new()).await.unwrap_err()
+    }
+
+    fn read(&self, outcome: &BuildOutcome, path: &str) -> String {
+        let root = self.worker.snapshot_path(outcome.snapshot.as_ref().unwrap());
+        fs::read_to_string(root.join(path)).unwrap()
+    }
+
+    fn count(&self, test: impl Fn(&BuildEvent) -> bool) -> usize {
+        self.events.lock().unwrap().iter().filter(|e| test(e)).count()
+    }
+
+    fn cached(&self) -> usize {
+        self.count(|e| matches!(e, BuildEvent::Cached { .. }))
+    }
+
+    fn logs(&self) -> String {
+        let events = self.events.lock().unwrap();
+        let text = events.iter().filter_map(|e| match e {
+            BuildEvent::Log { data, vertex, .. } if vertex.0 < 1 << 24 => {
+                Some(String::from_utf8_lossy(data).into_owned())
+            }
+            _ => None,
+        });
+        text.collect()
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        events
+            .iter()
+            .filter_map(|e| if let BuildEvent::Why { reasons, .. } = e { Some(reasons.join("; ")) } else { None })
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_build_executes_nothing() {
+    let bench = Bench::new(&[("a.txt", "a"), ("src/b", "b")]);
+    let dockerfile = "FROM busybox\nWORKDIR /app\nCOPY a.txt .\nRUN echo hello > /out\nCOPY src /src\nCMD x\n";
+    let first = bench.build(dockerfile).await;
+    assert_eq!((bench.cached(), bench.worker.noted("commit").len()), (0, 4));
+    assert_eq!(bench.read(&first, "out"), "hello\n");
+    assert_eq!(bench.read(&first, "app/a.txt"), "a");
+    let second = bench.build(dockerfile).await;
+    assert_eq!((bench.cached(), bench.worker.noted("commit").len(), bench.worker.noted("prepare").len()), (4, 0, 0));
+    assert_eq!(second.image, first.image, "times come from the cache as well");
+    fs::write(bench.context.path().join("src/b"), "changed").unwrap();
+    let third = bench.build(dockerfile).await;
+    assert_eq!((bench.cached(), bench.worker.noted("commit").len()), (3, 1));
+    assert_ne!(third.image, first.image);
+    assert_eq!(third.records.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn touching_files_changes_nothing() {
+    let bench = Bench::new(&[("a.txt", "a")]);
+    let dockerfile = "FROM busybox\nCOPY . /x/\n";
+    bench.build(dockerfile).await;
+    fs::write(bench.context.path().join("a.txt"), "a").unwrap();
+    bench.build(dockerfile).await;
+    assert_eq!(bench.cached(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cache_and_its_filter_execute_again() {
+    let bench = Bench::new(&[]);
+    let dockerfile = "FROM busybox AS a\nRUN echo 1 > /1\nFROM busybox AS b\nRUN echo 2 > /2\nCOPY --from=a /1 /1\n";
+    bench.build(dockerfile).await;
+    let options = BuildOptions { no_cache: true, ..bench.options() };
+    bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.cached(), 0);
+    let options = BuildOptions { no_cache_filter: vec!["a".into()], ..bench.options() };
+    bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.worker.noted("run"), ["run /bin/sh -c echo 1 > /1"]);
+    // Stage a gave the same content, so what was copied from it still holds.
+    assert_eq!(bench.cached(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_from_stages_hold_while_their_files_do() {
+    let bench = Bench::new(&[("v", "1")]);
+    let dockerfile = "FROM busybox AS a\nCOPY v /v\nRUN echo same > /out\nFROM scratch\nCOPY --from=a /out /out\n";
+    bench.build(dockerfile).await;
+    fs::write(bench.context.path().join("v"), "2").unwrap();
+    bench.build(dockerfile).await;
+    assert_eq!(bench.worker.noted("commit").len(), 2, "the stage ran again, the copy did not");
+    bench.build(dockerfile).await;
+    assert!(bench.worker.noted("view").is_empty(), "the second time no file is looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_run_in_parallel_and_only_if_needed() {
+    let bench = Bench::new(&[]);
+    let dockerfile = "FROM busybox AS a\nRUN sleep 300; echo a > /a\nFROM busybox AS b\nRUN sleep 300; echo b > /b\n\
+                      FROM busybox AS unused\nRUN exit 1\n\
+                      FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n";
+    let started = Instant::now();
+    let outcome = bench.build(dockerfile).await;
+    assert!(bench.worker.most.load(Ordering::SeqCst) == 2, "both stages at once");
+    assert!(started.elapsed() < Duration::from_millis(2500));
+    let root = bench.worker.snapshot_path(outcome.snapshot.as_ref().unwrap());
+    assert_eq!(listing(&root, true).lines().count(), 2);
+    let options = BuildOptions { parallelism: 1, no_cache: true, ..bench.options() };
+    bench.worker.most.store(0, Ordering::SeqCst);
+    bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.worker.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_command_says_so_in_dockers_words() {
+    let bench = Bench::new(&[]);
+    let failure = bench.fail("FROM busybox\nRUN echo about to fail\nRUN echo x > /x && exit 3\nRUN true\n").await;
+    assert_eq!(failure.error.to_string(), "The command '/bin/sh -c echo x > /x && exit 3' returned a non-zero code: 3");
+    assert_eq!(failure.exit_code, Some(3));
+    assert!(failure.failed_step.is_none());
+    let hint = failure.error.hint().unwrap();
+    assert!(hint.contains("   3 | >>> RUN echo x > /x && exit 3"), "{hint}");
+    assert_eq!(bench.count(|e| matches!(e, BuildEvent::Failed { .. })), 1);
+    assert_eq!(fs::read_dir(bench.worker.dir.path().join("active")).unwrap().count(), 0, "nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_failure_can_be_entered() {
+    let bench = Bench::new(&[]);
+    let options = BuildOptions { keep_failed: true, ..bench.options() };
+    let dockerfile = "FROM rich\nWORKDIR /w\nRUN echo partial > /w/file; exit 1\n";
+    let failure = bench.with(dockerfile, options, CancellationToken::new()).await.unwrap_err();
+    let step = failure.failed_step.unwrap();
+    assert_eq!(fs::read_to_string(step.active.path.join("w/file")).unwrap(), "partial\n");
+    assert_eq!((step.spec.cwd.as_str(), step.spec.user.as_str()), ("/w", "app"));
+    assert_eq!(step.spec.args[0], "/bin/bash");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failure_stops_the_other_stages() {
+    let bench = Bench::new(&[]);
+    let dockerfile = "FROM busybox AS slow\nRUN sleep 20000\nFROM busybox\nRUN exit 4\nCOPY --from=slow /x /x\n";
+    let started = Instant::now();
+    let failure = bench.fail(dockerfile).await;
+    assert_eq!(failure.exit_code, Some(4));
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(bench.count(|e| matches!(e, BuildEvent::Canceled { .. })), 1);
+    assert_eq!(bench.worker.running.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_stops_cleanly() {
+    let bench = Bench::new(&[]);
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        token.cancel();
+    });
+    let started = Instant::now();
+    let failure = bench.with("FROM busybox\nRUN sleep 20000\n", bench.options(), cancel).await.unwrap_err();
+    assert_eq!(failure.error.kind(), ErrorKind::Canceled);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(fs::read_dir(bench.worker.dir.path().join("active")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_names_the_cause() {
+    let bench = Bench::new(&[("src/a.py", "1"), ("src/b.py", "1")]);
+    let dockerfile = "FROM busybox\nARG VERSION=1\nCOPY src /src\nRUN echo build\n";
+    let options = || BuildOptions { explain: true, scope: "s".into(), ..bench.options() };
+    bench.with(dockerfile, options(), CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.reasons(), ["this step never ran here before", "this step never ran here before"]);
+    bench.with(dockerfile, options(), CancellationToken::new()).await.unwrap();
+    assert!(bench.reasons().is_empty());
+    fs::write(bench.context.path().join("src/b.py"), "2").unwrap();
+    fs::write(bench.context.path().join("src/c.py"), "3").unwrap();
+    bench.with(dockerfile, options(), CancellationToken::new()).await.unwrap();
+    let reasons = bench.reasons();
+    assert!(reasons[0].starts_with("file src/b.py changed from "), "{reasons:?}");
+    assert!(reasons[0].ends_with("file src/c.py is new"), "{reasons:?}");
+    assert_eq!(reasons[1], "the step before it gave another result: COPY src /src");
+    let mut with_arg = options();
+    with_arg.build_args.insert("VERSION".into(), Some("2".into()));
+    bench.with(dockerfile, with_arg, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.reasons(), ["variable VERSION changed from \"1\" to \"2\""]);
+    let mut again = options();
+    again.build_args.insert("VERSION".into(), Some("2".into()));
+    let changed = dockerfile.replace("echo build", "echo rebuild");
+    bench.with(&changed, again, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.reasons(), ["the command changed from \"echo build\" to \"echo rebuild\""]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_reach_the_command_and_nothing_else() {
+    let bench = Bench::new(&[]);
+    let mut options = bench.options();
+    options.secrets.insert("token".into(), Secret(b"hunter2".to_vec().into()));
+    let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=token,required cat /run/secrets/token\n\
+                      RUN --mount=type=secret,id=token,env=TOKEN env\n";
+    let outcome = bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    assert!(bench.logs().contains("hunter2") && bench.logs().contains("TOKEN=hunter2"));
+    let shown = format!("{outcome:?} {:?}", bench.cache.records.lock().unwrap());
+    assert!(!shown.contains("hunter2"));
+    // Another value is no reason to run again, as in Docker.
+    let mut options = bench.options();
+    options.secrets.insert("token".into(), Secret(b"other".to_vec().into()));
+    bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.cached(), 2);
+    let failure = bench.fail("FROM busybox\nRUN --mount=type=secret,id=nope,required echo\n").await;
+    assert_eq!(failure.error.to_string(), "secret nope: not found");
+    assert!(
+        bench
+            .with("FROM busybox\nRUN --mount=type=secret,id=nope true\n", bench.options(), CancellationToken::new())
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounts_show_contexts_stages_and_caches() {
+    let bench = Bench::new(&[("conf/x", "from context")]);
+    let dockerfile = "FROM busybox AS a\nRUN echo made > /made\nFROM busybox\n\
+                      RUN --mount=type=bind,source=conf,target=/c cat /c/x > /got1\n\
+                      RUN --mount=from=a,source=/made,target=/m cat /m > /got2\n\
+                      RUN --mount=type=cache,target=/cache echo kept > /cache/file\n\
+                      RUN --mount=type=cache,target=/cache cat /cache/file > /got3\n";
+    let outcome = bench.build(dockerfile).await;
+    let got: Vec<String> = ["got1", "got2", "got3"].iter().map(|p| bench.read(&outcome, p)).collect();
+    assert_eq!(got, ["from context", "made\n", "kept\n"]);
+    fs::write(bench.context.path().join("conf/x"), "changed").unwrap();
+    bench.build(dockerfile).await;
+    assert_eq!(bench.worker.noted("run").len(), 4, "a mounted file counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_are_made_once_and_pinned_ones_not_even_that() {
+    let bench = Bench::new(&[]);
+    bench.worker.urls.lock().unwrap().insert("http://h/f.txt".into(), b"data".to_vec());
+    let plain = "FROM busybox\nADD http://h/f.txt /d/\n";
+    let outcome = bench.build(plain).await;
+    assert_eq!(bench.read(&outcome, "d/f.txt"), "data");
+    bench.build(plain).await;
+    assert_eq!((bench.cached(), bench.worker.noted("fetch").len()), (1, 1));
+    let sum = barque_model::Digest::of(b"data");
+    let pinned = format!("FROM busybox\nADD --checksum={sum} http://h/f.txt /d/\n");
+    bench.build(&pinned).await;
+    bench.build(&pinned).await;
+    assert_eq!((bench.cached(), bench.worker.noted("fetch").len()), (1, 0));
+    let failure = bench.fail(&pinned.replace("f.txt", "gone.txt")).await;
+    assert_eq!(failure.error.to_string(), "http://h/gone.txt: no such host");
+    assert!(failure.error.hint().unwrap().contains("gone.txt"));
+    let git = bench.build("FROM scratch\nADD git@host:me/repo.git#v1 /src\n").await;
+    assert_eq!(bench.read(&git, "src/README"), "git@host:me/repo.git v1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_reproducible_with_an_epoch() {
+    let dockerfile = "FROM busybox\nCOPY . /x\nRUN echo 1 > /1\nLABEL a=b\n";
+    let mut images = Vec::new();
+    for _ in 0..2 {
+        let bench = Bench::new(&[("f", "1")]);
+        let options = BuildOptions { source_date_epoch: Some(Timestamp::from_secs(1_700_000_000)), ..bench.options() };
+        let outcome = bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+        assert_eq!(outcome.config.created.as_deref(), Some("2023-11-14T22:13:20Z"));
+        assert_eq!(outcome.config.history[0].created.as_deref(), Some("2020-01-01T00:00:00Z"), "the base stays");
+        images.push(outcome.image);
+    }
+    assert_eq!(images[0], images[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_layers_are_left_out() {
+    let bench = Bench::new(&[]);
+    let outcome = bench.build("FROM busybox\nRUN true\nWORKDIR /tmp\nRUN echo 1 > /1\nENV a=b\n").await;
+    assert_eq!(outcome.layers.len(), 2);
+    let empty: Vec<bool> = outcome.config.history.iter().map(|h| h.empty_layer).collect();
+    assert_eq!(empty, [false, true, true, false, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn named_contexts_replace_images_and_stages() {
+    let bench = Bench::new(&[]);
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("file"), "other").unwrap();
+    let dir = NamedContext::Directory(ContextDir::open(other.path().to_owned(), "").unwrap());
+    let mut options = bench.options();
+    options.named_contexts.insert("extra".into(), dir.clone());
+    options.named_contexts.insert("alpine:3.19".into(), NamedContext::Image("busybox".into()));
+    let dockerfile = "FROM alpine:3.19\nCOPY --from=extra file /f\n";
+    let outcome = bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.read(&outcome, "f"), "other");
+    assert_eq!(bench.worker.noted("resolve"), ["resolve busybox Missing"]);
+    let mut options = bench.options();
+    options.named_contexts.insert("base".into(), dir);
+    let outcome =
+        bench.with("FROM busybox AS base\nRUN exit 1\nFROM base\nENV a=b\n", options, CancellationToken::new()).await;
+    // The stage named base stands for the directory, but its own instructions still run in ours.
+    assert!(outcome.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_gets_the_builds_surroundings() {
+    let bench = Bench::new(&[]);
+    let mut options = bench.options();
+    options.network = NetworkMode::Named("net1".into());
+    options.extra_hosts.push(("h".into(), "1.2.3.4".into()));
+    options.build_args.insert("HTTP_PROXY".into(), Some("http://p".into()));
+    options.shm_size = Some(1 << 20);
+    let dockerfile = "FROM busybox\nRUN env\nRUN --network=none true\n";
+    bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
+    let specs = bench.worker.noted("spec");
+    assert!(specs[0].contains("Named(\"net1\")") && specs[1].contains("network: None"), "{specs:?}");
+    assert!(bench.logs().contains("http_proxy=http://p") && bench.logs().contains("HTTP_PROXY=http://p"));
+    assert!(specs[0].contains("shm_size: Some(1048576)") && specs[0].contains("1.2.3.4"));
+    // A proxy is no part of the key.
+    bench.build(dockerfile).await;
+    assert_eq!(bench.cached(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_arrives_while_it_is_made() {
+    let bench = Bench::new(&[]);
+    bench.build("FROM busybox\nRUN echo one; echo two\n").await;
+    let events = bench.events.lock().unwrap();
+    let position = |test: &dyn Fn(&BuildEvent) -> bool| events.iter().position(test).unwrap();
+    let planned = position(&|e| matches!(e, BuildEvent::Planned { .. }));
+    let started = position(&|e| matches!(e, BuildEvent::Started { vertex: VertexId(1) }));
+    let log = position(&|e| matches!(e, BuildEvent::Log { stream: LogStream::Stdout, vertex: VertexId(1), .. }));
+    let done = position(&|e| matches!(e, BuildEvent::Completed { vertex: VertexId(1), .. }));
+    let finished = position(&|e| matches!(e, BuildEvent::Finished { .. }));
+    assert!(planned < started && started < log && log < done && done < finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_for_export_need_no_image() {
+    let bench = Bench::new(&[("a", "1")]);
+    let options = BuildOptions { make_image: false, ..bench.options() };
+    let outcome = bench.with("FROM scratch\nCOPY a /\n", options, CancellationToken::new()).await.unwrap();
+    assert!(outcome.image.is_none() && bench.worker.finished.lock().unwrap().is_empty());
+    assert_eq!(bench.read(&outcome, "a"), "1");
+    let options = BuildOptions { check_only: true, ..bench.options() };
+    let outcome = bench.with("FROM busybox\nRUN exit 1\nCMD x\n", options, CancellationToken::new()).await.unwrap();
+    assert_eq!(outcome.warnings[0].rule, "JSONArgsRecommended");
+    let options = BuildOptions { squash: true, ..bench.options() };
+    let failure = bench.with("FROM busybox\n", options, CancellationToken::new()).await.unwrap_err();
+    assert_eq!(failure.error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_build_of_thirty_steps_takes_no_time() {
+    let bench = Bench::new(&[("f", "1")]);
+    let mut dockerfile = String::from("FROM busybox\nCOPY f /f\n");
+    for n in 0..29 {
+        dockerfile.push_str(&format!("RUN echo {n} > /n{n}\n"));
+    }
+    bench.build(&dockerfile).await;
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let started = Instant::now();
+        bench.build(&dockerfile).await;
+        best = best.min(started.elapsed());
+    }
+    assert_eq!(bench.cached(), 30);
+    println!("cached build of 30 steps: {best:?}");
+    assert!(best < Duration::from_millis(200), "{best:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_dockerfiles_cost_little() {
+    let bench = Bench::new(&[]);
+    let mut nested = String::from("FROM scratch AS s0\nCOPY <<a /f\nx\na\n");
+    for n in 1..2000 {
+        nested.push_str(&format!("FROM scratch AS s{n}\nCOPY --from=s{} /f /f\n", n - 1));
+    }
+    let started = Instant::now();
+    bench.build(&nested).await;
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    let doubling: String = (0..64).map(|_| "ENV a=$a$a\n").collect();
+    let failure = bench.fail(&format!("FROM busybox\nENV a=xxxxxxxx\n{doubling}")).await;
+    assert!(failure.error.to_string().contains("longer than"), "{}", failure.error);
+    assert!(Path::new(bench.scratch.path()).exists());
+}
