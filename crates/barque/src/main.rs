@@ -1,3 +1,49 @@
 //! The `barque` binary: picks its role from the arguments.
+//!
+//! `daemon` is the engine behind its API, `registry serve` the built-in registry; everything else is the
+//! command line.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod daemon;
+mod registry;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Exit status of a role that could not do its work, as Docker's.
+const FAILED: u8 = 1;
+/// Exit status of what is not built.
+const NOT_BUILT: u8 = 125;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let word = |n: usize| args.get(n).and_then(|a| a.to_str());
+    let rest = |n: usize| -> Vec<String> {
+        args.iter().skip(n).map(|a| a.to_string_lossy().into_owned()).collect()
+    };
+    let result = match (word(1), word(2)) {
+        (Some("daemon"), _) => daemon::run(&rest(2)),
+        (Some("registry"), Some("serve")) => registry::run(&rest(3)),
+        (Some("runtime"), _) => Err(barque_model::Error::not_implemented("barque runtime")),
+        _ => return barque_cli::main_entry(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("barque: {}", e.chain());
+            if let Some(hint) = e.hint() {
+                eprintln!("\nhint: {hint}");
+            }
+            ExitCode::from(match e.kind() {
+                barque_model::ErrorKind::Unsupported => NOT_BUILT,
+                _ => FAILED,
+            })
+        }
+    }
+}
+
+/// A line on standard output; nobody reading it is no failure.
+fn say(text: &str) {
+    use std::io::Write;
+    let _nobody_reads = writeln!(std::io::stdout(), "{text}");
+}

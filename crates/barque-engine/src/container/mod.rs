@@ -22,4 +22,5 @@ mod wait;
 
 pub use attach::ContainerStats;
 pub use exec::ExecStart;
+pub use files::CopyInOptions;
 pub(crate) use wait::exit_of;
