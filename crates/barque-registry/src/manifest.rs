@@ -132,6 +132,7 @@ impl Index {
 
 /// A manifest of either kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and callers match on it")]
 pub enum Document {
     /// One image.
     Image(Manifest),

@@ -1,4 +1,5 @@
 //! The pull-through cache.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The requirements of the distribution specification 1.1, asked of our registry and, to test the tests, of Debian's
 //! docker-registry where it is installed (what version 2.8 of that cannot do is marked).
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

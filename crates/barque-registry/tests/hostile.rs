@@ -1,4 +1,5 @@
 //! The client against servers that lie, stall, flood and lead astray: a clear error, soon, and no secret told.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

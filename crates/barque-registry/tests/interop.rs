@@ -1,4 +1,5 @@
 //! With other people's programs: Debian's docker-registry and skopeo, where they are installed.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Proxies, and lines that break.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Our client against our server: what goes in comes out, byte for byte.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

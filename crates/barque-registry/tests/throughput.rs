@@ -1,4 +1,5 @@
 //! How fast blobs travel on loopback. Ignored: `cargo nextest run -p barque-registry --run-ignored only --no-capture`.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

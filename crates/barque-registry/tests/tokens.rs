@@ -1,4 +1,5 @@
 //! The token flow against a registry and token server of the usual kind.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -245,6 +246,31 @@ async fn token_servers_that_talk_nonsense() {
         let name = reference(&registry, "a:1");
         let error = client().resolve(&name, None, &Credentials::Anonymous).await.unwrap_err();
         assert!(error.message().contains(expected), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn registry_and_token_server_on_one_host_with_one_request_at_a_time() {
+    let image = Image::new((0..4).map(|seed| noise(seed + 1, 100)).collect());
+    let content = image.clone();
+    let script = Script::start(move |seen| {
+        if seen.path.starts_with("/token") {
+            return Say::ok("{\"token\":\"t\"}");
+        }
+        let realm = format!("Bearer realm=\"http://{}/token\"", seen.header("host").unwrap());
+        match seen.header("authorization") {
+            Some("Bearer t") => answer(seen, &content),
+            _ => Say::status(401, &[("WWW-Authenticate", &realm)], ""),
+        }
+    })
+    .await;
+    let config = barque_registry::ClientConfig { max_per_host: 1, ..common::quick() };
+    let client = barque_registry::Client::new(config).unwrap();
+    let name = reference(&script, "a:1");
+    let fetches = image.layers.iter().map(|(layer, _)| client.blob_bytes(&name, layer, 1000, &Credentials::Anonymous));
+    let all = tokio::time::timeout(std::time::Duration::from_secs(10), futures_util::future::join_all(fetches)).await;
+    for fetched in all.expect("they wait for each other") {
+        fetched.unwrap();
     }
 }
 

@@ -62,7 +62,7 @@ impl Inner {
             Way::Basic => self.authorization(endpoint, Some(&way), &[], None, None).await?,
             Way::Bearer { realm, service } => {
                 let token = self.fetch_token(endpoint, realm, service.as_deref(), &[], true).await;
-                let token = token.map_err(|failure| failure.from_token_server(&ask.method, &url))?;
+                let token = token.map_err(|failure| failure.blame_token_server(&ask.method, &url))?;
                 identity = token.refresh.clone().unwrap_or_default();
                 Some(token.header())
             }

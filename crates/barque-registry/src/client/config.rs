@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 /// Settings of a [`Client`](super::Client). All values are given; nothing is read from the environment.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClientConfig {
     /// Mirrors of `docker.io`, asked in this order before it: `http://` or `https://` URLs, `user:password@` allowed.
     pub mirrors: Vec<String>,
@@ -66,8 +66,42 @@ impl Default for ClientConfig {
     }
 }
 
+/// URLs may hold passwords, which stay out of logs.
+impl std::fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mirrors: Vec<String> = self.mirrors.iter().map(|url| without_user(url)).collect();
+        let (insecure, certs_dirs) = (&self.insecure, &self.certs_dirs);
+        f.debug_struct("ClientConfig")
+            .field("mirrors", &mirrors)
+            .field("insecure", insecure)
+            .field("certs_dirs", certs_dirs)
+            .field("proxy", &self.proxy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ProxyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxyConfig")
+            .field("http", &self.http.as_deref().map(without_user))
+            .field("https", &self.https.as_deref().map(without_user))
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}
+
+fn without_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+            format!("{scheme}***@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
 /// Proxies, as in `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// Proxy for `http://` targets: `[http://][user:password@]host[:port]`.
     pub http: Option<String>,
@@ -258,6 +292,15 @@ mod tests {
         for bad in ["ftp://x", "http://", "https://x?y", "https://x#y", ""] {
             assert!(mirror_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn passwords_in_urls_are_not_printed() {
+        let proxy = ProxyConfig { https: Some("me:hunter2@proxy.example".into()), ..ProxyConfig::default() };
+        let mirrors = vec!["https://me:hunter2@mirror.example".to_owned()];
+        let printed = format!("{:?}", ClientConfig { mirrors, proxy, ..ClientConfig::default() });
+        assert!(printed.contains("https://***@mirror.example") && printed.contains("***@proxy.example"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Failure {
     }
 
     /// Says that it was the token server who refused a request for `url`.
-    pub(super) fn from_token_server(self, method: &Method, url: &Url) -> Self {
+    pub(super) fn blame_token_server(self, method: &Method, url: &Url) -> Self {
         match self {
             Self::Refused(refusal) => {
                 Self::Refused(Refusal { request: request_text(method, url), by_token_server: true, ..refusal })

@@ -30,6 +30,10 @@ use crate::wire::{self, ApiError, code};
 const REDIRECTS_MAX: u32 = 10;
 /// Error documents are read up to this size.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
+/// How long the body of an answer that does not matter may be silent.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a registry may take to check what it was sent: it may have to hash all of it again.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(600);
 const POOL_IDLE: Duration = Duration::from_secs(30);
 const POOL_IDLE_PER_HOST: usize = 8;
 
@@ -127,7 +131,7 @@ impl Answer {
             Bytes::new()
         } else {
             // The status alone says enough when the body cannot be had.
-            body_bytes(self, ERROR_BYTES_MAX, Duration::from_secs(10)).await.unwrap_or_default()
+            body_bytes(self, ERROR_BYTES_MAX, DRAIN).await.unwrap_or_default()
         };
         let mut errors = wire::parse_errors(&body);
         if status == StatusCode::UNAUTHORIZED && insufficient {
@@ -199,10 +203,14 @@ impl Inner {
         let sending = request.body().progress();
         let response = self.http.request(request);
         tokio::pin!(response);
+        let patience = match *method {
+            Method::PUT => self.config.response_timeout.max(CLOSING_TIMEOUT),
+            _ => self.config.response_timeout,
+        };
         loop {
             // A long upload is not a late answer: time runs only while nothing is being sent.
             let before = sending.sent();
-            match tokio::time::timeout(self.config.response_timeout, &mut response).await {
+            match tokio::time::timeout(patience, &mut response).await {
                 Ok(Ok(response)) => return Ok(Answer { response, url: url.clone(), permit }),
                 Ok(Err(error)) => return Err(transport_failure(method, url, &error)),
                 Err(_) if sending.sent() != before => {}
@@ -225,36 +233,40 @@ impl Inner {
         semaphore.acquire_owned().await.map_err(|error| Failure::bad(error.to_string()))
     }
 
-    /// Sends to an endpoint's URL, following redirects of safe methods and answering a challenge once.
-    pub(super) async fn send_once(&self, endpoint: &Endpoint, ask: &Ask, url: &Url) -> Result<Answer, Failure> {
+    /// Sends to an endpoint's URL, following redirects of safe methods and answering a challenge once. Returns only
+    /// successful answers.
+    async fn send_once(&self, endpoint: &Endpoint, ask: &Ask, url: &Url) -> Result<Answer, Failure> {
         let own = origin(url) == endpoint.origin();
-        let refused = |failure: Failure| failure.from_token_server(&ask.method, url);
-        let way = self.auth.way(endpoint);
-        let used = match own {
-            true => self.authorization(endpoint, way.as_ref(), &ask.scopes, None, None).await.map_err(refused)?,
-            false => None,
+        let blame = |failure: Failure| failure.blame_token_server(&ask.method, url);
+        let used = if own {
+            let way = self.auth.way(endpoint);
+            self.authorization(endpoint, way.as_ref(), &ask.scopes, None, None).await.map_err(blame)?
+        } else {
+            None
         };
         let answer = self.follow(endpoint, ask, url, used.as_deref()).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED || !own || origin(&answer.url) != endpoint.origin() {
+        self.directory.answered(endpoint);
+        if answer.status().is_success() {
             return Ok(answer);
         }
-        let challenges = answer.challenges();
+        let asked_us = own && answer.status() == StatusCode::UNAUTHORIZED && origin(&answer.url) == endpoint.origin();
+        let challenges = if asked_us { answer.challenges() } else { Vec::new() };
+        // Read now: the answer must give up its place among the requests in flight before a token is fetched, or many
+        // of them wait for each other when registry and token server are one host.
+        let refusal = answer.into_refusal(&ask.method).await;
         let Some(way) = choose(&challenges, &endpoint.base) else {
-            return Ok(answer);
+            return Err(refusal);
         };
         self.auth.learn(endpoint, &way);
         let extra = challenges.iter().find_map(|challenge| challenge.param("scope"));
-        let again =
-            self.authorization(endpoint, Some(&way), &ask.scopes, extra, used.as_deref()).await.map_err(refused)?;
-        match again {
+        match self.authorization(endpoint, Some(&way), &ask.scopes, extra, used.as_deref()).await.map_err(blame)? {
             None => Err(Failure::NoCredentials { url: url.clone() }),
             // The server has seen this one and did not like it.
-            again if again == used => Ok(answer),
-            Some(again) => {
-                // Read to the end, so that the connection can be used again.
-                let _ = body_bytes(answer, ERROR_BYTES_MAX, Duration::from_secs(2)).await;
-                self.follow(endpoint, ask, url, Some(&again)).await
-            }
+            again if again == used => Err(refusal),
+            again => match self.follow(endpoint, ask, url, again.as_deref()).await? {
+                answer if answer.status().is_success() => Ok(answer),
+                answer => Err(answer.into_refusal(&ask.method).await),
+            },
         }
     }
 
@@ -286,12 +298,16 @@ impl Inner {
             if !matches!(next.scheme(), "http" | "https") || downgrade {
                 return Err(Failure::bad(format!("{from}: refusing the redirect to {}", origin(&next))));
             }
+            if ask.method == Method::GET {
+                // Read to its end, so that the connection can be used again.
+                let _ = body_bytes(answer, ERROR_BYTES_MAX, DRAIN).await;
+            }
             url = next;
         }
         Err(Failure::bad(format!("{}: stopped after {REDIRECTS_MAX} redirects", request_text(&ask.method, &url))))
     }
 
-    /// As [`Inner::send_once`], again after failures that may pass. Returns only successful answers.
+    /// As [`Inner::send_once`], again after failures that may pass.
     pub(super) async fn send(
         &self,
         endpoint: &Endpoint,
@@ -302,14 +318,7 @@ impl Inner {
         let mut attempt = 0;
         loop {
             let failure = match self.send_once(endpoint, ask, url).await {
-                Ok(answer) if answer.status().is_success() => {
-                    self.directory.answered(endpoint);
-                    return Ok(answer);
-                }
-                Ok(answer) => {
-                    self.directory.answered(endpoint);
-                    answer.into_refusal(&ask.method).await
-                }
+                Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             match self.wait_before_retry(&failure, attempt, retries) {

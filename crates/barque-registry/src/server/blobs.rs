@@ -32,7 +32,7 @@ impl App {
         let (storage, wanted, caches) = (self.storage.clone(), name.clone(), self.mirror.is_some());
         let found = block(move || {
             // What one repository fetched serves all that know the digest.
-            if caches {
+            if caches && !storage.holds(&wanted, digest) {
                 storage.link_blob(&wanted, digest)?;
             }
             // A client that looks before it pushes relies on the answer, so that is a promise for a while.

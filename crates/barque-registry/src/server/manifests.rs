@@ -1,5 +1,7 @@
 //! Pulling and pushing manifests.
 
+use std::time::Duration;
+
 use barque_model::{Digest, ErrorKind};
 use http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use http::{Request, StatusCode};
@@ -13,6 +15,9 @@ use super::storage::{Name, Storage};
 use crate::client::referrer_descriptor;
 use crate::wire::code;
 use crate::{Descriptor, Document, RawManifest, media};
+
+/// How long a manifest may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The digest of the manifest that `manifest` says something about.
 pub(super) fn subject_of(manifest: &RawManifest) -> Option<Digest> {
@@ -44,7 +49,8 @@ impl App {
         let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         let limited = Limited::new(request.into_body(), usize::try_from(limit).unwrap_or(usize::MAX));
-        let bytes = match limited.collect().await {
+        let collected = tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await;
+        let bytes = match collected.map_err(|_| Problem::manifest_invalid("the client stopped sending"))? {
             Ok(collected) => collected.to_bytes(),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 let message = format!("the manifest is larger than {limit} bytes");
@@ -109,9 +115,10 @@ fn missing_part(storage: &Storage, name: &Name, document: &Document) -> std::io:
     };
     match document {
         Document::Image(image) => {
-            let may_be_elsewhere =
-                |layer: &&Descriptor| !(media::is_foreign_layer(&layer.media_type) && !layer.urls.is_empty());
-            for part in std::iter::once(&image.config).chain(image.layers.iter().filter(may_be_elsewhere)) {
+            // Layers that may not be redistributed are fetched from elsewhere.
+            let belongs_here =
+                |layer: &&Descriptor| !media::is_foreign_layer(&layer.media_type) || layer.urls.is_empty();
+            for part in std::iter::once(&image.config).chain(image.layers.iter().filter(belongs_here)) {
                 match storage.blob_size(name, part.digest)? {
                     Some(size) if size == part.size => {}
                     Some(size) => {

@@ -150,10 +150,10 @@ where
     Ok(())
 }
 
-/// Collects garbage in a directory now. Safe while a registry serves it only when done by that process.
+/// Collects garbage in a directory that no registry serves at the moment; one that does collects by itself.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// `Conflict` while a registry serves the directory; when it cannot be read.
 pub async fn collect_garbage(config: &ServerConfig, dry_run: bool) -> Result<GcReport> {
     let (root, durable) = (config.root.clone(), config.durable);
     let plan = gc::Plan { grace: config.gc_grace, untagged: config.gc_untagged, dry_run };

@@ -1,5 +1,5 @@
 //! Fixtures: the server on a scratch directory, a raw HTTP client, and servers that misbehave as told.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod image;
 pub mod script;

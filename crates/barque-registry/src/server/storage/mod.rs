@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/
 //!   layout                              "barque-registry 1"
+//!   lock                                held by the process that uses the directory
 //!   blobs/sha256/AB/ABCDEF…             content, manifests included; written once, never changed
 //!   repositories/NAME…/
 //!     _blobs/sha256/HEX                 empty: NAME holds this blob
@@ -37,6 +38,8 @@ const LAYOUT: &str = "barque-registry 1\n";
 pub(super) struct Storage {
     root: PathBuf,
     durable: bool,
+    /// Held while this process uses the directory.
+    _lock: File,
     /// Shared by whoever makes links, exclusive for the collector's removals.
     pub(super) gate: RwLock<()>,
 }
@@ -96,10 +99,20 @@ pub(super) struct OpenBlob {
 impl Storage {
     /// Opens a directory, making it when missing.
     pub(super) fn open(root: &Path, durable: bool) -> Result<Self> {
-        let storage = Self { root: root.to_owned(), durable, gate: RwLock::new(()) };
         let named = |error: io::Error| {
             Error::from(error).context(format!("cannot use {} as a registry's directory", root.display()))
         };
+        fs::create_dir_all(root).map_err(named)?;
+        let lock = File::options().append(true).create(true).open(root.join("lock")).map_err(named)?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(Error::conflict(format!("{} is in use by a running registry", root.display()))
+                    .with_hint("stop that registry, or use another directory"));
+            }
+            Err(error) => return Err(named(error.into())),
+        }
+        let storage = Self { root: root.to_owned(), durable, _lock: lock, gate: RwLock::new(()) };
         for dir in ["blobs/sha256", "repositories", "uploads", "tmp"] {
             fs::create_dir_all(root.join(dir)).map_err(named)?;
         }
@@ -177,14 +190,23 @@ impl Storage {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let parent = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        // New directories must reach the disk before what is in them counts.
+        let mut depth = 1;
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let missing = parent.ancestors().take_while(|dir| !dir.exists()).count();
+                depth += missing;
                 fs::create_dir_all(parent)?;
                 fs::rename(from, to)?;
             }
             other => other?,
         }
-        if self.durable { File::open(parent)?.sync_all() } else { Ok(()) }
+        if self.durable {
+            for dir in parent.ancestors().take(depth) {
+                File::open(dir)?.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes `path` recent. `false` when it does not exist.
@@ -211,16 +233,16 @@ impl Storage {
         size_of(&self.blob_path(digest))
     }
 
-    /// Opens a blob that `name` holds.
-    pub(super) fn open_blob(&self, name: &Name, digest: Digest) -> io::Result<Option<OpenBlob>> {
-        if !self.blob_link(name, digest).exists() {
-            return Ok(None);
-        }
-        self.open_content(digest)
+    /// Whether `name` holds a blob.
+    pub(super) fn holds(&self, name: &Name, digest: Digest) -> bool {
+        self.blob_link(name, digest).exists()
     }
 
-    /// Opens content whoever holds it.
-    pub(super) fn open_content(&self, digest: Digest) -> io::Result<Option<OpenBlob>> {
+    /// Opens a blob that `name` holds.
+    pub(super) fn open_blob(&self, name: &Name, digest: Digest) -> io::Result<Option<OpenBlob>> {
+        if !self.holds(name, digest) {
+            return Ok(None);
+        }
         match File::open(self.blob_path(digest)) {
             Ok(file) => {
                 let size = file.metadata()?.len();
@@ -429,8 +451,10 @@ mod tests {
     #[test]
     fn a_foreign_directory_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        Storage::open(dir.path(), true).unwrap();
-        Storage::open(dir.path(), true).unwrap();
+        let storage = Storage::open(dir.path(), true).unwrap();
+        let error = Storage::open(dir.path(), true).err().unwrap();
+        assert!(error.message().contains("in use by a running registry"), "{error}");
+        drop(storage);
         fs::write(dir.path().join("layout"), "barque-registry 9\n").unwrap();
         let error = Storage::open(dir.path(), true).err().unwrap();
         assert!(error.message().contains("unknown layout"), "{error}");
@@ -448,7 +472,7 @@ mod tests {
         assert_eq!(storage.tag(&name, &tag).unwrap(), Some(manifest.digest));
         assert_eq!(storage.manifest(&name, manifest.digest).unwrap(), Some(manifest.clone()));
         assert_eq!(storage.referrers(&name, subject).unwrap(), [manifest.descriptor()]);
-        assert_eq!(storage.repositories().unwrap(), [name.clone()]);
+        assert_eq!(storage.repositories().unwrap(), std::slice::from_ref(&name));
         assert!(storage.delete_manifest(&name, manifest.digest).unwrap());
         assert!(!storage.delete_manifest(&name, manifest.digest).unwrap());
         assert_eq!(storage.tag(&name, &tag).unwrap(), None);

@@ -169,7 +169,7 @@ mod tests {
         let mut session = storage.begin(&name).unwrap();
         session.append(&batch("hello ")).unwrap();
         let id = session.id.clone();
-        drop(session);
+        drop((session, storage));
 
         let storage = Storage::open(dir.path(), true).unwrap();
         assert!(storage.resume(&Name::parse("b").unwrap(), &id).unwrap().is_none(), "not another repository's");
