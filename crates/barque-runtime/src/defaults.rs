@@ -233,7 +233,7 @@ mod tests {
     fn user_mounts_replace_defaults_and_are_sorted_by_depth() {
         let merged = merge_mounts(mounts(None), vec![bind("/a/b/c"), bind("/dev"), bind("/a")]);
         let targets: Vec<&str> = merged.iter().map(|m| m.target.as_str()).collect();
-        assert_eq!(targets, ["/proc", "/sys", "/sys/fs/cgroup", "/a", "/dev", "/a/b/c"].map(|t| t).to_vec().as_slice());
+        assert_eq!(targets, ["/proc", "/sys", "/sys/fs/cgroup", "/dev", "/a", "/a/b/c"]);
     }
 
     #[test]

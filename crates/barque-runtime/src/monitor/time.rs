@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_library() {
-        for days in (-200_000..200_000).step_by(97) {
+        for days in (-100_000..100_000).step_by(97) {
             let stamp = jiff::Timestamp::from_second(days * 86_400).unwrap();
             assert_eq!(text(days * 86_400 * NANOS), stamp.to_string(), "day {days}");
         }

@@ -8,6 +8,7 @@ mod process;
 
 use std::ffi::CString;
 use std::fmt;
+use std::sync::Arc;
 
 use barque_model::{Error, Result};
 use barque_sys::child::{Op, SockFilter};
@@ -36,7 +37,7 @@ pub struct Facts<'a> {
     /// mount_setattr(2), kernel 5.12.
     pub mount_setattr: bool,
     pub apparmor: bool,
-    pub seccomp: Option<Vec<SockFilter>>,
+    pub seccomp: Option<Arc<[SockFilter]>>,
 }
 
 /// A descriptor the plan needs, in the order of its slots (which come after those of the v1 cgroups).

@@ -68,7 +68,7 @@ pub(super) fn streams_and_limits(b: &mut Builder, tail: &Tail<'_>, facts: &Facts
 /// CAP_SYS_ADMIN; with it, as late as possible.
 pub(super) fn become_and_exec(b: &mut Builder, tail: &Tail<'_>, facts: &Facts<'_>) -> Result<()> {
     let p = tail.process;
-    let filter = facts.seccomp.clone().map(Op::Seccomp);
+    let filter = facts.seccomp.as_ref().map(|f| Op::Seccomp(f.to_vec()));
     let (early, late) = if p.no_new_privileges { (None, filter) } else { (filter, None) };
     let (name, search) = (c(p.args.first().map_or("", String::as_str), "the command")?, search_path(&p.env)?);
     if let Some(filter) = early {
