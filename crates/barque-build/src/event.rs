@@ -72,16 +72,34 @@ pub struct VertexInfo {
 /// One instruction as the classic builder numbers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepInfo {
-    /// From 1.
+    /// From 1; triggers have the number of their `FROM`.
     pub number: u32,
-    /// `RUN make`, `FROM python:3.7 AS build`.
+    /// The instruction as written: `RUN make`, `FROM python:3.7 AS build`.
     pub text: String,
+    pub kind: StepKind,
     /// The vertex doing its work; `None` for instructions that only change the configuration.
     pub vertex: Option<VertexId>,
     /// Index of the stage it belongs to.
     pub stage: u32,
     /// A trigger of the base image (`ONBUILD`), shown by the classic builder without a number.
     pub trigger: bool,
+}
+
+/// What a step is to the classic builder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepKind {
+    /// `ARG` before the first `FROM`.
+    GlobalArg,
+    /// `FROM` an image, with 12 hexadecimal digits of its id.
+    FromImage(String),
+    /// `FROM` an earlier stage.
+    FromStage(u32),
+    /// `FROM scratch`.
+    FromScratch,
+    /// `RUN`, `WORKDIR` and configuration: the classic builder made a container for it.
+    Container,
+    /// `COPY` and `ADD`: it did not.
+    Copy,
 }
 
 /// What happened.
@@ -133,11 +151,6 @@ pub enum BuildEvent {
     Why {
         vertex: VertexId,
         reasons: Vec<String>,
-    },
-    /// The classic builder's ` ---> ID` of a step, also of steps that have no vertex.
-    StepState {
-        step: u32,
-        id: String,
     },
     /// The image is stored.
     Finished {

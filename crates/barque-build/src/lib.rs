@@ -22,6 +22,7 @@ pub mod instructions;
 pub mod lint;
 pub mod options;
 pub mod parse;
+pub mod render;
 pub mod shell;
 pub mod solve;
 pub mod span;

@@ -7,7 +7,7 @@ use super::planner::{Planner, StageBase};
 use super::text::{go_quote, plain_list};
 use super::{CopyOp, CopySource, FsRef, Op, PathSource, Vertex};
 use crate::config::{DEFAULT_PATH, History, ImageConfig};
-use crate::event::{StepInfo, VertexId};
+use crate::event::{StepInfo, StepKind, VertexId};
 use crate::instructions::{Instruction, Kind};
 use crate::lint::Rule;
 use crate::parse::Word;
@@ -82,22 +82,41 @@ impl<'a> Build<'a> {
 
     /// The classic builder's numbers: global arguments, then each stage's `FROM` and instructions.
     pub(super) fn number_steps(&mut self, needed: &[usize]) {
-        let mut number = 0;
-        let mut push = |text: String, stage: usize, trigger: bool| {
-            number += u32::from(!trigger);
-            self.steps.push(StepInfo { number, text, vertex: None, stage: stage as u32, trigger });
-            self.steps.len() - 1
+        let mut steps: Vec<StepInfo> = Vec::new();
+        let mut push = |text: &str, kind, stage: usize, trigger: bool| {
+            let number = steps.last().map_or(0, |s| s.number) + u32::from(!trigger);
+            let text = text.to_owned();
+            steps.push(StepInfo { number, text, kind, vertex: None, stage: stage as u32, trigger });
+            steps.len() - 1
         };
         for instruction in &self.planner.file.global_args {
-            push(instruction.display(), 0, false);
+            push(&instruction.original, StepKind::GlobalArg, 0, false);
         }
         for &index in needed {
-            let first = push(self.planner.file.stages[index].display(), index, false);
+            let kind = match &self.planner.stages[index].base {
+                StageBase::Image(request) => {
+                    StepKind::FromImage(self.planner.image(request).map_or_else(String::new, |i| i.id.digest().short()))
+                }
+                StageBase::Stage(base) => StepKind::FromStage(*base as u32),
+                StageBase::Scratch | StageBase::Directory(_) => StepKind::FromScratch,
+            };
+            let first = push(&self.planner.file.stages[index].original, kind, index, false);
             self.first_step.insert(index, first);
             for instruction in &self.planner.stages[index].instructions {
-                push(instruction.display(), index, instruction.trigger);
+                let kind = match instruction.kind {
+                    Kind::Copy(_) | Kind::Add(_) => StepKind::Copy,
+                    _ => StepKind::Container,
+                };
+                push(&instruction.original, kind, index, instruction.trigger);
             }
         }
+        if let (Some(target), labels) = (needed.last(), &self.planner.options.labels)
+            && !labels.is_empty()
+        {
+            let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            push(&format!("LABEL {}", labels.join(" ")), StepKind::Container, *target, false);
+        }
+        self.steps = steps;
     }
 
     pub(super) fn stage(
@@ -194,9 +213,6 @@ impl<'a> Build<'a> {
         index: usize,
         span: Span,
     ) -> FsRef {
-        if let Some(counted) = counted.as_deref() {
-            let _ = counted;
-        }
         let prefix = match counted {
             Some(counted) => {
                 *counted += 1;
