@@ -13,6 +13,7 @@ mod challenge;
 pub mod client;
 mod credentials;
 pub mod dockerconfig;
+mod hash;
 pub mod manifest;
 pub mod media;
 pub mod server;

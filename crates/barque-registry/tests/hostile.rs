@@ -93,6 +93,14 @@ async fn blobs_of_the_wrong_digest_or_size() {
     let script = Script::start(move |_| Say::ok(&flipped)).await;
     let error = read(&client, &script, &descriptor).await.unwrap_err();
     assert!(error.starts_with("filesystem layer verification failed for digest sha256:"), "{error}");
+    let mut blob = client.blob(&name(&script), &descriptor, 0, &ANON).await.unwrap().verified();
+    let error = loop {
+        match blob.chunk().await {
+            Ok(chunk) => assert!(chunk.is_some(), "ended without an error"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "the kind survives");
 
     let longer = noise(1, 100_001);
     let script = Script::start(move |_| Say::ok(&longer)).await;

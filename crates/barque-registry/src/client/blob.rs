@@ -47,12 +47,20 @@ impl Blob {
         self.offset
     }
 
+    /// The next chunk, with the error as it is; `None` at the end.
+    ///
+    /// # Errors
+    /// `Unavailable` when no endpoint delivers, `InvalidArgument` when the content has the wrong size or digest.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        self.next().await.transpose().map_err(own_error)
+    }
+
     /// Checks the digest too: when the content is not what its digest says, its last chunk is not delivered but an
     /// error is. Only for blobs read from offset 0; others end with an error.
     #[must_use]
     pub fn verified(self) -> Self {
         let Self { digest, size, offset, chunks, pending } = self;
-        let mut hasher = barque_model::Hasher::new();
+        let mut hasher = crate::hash::Hasher::new();
         let mut seen = offset;
         let checked = chunks.and_then(move |chunk| {
             hasher.update(&chunk);
@@ -174,8 +182,8 @@ impl Inner {
         }
         let mut blob = self.blob(reference, descriptor, 0, credentials).await?.verified();
         let mut bytes = BytesMut::new();
-        while let Some(chunk) = blob.next().await {
-            bytes.extend_from_slice(&chunk.map_err(own_error)?);
+        while let Some(chunk) = blob.chunk().await? {
+            bytes.extend_from_slice(&chunk);
         }
         Ok(bytes.freeze())
     }

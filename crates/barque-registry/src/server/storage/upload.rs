@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
-use barque_model::{Digest, Hasher, Id};
+use barque_model::{Digest, Id};
 use bytes::Bytes;
 
 use super::{Name, Storage};
+use crate::hash::Hasher;
 
 /// Read at a time when content is hashed again.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
