@@ -1,10 +1,70 @@
-//! The command line of Barque.
+//! The command line of Barque: commands and flags, tables, progress, exit statuses.
+//!
+//! It behaves as the `docker` client does, down to the bytes of its tables, and reaches the engine through
+//! `barque-client` only. Called by the name `docker`, it names itself so.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
+mod archive;
+mod auth;
 mod cli;
 mod cmdline;
+mod commands;
+mod config;
+mod contexts;
 mod error;
+mod lower;
+mod natural;
 mod opts;
 mod output;
+mod save;
+mod start;
+mod tables;
+mod target;
 mod template;
+mod term;
+mod when;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// A role of the program, run with the words after its name; gives the exit status.
+pub type Role = fn(Vec<OsString>) -> u8;
+
+/// What else the program can be. Roles that the program enters before it comes here may stay empty; a command
+/// without its role answers that it is not implemented yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Roles {
+    pub daemon: Option<Role>,
+    pub registry: Option<Role>,
+    pub runtime: Option<Role>,
+    pub doctor: Option<Role>,
+}
+
+/// Runs the command line `args` (without the program's name) under the name `program` and gives the exit status.
+///
+/// Blocks until the command is done. The event loop has one thread: the whole life of a short command is its own
+/// few system calls.
+pub fn main_entry(args: Vec<OsString>, program: &str, roles: Roles) -> ExitCode {
+    if args.first().is_some_and(|word| word == start::DETACHED) {
+        eprintln!("{}", start::become_engine());
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("{program}: cannot start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(run(args, program, roles));
+    term::restore();
+    // A thread that waits for input must not hold up the end.
+    runtime.shutdown_background();
+    ExitCode::from(status)
+}
+
+/// As [`main_entry`], inside an event loop of the caller.
+pub async fn run(args: Vec<OsString>, program: &str, roles: Roles) -> u8 {
+    let words: Vec<String> = args.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    cli::run(&words, program, roles).await
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::spec::{Args, Category, Cmd, Flag, Kind};
+use super::spec::{Category, Cmd, Flag, Kind};
 
 /// `docker run [OPTIONS] IMAGE …`, where `path` is `docker run`.
 pub(crate) fn usage_line(cmd: &Cmd, path: &str) -> String {
@@ -170,13 +170,5 @@ pub(crate) fn width_of_terminal() -> usize {
     match rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
         Ok(size) => usize::from(size.ws_col),
         Err(_) => 80,
-    }
-}
-
-/// The operands' rule in a word, for generated manuals.
-pub(crate) fn args_in_words(args: Args) -> &'static str {
-    match args {
-        Args::None => "none",
-        _ => "some",
     }
 }

@@ -2,23 +2,32 @@
 
 use crate::cmdline::{Args, Cmd, Flag, Kind, flag};
 use crate::commands::container;
-use crate::opts::{any, check_attach, check_bps_device, check_device_rule, check_dns_search, check_env, check_extra_host, check_gpus, check_iops_device, check_ip, check_label, check_link, check_mount, check_network, check_sysctl, check_ulimit, check_weight_device};
+use crate::opts::{
+    any, check_attach, check_bps_device, check_device_rule, check_dns_search, check_env, check_extra_host, check_gpus,
+    check_iops_device, check_ip, check_label, check_link, check_mount, check_network, check_sysctl, check_ulimit,
+    check_weight_device,
+};
 
-pub(super) const CREATE: Cmd = Cmd::new("create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", run!(container::create))
-    .spellings(&["container create", "create"])
-    .args(Args::AtLeast(1))
-    .flags_first()
-    .flags(&[LAUNCH_FLAGS, CREATE_FLAGS]);
+pub(super) const CREATE: Cmd =
+    Cmd::new("create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", run!(container::create))
+        .spellings(&["container create", "create"])
+        .args(Args::AtLeast(1))
+        .flags_first()
+        .flags(&[LAUNCH_FLAGS, CREATE_FLAGS]);
 
-const CREATE_FLAGS: &[Flag] = &[
-    flag("pull", Kind::Str, "Pull image before creating (\"always\", \"|missing\", \"never\")").default("missing"),
-];
+const CREATE_FLAGS: &[Flag] =
+    &[flag("pull", Kind::Str, "Pull image before creating (\"always\", \"|missing\", \"never\")").default("missing")];
 
-pub(super) const RUN: Cmd = Cmd::new("run", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", run!(container::run))
-    .spellings(&["container run", "run"])
-    .args(Args::AtLeast(1))
-    .flags_first()
-    .flags(&[LAUNCH_FLAGS, RUN_FLAGS]);
+pub(super) const RUN: Cmd = Cmd::new(
+    "run",
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    "Create and run a new container from an image",
+    run!(container::run),
+)
+.spellings(&["container run", "run"])
+.args(Args::AtLeast(1))
+.flags_first()
+.flags(&[LAUNCH_FLAGS, RUN_FLAGS]);
 
 const RUN_FLAGS: &[Flag] = &[
     flag("detach", Kind::Bool, "Run container in background and print container ID").letter('d'),

@@ -113,15 +113,7 @@ const VOLUME: Cmd = Cmd::group(
 const SYSTEM: Cmd = Cmd::group(
     "system",
     "Manage Docker",
-    &[
-        &system::DF,
-        &own::DIAL_STDIO,
-        &system::EVENTS,
-        &system::INFO,
-        &own::INSTALL,
-        &system::PRUNE,
-        &own::UNINSTALL,
-    ],
+    &[&system::DF, &own::DIAL_STDIO, &system::EVENTS, &system::INFO, &own::INSTALL, &system::PRUNE, &own::UNINSTALL],
 );
 
 const CONTEXT: Cmd = Cmd::group(
@@ -140,7 +132,7 @@ const CONTEXT: Cmd = Cmd::group(
     ],
 );
 
-const BUILDER: Cmd = Cmd::group("builder", "Manage builds", &[&builder::BUILD, &builder::PRUNE]);
+const BUILDER: Cmd = Cmd::group("builder", "Manage builds", &[&image::BUILD, &builder::PRUNE]);
 
 /// Flags before the first command.
 const GLOBAL: &[Flag] = &[

@@ -1,18 +1,23 @@
 //! `barque network …`.
 
-use crate::cmdline::{Args, Cmd, Flag, Kind, flag};
 use super::{FORMAT_PLAIN, FORMAT_TABLE};
+use crate::cmdline::{Args, Cmd, Flag, Kind, flag};
 use crate::commands::network;
 use crate::opts::{any, check_filter, check_label, check_link};
 
-pub(super) const CONNECT: Cmd = Cmd::new("connect", "[OPTIONS] NETWORK CONTAINER", "Connect a container to a network", run!(network::connect))
-    .args(Args::Exactly(2))
-    .flags(&[CONNECT_FLAGS]);
+pub(super) const CONNECT: Cmd =
+    Cmd::new("connect", "[OPTIONS] NETWORK CONTAINER", "Connect a container to a network", run!(network::connect))
+        .args(Args::Exactly(2))
+        .flags(&[CONNECT_FLAGS]);
 
 const CONNECT_FLAGS: &[Flag] = &[
     flag("alias", Kind::Strings, "Add network-scoped alias for the container"),
     flag("driver-opt", Kind::Strings, "driver options for the network"),
-    flag("gw-priority", Kind::Int, "Highest gw-priority provides the default gateway. Accepts positive and negative values."),
+    flag(
+        "gw-priority",
+        Kind::Int,
+        "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+    ),
     flag("ip", Kind::Str, "IPv4 address (e.g., \"172.30.100.104\")"),
     flag("ip6", Kind::Str, "IPv6 address (e.g., \"2001:db8::33\")"),
     flag("link", Kind::List(check_link), "Add link to another container"),
@@ -43,17 +48,26 @@ const CREATE_FLAGS: &[Flag] = &[
     flag("subnet", Kind::Strings, "Subnet in CIDR format that represents a network segment"),
 ];
 
-pub(super) const DISCONNECT: Cmd = Cmd::new("disconnect", "[OPTIONS] NETWORK CONTAINER", "Disconnect a container from a network", run!(network::disconnect))
-    .args(Args::Exactly(2))
-    .flags(&[DISCONNECT_FLAGS]);
+pub(super) const DISCONNECT: Cmd = Cmd::new(
+    "disconnect",
+    "[OPTIONS] NETWORK CONTAINER",
+    "Disconnect a container from a network",
+    run!(network::disconnect),
+)
+.args(Args::Exactly(2))
+.flags(&[DISCONNECT_FLAGS]);
 
-const DISCONNECT_FLAGS: &[Flag] = &[
-    flag("force", Kind::Bool, "Force the container to disconnect from a network").letter('f'),
-];
+const DISCONNECT_FLAGS: &[Flag] =
+    &[flag("force", Kind::Bool, "Force the container to disconnect from a network").letter('f')];
 
-pub(super) const INSPECT: Cmd = Cmd::new("inspect", "[OPTIONS] NETWORK [NETWORK...]", "Display detailed information on one or more networks", run!(network::inspect))
-    .args(Args::AtLeast(1))
-    .flags(&[INSPECT_FLAGS]);
+pub(super) const INSPECT: Cmd = Cmd::new(
+    "inspect",
+    "[OPTIONS] NETWORK [NETWORK...]",
+    "Display detailed information on one or more networks",
+    run!(network::inspect),
+)
+.args(Args::AtLeast(1))
+.flags(&[INSPECT_FLAGS]);
 
 const INSPECT_FLAGS: &[Flag] = &[
     flag("format", Kind::Str, FORMAT_PLAIN).letter('f'),
@@ -78,6 +92,7 @@ pub(super) const PRUNE: Cmd = Cmd::new("prune", "[OPTIONS]", "Remove all unused 
     .flags(&[PRUNE_FLAGS]);
 
 const PRUNE_FLAGS: &[Flag] = &[
+    flag("dry-run", Kind::Bool, "Only print what would be removed"),
     flag("filter", Kind::Custom("filter", check_filter), "Provide filter values (e.g. \"until=<timestamp>\")"),
     flag("force", Kind::Bool, "Do not prompt for confirmation").letter('f'),
 ];
@@ -88,7 +103,4 @@ pub(super) const RM: Cmd = Cmd::new("rm", "NETWORK [NETWORK...]", "Remove one or
     .args(Args::AtLeast(1))
     .flags(&[RM_FLAGS]);
 
-const RM_FLAGS: &[Flag] = &[
-    flag("force", Kind::Bool, "Do not error if the network does not exist").letter('f'),
-];
-
+const RM_FLAGS: &[Flag] = &[flag("force", Kind::Bool, "Do not error if the network does not exist").letter('f')];

@@ -3,24 +3,16 @@
 use crate::cmdline::{Args, Category, Cmd, Flag, Kind, flag};
 use crate::commands::{completion, compose, roles, system, unbuilt, volume};
 
-pub(super) const VOLUME_EXPORT: Cmd = Cmd::new(
-    "export",
-    "[OPTIONS] VOLUME",
-    "Export a volume's content as a tar archive",
-    run!(volume::export),
-)
-.args(Args::Exactly(1))
-.flags(&[OUTPUT]);
+pub(super) const VOLUME_EXPORT: Cmd =
+    Cmd::new("export", "[OPTIONS] VOLUME", "Export a volume's content as a tar archive", run!(volume::export))
+        .args(Args::Exactly(1))
+        .flags(&[OUTPUT]);
 
 const OUTPUT: &[Flag] = &[flag("output", Kind::Str, "Write to a file, instead of STDOUT").letter('o')];
 
-pub(super) const VOLUME_IMPORT: Cmd = Cmd::new(
-    "import",
-    "VOLUME [FILE|-]",
-    "Fill a volume from a tar archive or STDIN",
-    run!(volume::import),
-)
-.args(Args::Between(1, 2));
+pub(super) const VOLUME_IMPORT: Cmd =
+    Cmd::new("import", "VOLUME [FILE|-]", "Fill a volume from a tar archive or STDIN", run!(volume::import))
+        .args(Args::Between(1, 2));
 
 pub(super) const VOLUME_CLONE: Cmd =
     Cmd::new("clone", "SOURCE TARGET", "Create a volume with the content of another", run!(volume::clone))

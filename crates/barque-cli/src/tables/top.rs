@@ -1,13 +1,18 @@
 //! Commands without a group: `inspect`, `login`, `logout`, `search`, `version`.
 
-use crate::cmdline::{Args, Cmd, Flag, Kind, flag};
 use super::FORMAT_PLAIN;
+use crate::cmdline::{Args, Cmd, Flag, Kind, flag};
 use crate::commands::{inspect, login, search, version};
 use crate::opts::check_filter;
 
-pub(super) const INSPECT: Cmd = Cmd::new("inspect", "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information on Docker objects", run!(inspect::inspect))
-    .args(Args::AtLeast(1))
-    .flags(&[INSPECT_FLAGS]);
+pub(super) const INSPECT: Cmd = Cmd::new(
+    "inspect",
+    "[OPTIONS] NAME|ID [NAME|ID...]",
+    "Return low-level information on Docker objects",
+    run!(inspect::inspect),
+)
+.args(Args::AtLeast(1))
+.flags(&[INSPECT_FLAGS]);
 
 const INSPECT_FLAGS: &[Flag] = &[
     flag("format", Kind::Str, FORMAT_PLAIN).letter('f'),
@@ -30,9 +35,10 @@ pub(super) const LOGOUT: Cmd = Cmd::new("logout", "[SERVER]", "Log out from a re
     .long("Log out from a registry.\nIf no server is specified, the default is defined by the daemon.")
     .args(Args::AtMost(1));
 
-pub(super) const SEARCH: Cmd = Cmd::new("search", "[OPTIONS] TERM", "Search Docker Hub for images", run!(search::search))
-    .args(Args::Exactly(1))
-    .flags(&[SEARCH_FLAGS]);
+pub(super) const SEARCH: Cmd =
+    Cmd::new("search", "[OPTIONS] TERM", "Search Docker Hub for images", run!(search::search))
+        .args(Args::Exactly(1))
+        .flags(&[SEARCH_FLAGS]);
 
 const SEARCH_FLAGS: &[Flag] = &[
     flag("filter", Kind::Custom("filter", check_filter), "Filter output based on conditions provided").letter('f'),
@@ -41,11 +47,9 @@ const SEARCH_FLAGS: &[Flag] = &[
     flag("no-trunc", Kind::Bool, "Don't truncate output"),
 ];
 
-pub(super) const VERSION: Cmd = Cmd::new("version", "[OPTIONS]", "Show the Docker version information", run!(version::version))
-    .args(Args::None)
-    .flags(&[VERSION_FLAGS]);
+pub(super) const VERSION: Cmd =
+    Cmd::new("version", "[OPTIONS]", "Show the Docker version information", run!(version::version))
+        .args(Args::None)
+        .flags(&[VERSION_FLAGS]);
 
-const VERSION_FLAGS: &[Flag] = &[
-    flag("format", Kind::Str, FORMAT_PLAIN).letter('f'),
-];
-
+const VERSION_FLAGS: &[Flag] = &[flag("format", Kind::Str, FORMAT_PLAIN).letter('f')];

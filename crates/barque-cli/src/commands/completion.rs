@@ -1,0 +1,263 @@
+//! Completion scripts, the completions they ask for, manual pages, and `help`.
+//!
+//! The scripts are thin: they hand the words to the hidden `__complete` command, so that names of containers,
+//! images, networks and volumes are those of the engine.
+
+use std::path::Path;
+
+use barque_api::container::ContainerListQuery;
+use barque_api::image::ImageListQuery;
+
+use crate::cli::{Invocation, help_text};
+use crate::cmdline::{Category, Cmd, Kind};
+use crate::contexts::Store;
+use crate::error::{CliResult, Failure, path_error};
+use crate::tables::ROOT;
+
+/// `help [COMMAND…]`.
+pub(crate) async fn help(inv: &Invocation<'_>) -> CliResult<u8> {
+    let (mut cmd, mut path) = (&ROOT, inv.cli.program.clone());
+    for word in &inv.operands {
+        match cmd.find(word) {
+            Some(sub) => (path, cmd) = (format!("{path} {}", sub.name), sub),
+            None => return Err(Failure::new(format!("unknown help topic: {}", inv.operands.join(" ")))),
+        }
+    }
+    inv.cli.out(&help_text(cmd, &path))?;
+    Ok(0)
+}
+
+/// `completion SHELL`.
+pub(crate) async fn script(inv: &Invocation<'_>) -> CliResult<u8> {
+    let template = match inv.operand(0) {
+        "bash" => BASH,
+        "zsh" => ZSH,
+        "fish" => FISH,
+        "powershell" => {
+            let mut command = clap_tree(&ROOT, &inv.cli.program);
+            let mut out = Vec::new();
+            let name = inv.cli.program.clone();
+            clap_complete::generate(clap_complete::Shell::PowerShell, &mut command, name, &mut out);
+            inv.cli.out(&String::from_utf8_lossy(&out))?;
+            return Ok(0);
+        }
+        shell => return Err(Failure::new(format!("unknown shell {shell:?}: must be bash, zsh, fish or powershell"))),
+    };
+    inv.cli.out(&template.replace("PROGRAM", &inv.cli.program))?;
+    Ok(0)
+}
+
+const BASH: &str = r#"# bash completion for PROGRAM
+_PROGRAM_complete() {
+    local IFS=$'\n'
+    local words=("${COMP_WORDS[@]:1:COMP_CWORD}")
+    COMPREPLY=($(PROGRAM __complete "${words[@]}" 2>/dev/null | cut -f1))
+    if [[ ${#COMPREPLY[@]} -eq 0 ]]; then
+        compopt -o default
+    fi
+}
+complete -F _PROGRAM_complete PROGRAM
+"#;
+
+const ZSH: &str = r#"#compdef PROGRAM
+_PROGRAM_complete() {
+    local -a found
+    local line
+    while IFS=$'\t' read -r line text; do
+        found+=("${line//:/\\:}${text:+:$text}")
+    done < <(PROGRAM __complete "${words[@]:1:$((CURRENT - 1))}" 2>/dev/null)
+    if (( ${#found} )); then
+        _describe 'PROGRAM' found
+    else
+        _files
+    fi
+}
+compdef _PROGRAM_complete PROGRAM
+"#;
+
+const FISH: &str = r#"# fish completion for PROGRAM
+function __PROGRAM_complete
+    set -l words (commandline -opc) (commandline -ct)
+    PROGRAM __complete $words[2..-1] 2>/dev/null
+end
+complete -c PROGRAM -f -a '(__PROGRAM_complete)'
+complete -c PROGRAM -n '__fish_seen_subcommand_from build cp load import' -F
+"#;
+
+/// `__complete WORD…`: the last word is the one to complete.
+pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
+    let Some((last, before)) = inv.operands.split_last() else { return Ok(0) };
+    let mut cmd: &Cmd = &ROOT;
+    let mut operands = 0;
+    let mut words = before.iter();
+    while let Some(word) = words.next() {
+        if let Some(name) = word.strip_prefix('-') {
+            let takes_value = |f: &&crate::cmdline::Flag| {
+                (f.name == name.trim_start_matches('-') || (name.len() == 1 && name.starts_with(f.letter)))
+                    && !matches!(f.kind, Kind::Bool)
+            };
+            if cmd.all_flags().any(|f| takes_value(&f)) {
+                words.next();
+            }
+            continue;
+        }
+        match cmd.find(word) {
+            Some(sub) if operands == 0 => cmd = sub,
+            _ => operands += 1,
+        }
+    }
+    let found = candidates(inv, cmd, last, before.last().map(String::as_str), operands).await;
+    let lines: String = found.iter().filter(|(name, _)| name.starts_with(last.as_str())).map(line).collect();
+    inv.cli.out(&lines)?;
+    Ok(0)
+}
+
+fn line((name, text): &(String, String)) -> String {
+    if text.is_empty() { format!("{name}\n") } else { format!("{name}\t{text}\n") }
+}
+
+async fn candidates(
+    inv: &Invocation<'_>,
+    cmd: &Cmd,
+    last: &str,
+    previous: Option<&str>,
+    operands: usize,
+) -> Vec<(String, String)> {
+    if let Some(kind) = previous.and_then(value_of_flag) {
+        return names(inv, kind).await;
+    }
+    if last.starts_with('-') {
+        let shown = cmd.all_flags().filter(|f| !f.hidden);
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        return shown.map(|f| (format!("--{}", f.name), first(f.usage))).collect();
+    }
+    if !cmd.subs.is_empty() {
+        let shown = cmd.subs.iter().filter(|c| c.category != Category::Hidden);
+        return shown.map(|c| (c.name.to_owned(), c.short.to_owned())).collect();
+    }
+    match operand_kind(cmd, operands) {
+        Some(kind) => names(inv, kind).await,
+        None => Vec::new(),
+    }
+}
+
+/// What the engine is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Containers { all: bool },
+    Images,
+    Networks,
+    Volumes,
+    Contexts,
+}
+
+fn value_of_flag(flag: &str) -> Option<Names> {
+    match flag {
+        "--network" | "--net" => Some(Names::Networks),
+        "--volumes-from" | "--link" => Some(Names::Containers { all: true }),
+        "--context" | "-c" | "--from" => Some(Names::Contexts),
+        _ => None,
+    }
+}
+
+/// What the operands of a command are, by its usage line.
+fn operand_kind(cmd: &Cmd, index: usize) -> Option<Names> {
+    let operands: Vec<&str> = cmd.usage.split_whitespace().filter(|w| *w != "[OPTIONS]").collect();
+    let word = operands.get(index).or(operands.last())?.trim_matches(['[', ']', '.']);
+    let running = matches!(cmd.name, "attach" | "exec" | "kill" | "pause" | "stop" | "top" | "stats");
+    match word {
+        w if w.starts_with("CONTAINER") => Some(Names::Containers { all: !running }),
+        w if w.starts_with("IMAGE") || w.starts_with("SOURCE_IMAGE") || w.starts_with("REPOSITORY") => {
+            Some(Names::Images)
+        }
+        w if w.starts_with("NAME") && matches!(cmd.name, "pull" | "push") => Some(Names::Images),
+        w if w.starts_with("NETWORK") => Some(Names::Networks),
+        w if w.starts_with("VOLUME") || w == "SOURCE" => Some(Names::Volumes),
+        w if w.starts_with("CONTEXT") => Some(Names::Contexts),
+        _ => None,
+    }
+}
+
+/// Names from the engine; none where it does not answer, since completion has nobody to complain to.
+async fn names(inv: &Invocation<'_>, kind: Names) -> Vec<(String, String)> {
+    let bare = |name: String| (name, String::new());
+    if kind == Names::Contexts {
+        let stored = Store::new(&inv.cli.config().directory).list();
+        return stored.iter().map(|c| (c.name().to_owned(), c.description().to_owned())).collect();
+    }
+    // The engine is not started for a completion.
+    let running = inv.cli.target().is_ok_and(|t| !t.is_default || Path::new(crate::target::DEFAULT_SOCKET).exists());
+    let Ok(client) = inv.client().await else { return Vec::new() };
+    if !running {
+        return Vec::new();
+    }
+    match kind {
+        Names::Containers { all } => {
+            let query = ContainerListQuery { all, ..ContainerListQuery::default() };
+            let found = client.container_list(&query).await.unwrap_or_default();
+            let named = found.into_iter().filter_map(|c| {
+                let name = c.names.first()?.trim_start_matches('/').to_owned();
+                Some((name, format!("{} ({})", c.image, c.status)))
+            });
+            named.collect()
+        }
+        Names::Images => {
+            let found = client.image_list(&ImageListQuery::default()).await.unwrap_or_default();
+            found.into_iter().flat_map(|i| i.repo_tags).filter(|t| t != "<none>:<none>").map(bare).collect()
+        }
+        Names::Networks => {
+            let found = client.network_list(&Default::default()).await.unwrap_or_default();
+            found.into_iter().map(|n| (n.name, n.driver)).collect()
+        }
+        Names::Volumes => {
+            let found = client.volume_list(&Default::default()).await.unwrap_or_default();
+            found.volumes.into_iter().map(|v| bare(v.name)).collect()
+        }
+        Names::Contexts => Vec::new(),
+    }
+}
+
+/// `man DIRECTORY`: a page per command.
+pub(crate) async fn man(inv: &Invocation<'_>) -> CliResult<u8> {
+    let directory = Path::new(inv.operand(0));
+    std::fs::create_dir_all(directory).map_err(|e| path_error("mkdir", inv.operand(0), &e))?;
+    pages(&ROOT, &inv.cli.program, directory)?;
+    Ok(0)
+}
+
+fn pages(cmd: &Cmd, path: &str, directory: &Path) -> CliResult<()> {
+    let name = path.replace(' ', "-");
+    let file = directory.join(format!("{name}.1"));
+    let shown = file.display().to_string();
+    let mut out = Vec::new();
+    clap_mangen::Man::new(clap_tree(cmd, &name)).render(&mut out)?;
+    std::fs::write(&file, out).map_err(|e| path_error("open", &shown, &e))?;
+    for sub in cmd.subs.iter().filter(|c| c.category != Category::Hidden) {
+        pages(sub, &format!("{path} {}", sub.name), directory)?;
+    }
+    Ok(())
+}
+
+/// The tables as clap knows commands, for the generators made for it.
+fn clap_tree(cmd: &Cmd, name: &str) -> clap::Command {
+    let about = if cmd.long.is_empty() { cmd.short } else { cmd.long };
+    let mut tree = clap::Command::new(name.to_owned())
+        .about(about)
+        .disable_help_subcommand(true)
+        .disable_help_flag(cmd.all_flags().any(|f| f.letter == 'h' || f.name == "help"));
+    for flag in cmd.all_flags().filter(|f| !f.hidden && f.name != "help") {
+        let mut arg = clap::Arg::new(flag.name).long(flag.name).help(flag.usage);
+        if flag.letter != '\0' {
+            arg = arg.short(flag.letter);
+        }
+        arg = match flag.kind {
+            Kind::Bool => arg.action(clap::ArgAction::SetTrue),
+            kind => arg.action(clap::ArgAction::Append).value_name(kind.type_name()),
+        };
+        tree = tree.arg(arg);
+    }
+    for sub in cmd.subs.iter().filter(|c| c.category != Category::Hidden) {
+        tree = tree.subcommand(clap_tree(sub, sub.name));
+    }
+    tree
+}

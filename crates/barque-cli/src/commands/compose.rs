@@ -1,0 +1,39 @@
+//! `compose …`: hands the words to the Compose command line, with this program's view of the world.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use barque_compose::cli::Host;
+
+use crate::auth;
+use crate::cli::Invocation;
+use crate::error::CliResult;
+
+pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
+    let host = host(inv)?;
+    let words = inv.operands.iter().map(OsString::from).collect();
+    let status = barque_compose::cli::run(words, host).await;
+    Ok(u8::try_from(status & 0xff).unwrap_or(1))
+}
+
+fn host(inv: &Invocation<'_>) -> CliResult<Host> {
+    let (target, config) = (inv.cli.target()?.clone(), inv.cli.config().clone());
+    let for_auth = config.clone();
+    Ok(Host {
+        program: format!("{} compose", inv.cli.program),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        environment: std::env::vars().collect(),
+        cwd: std::env::current_dir()?,
+        home: std::env::var_os("HOME").map(Into::into),
+        connect: Arc::new(move || {
+            let (target, config) = (target.clone(), config.clone());
+            Box::pin(async move {
+                target.connect(&config).await.map_err(|failure| {
+                    let kind = failure.kind.unwrap_or(barque_model::ErrorKind::Internal);
+                    barque_model::Error::new(kind, failure.message)
+                })
+            })
+        }),
+        auth: Arc::new(move |registry| auth::get(&for_auth, auth::key_of(registry)).ok().flatten()),
+    })
+}

@@ -1,0 +1,72 @@
+//! `exec`.
+
+use barque_api::exec::{ExecCreateRequest, ExecStartRequest};
+
+use super::attach::{detach_keys, exit_status};
+use super::start::watch_window;
+use crate::cli::Invocation;
+use crate::error::{CliResult, Failure};
+use crate::lower::Inputs;
+use crate::opts::env;
+use crate::term::hijack::{End, Plan, stream};
+use crate::term::{self};
+
+pub(crate) async fn exec(inv: &Invocation<'_>) -> CliResult<u8> {
+    let (request, detach) = request(inv, &Inputs::real())?;
+    let client = inv.client().await?;
+    let container = inv.operand(0);
+    if !detach {
+        term::check_tty(request.attach_stdin, request.tty)?;
+    }
+    let (height, width) = term::size_out();
+    let console_size = (request.tty && height > 0).then_some([height, width]);
+    let (tty, stdin) = (request.tty, request.attach_stdin);
+    let keys = request.detach_keys.clone();
+    let request = ExecCreateRequest { console_size, ..request };
+    let id = client.exec_create(container, &request).await?;
+    if id.is_empty() {
+        return Err(Failure::new("exec ID empty"));
+    }
+    let start = ExecStartRequest { detach, tty, console_size };
+    if detach {
+        client.exec_start_detached(&id, &start).await?;
+        return Ok(0);
+    }
+    let hijacked = client.exec_start(&id, &start).await?;
+    if tty && term::is_terminal_in() {
+        watch_window(client, &id, true);
+    }
+    let plan = Plan { stdin, stdout: true, stderr: true, tty, detach_keys: &keys, proxied: false };
+    match stream(hijacked, plan).await? {
+        End::Detached => return Err(Failure::new("read escape sequence")),
+        End::Signal(number) => return Err(Failure::silent(128u8.saturating_add(number))),
+        End::Output => {}
+    }
+    exit_status(client.exec_inspect(&id).await?.exit_code.unwrap_or(0))
+}
+
+/// The request, and whether to leave the process to itself.
+fn request(inv: &Invocation<'_>, inputs: &Inputs<'_>) -> CliResult<(ExecCreateRequest, bool)> {
+    let flags = &inv.flags;
+    let detach = flags.is("detach");
+    let lookup = inputs.surroundings.variable;
+    let mut variables = Vec::new();
+    for path in flags.all("env-file") {
+        variables.extend(env::file(path, &(inputs.read)(path)?, Some(lookup))?);
+    }
+    variables.extend(flags.all("env").iter().map(|e| env::resolve(e, lookup)));
+    let request = ExecCreateRequest {
+        user: flags.text("user").to_owned(),
+        privileged: flags.is("privileged"),
+        tty: flags.is("tty"),
+        attach_stdin: !detach && flags.is("interactive"),
+        attach_stdout: !detach,
+        attach_stderr: !detach,
+        detach_keys: detach_keys(inv),
+        env: if variables.is_empty() { None } else { Some(variables) },
+        working_dir: flags.text("workdir").to_owned(),
+        cmd: Some(inv.operands[1..].to_vec()),
+        ..ExecCreateRequest::default()
+    };
+    Ok((request, detach))
+}

@@ -1,0 +1,86 @@
+//! What a build leaves beyond an image: files in a directory, archives, pushes.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::path::{Path, PathBuf};
+
+use barque_api::image::{PushQuery, SaveQuery};
+
+use super::build_options::Output;
+use super::reference;
+use crate::archive::flatten::{flatten, temporary};
+use crate::archive::unpack::{Options, unpack};
+use crate::auth;
+use crate::cli::Invocation;
+use crate::error::{CliResult, Failure, path_error};
+use crate::output::progress::{self, Sink};
+use crate::save;
+
+/// Brings the image `id` to where `output` says.
+pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> CliResult<()> {
+    match output {
+        Output::Push(names) => {
+            for name in names {
+                push(inv, name).await?;
+            }
+            Ok(())
+        }
+        Output::Archive(path) => {
+            let names = match inv.flags.all("tag")[..] {
+                [] => vec![id.to_owned()],
+                ref tags => tags.iter().map(|t| (*t).to_owned()).collect(),
+            };
+            let query = SaveQuery { names, ..SaveQuery::default() };
+            let stream = inv.client().await?.image_save(&query).await?;
+            save::stream(stream, if path == "-" { "" } else { path }).await
+        }
+        Output::Local(directory) => {
+            let directory = PathBuf::from(directory);
+            std::fs::create_dir_all(&directory)
+                .map_err(|e| path_error("mkdir", &directory.display().to_string(), &e))?;
+            let saved = saved(inv, id).await?;
+            blocking(move || {
+                let mut flat = temporary()?;
+                flatten(saved, &mut flat)?;
+                flat.rewind()?;
+                unpack(&mut flat, &directory, &Options::default()).map(drop)
+            })
+            .await
+        }
+        Output::Tar(path) => {
+            let saved = saved(inv, id).await?;
+            let path = path.clone();
+            blocking(move || match path.as_str() {
+                "-" => flatten(saved, &mut io::stdout().lock()),
+                path => flatten(saved, &mut File::create(Path::new(path))?),
+            })
+            .await
+        }
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> CliResult<()> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|e| Failure::new(e.to_string()))?;
+    done.map_err(|e| Failure::from(e).prefixed("exporting the build's result: "))
+}
+
+/// The image as `save` sends it, in a nameless file.
+async fn saved(inv: &Invocation<'_>, id: &str) -> CliResult<File> {
+    use tokio::io::AsyncWriteExt as _;
+    let query = SaveQuery { names: vec![id.to_owned()], ..SaveQuery::default() };
+    let mut stream = inv.client().await?.image_save(&query).await?;
+    let mut file = tokio::fs::File::from_std(temporary()?);
+    while let Some(piece) = stream.next().await? {
+        file.write_all(&piece).await?;
+    }
+    file.flush().await?;
+    Ok(file.into_std().await)
+}
+
+async fn push(inv: &Invocation<'_>, name: &str) -> CliResult<()> {
+    let name = reference(name)?.with_default_tag();
+    let auth = auth::for_image(inv.cli.config(), &name)?;
+    let query = PushQuery { tag: name.tag().unwrap_or_default().to_owned(), ..PushQuery::default() };
+    let stream = inv.client().await?.image_push(&name.familiar_name(), &query, auth.as_ref()).await?;
+    progress::show(stream, Sink::Stderr, |_| Ok(())).await
+}

@@ -1,0 +1,202 @@
+//! What a build is made of: a directory, a stream, or an address that the engine fetches.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use barque_client::Upload;
+
+use crate::archive::copy::lexical;
+use crate::archive::ignore::Patterns;
+use crate::archive::pack::{Owner, Packer};
+use crate::archive::pipe;
+use crate::error::{CliResult, Failure, plain_io};
+
+/// Ready to be sent.
+pub(super) struct Context {
+    pub(super) upload: Upload,
+    /// The Dockerfile's name inside the context; empty: the default.
+    pub(super) dockerfile: String,
+    /// The address the engine is to fetch.
+    pub(super) remote: String,
+}
+
+/// Finds the context that `operand` names, with the Dockerfile that `-f` names.
+pub(super) fn open(operand: &str, file: &str) -> CliResult<Context> {
+    let prepared = |why: String| Failure::new(format!("unable to prepare context: {why}"));
+    if operand == "-" {
+        if file == "-" {
+            return Err(Failure::new("invalid argument: can't use stdin for both build context and dockerfile"));
+        }
+        return from_stdin(file);
+    }
+    if Path::new(operand).is_dir() {
+        return directory(operand, file).map_err(prepared);
+    }
+    if is_remote(operand) {
+        if file == "-" {
+            return Err(Failure::new("the Dockerfile from stdin is not supported with a remote context"));
+        }
+        let remote = operand.to_owned();
+        return Ok(Context { upload: Upload::empty(), dockerfile: file.to_owned(), remote });
+    }
+    Err(prepared(format!("path {operand:?} not found")))
+}
+
+/// A git repository or something to download.
+fn is_remote(text: &str) -> bool {
+    let before_fragment = text.split('#').next().unwrap_or(text);
+    ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| text.starts_with(scheme))
+        || text.starts_with("github.com/")
+        || text.starts_with("git@")
+        || (before_fragment.ends_with(".git") && before_fragment.contains(':'))
+}
+
+/// A Dockerfile, or a tar stream, compressed or not.
+fn from_stdin(file: &str) -> CliResult<Context> {
+    let mut head = vec![0; 1024];
+    let mut stdin = io::stdin().lock();
+    let mut filled = 0;
+    while filled < head.len() {
+        match stdin.read(&mut head[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    head.truncate(filled);
+    if is_archive(&head) {
+        let upload = Upload::reader(pipe::produce(move |writer| {
+            writer.write_all(&head)?;
+            io::copy(&mut io::stdin().lock(), writer).map(drop)
+        }));
+        return Ok(Context { upload, dockerfile: file.to_owned(), remote: String::new() });
+    }
+    if !file.is_empty() {
+        return Err(Failure::new("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"));
+    }
+    stdin.read_to_end(&mut head)?;
+    let mut bytes = Vec::new();
+    let mut packer = Packer::new(&mut bytes, Owner::Root);
+    packer.bytes(Path::new("Dockerfile"), &head, 0o600)?;
+    packer.finish()?;
+    Ok(Context { upload: Upload::bytes(bytes), dockerfile: String::new(), remote: String::new() })
+}
+
+/// Tar by its checksum, or one of the compressions by its first bytes.
+fn is_archive(head: &[u8]) -> bool {
+    let magic: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+    if magic.iter().any(|m| head.starts_with(m)) {
+        return true;
+    }
+    head.len() >= 512 && head.get(257..262).is_some_and(|m| m == b"ustar")
+}
+
+fn directory(operand: &str, file: &str) -> Result<Context, String> {
+    let root = std::fs::canonicalize(operand).map_err(|e| format!("{operand}: {}", plain_io(&e)))?;
+    let (name, extra) = dockerfile(&root, file)?;
+    let patterns = patterns(&root, &name)?;
+    let (packed, dockerfile) = (root.clone(), name.clone());
+    let upload = Upload::reader(pipe::produce(move |writer| {
+        let mut packer = Packer::new(writer, Owner::Root);
+        packer.filtered(&packed, Path::new(""), &patterns)?;
+        if let Some(content) = extra {
+            packer.bytes(Path::new(&dockerfile), &content, 0o600)?;
+        }
+        packer.finish()
+    }));
+    Ok(Context { upload, dockerfile: name, remote: String::new() })
+}
+
+/// The Dockerfile's name in the context, and its content where it lies elsewhere.
+fn dockerfile(root: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), String> {
+    let aside = |content: Vec<u8>| {
+        let mut random = [0; 8];
+        barque_model::id::fill_random(&mut random);
+        (format!(".dockerfile.{}", barque_model::id::to_hex(&random)), Some(content))
+    };
+    if file == "-" {
+        let mut content = Vec::new();
+        io::stdin().lock().read_to_end(&mut content).map_err(|e| plain_io(&e))?;
+        return Ok(aside(content));
+    }
+    let path = match file {
+        "" => {
+            let usual = root.join("Dockerfile");
+            let lower = root.join("dockerfile");
+            if !usual.exists() && lower.exists() { lower } else { usual }
+        }
+        file => PathBuf::from(file),
+    };
+    let real = std::fs::canonicalize(&path).map_err(|e| {
+        let shown = std::path::absolute(&path).unwrap_or(path.clone());
+        format!("unable to evaluate symlinks in Dockerfile path: lstat {}: {}", shown.display(), plain_io(&e))
+    })?;
+    // The name as it lies in the context, links included, so that the engine finds it there.
+    let absolute = std::path::absolute(&path).unwrap_or(path);
+    let absolute = PathBuf::from(lexical(&absolute.display().to_string()));
+    for candidate in [&absolute, &real] {
+        if let Ok(name) = candidate.strip_prefix(root) {
+            return Ok((name.display().to_string(), None));
+        }
+    }
+    std::fs::read(&real).map(aside).map_err(|e| format!("open {}: {}", real.display(), plain_io(&e)))
+}
+
+/// The ignore file of this Dockerfile, or that of the context. The Dockerfile itself is always sent.
+fn patterns(root: &Path, dockerfile: &str) -> Result<Patterns, String> {
+    let own = root.join(format!("{dockerfile}.dockerignore"));
+    let (path, name) = match own.exists() {
+        true => (own, format!("{dockerfile}.dockerignore")),
+        false => (root.join(".dockerignore"), ".dockerignore".to_owned()),
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Patterns::default()),
+        Err(e) => return Err(format!("open {}: {}", path.display(), plain_io(&e))),
+    };
+    let mut patterns = Patterns::parse(&text).map_err(|e| format!("error reading {}: {e}", path.display()))?;
+    if !patterns.is_empty() {
+        patterns.keep(&name);
+        patterns.keep(dockerfile);
+    }
+    Ok(patterns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for remote in ["https://x/ctx.tar.gz", "git://h/r.git#main:dir", "github.com/a/b", "git@github.com:a/b.git"] {
+            assert!(is_remote(remote), "{remote}");
+        }
+        assert!(!is_remote("./dir") && !is_remote("dir.git"));
+    }
+
+    #[test]
+    fn archives_are_told_from_dockerfiles() {
+        assert!(is_archive(b"\x1f\x8brest"));
+        assert!(!is_archive(b"FROM alpine\n"));
+        let mut bytes = Vec::new();
+        let mut packer = Packer::new(&mut bytes, Owner::Root);
+        packer.bytes(Path::new("x"), b"y", 0o600).expect("packs");
+        packer.finish().expect("finishes");
+        assert!(is_archive(&bytes));
+    }
+
+    #[test]
+    fn dockerfiles_are_found() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = std::fs::canonicalize(dir.path()).expect("real");
+        assert!(dockerfile(&root, "").expect_err("none").starts_with("unable to evaluate symlinks in Dockerfile path"));
+        std::fs::create_dir(root.join("sub")).expect("mkdir");
+        std::fs::write(root.join("sub/Dockerfile.x"), "FROM x").expect("write");
+        let inside = root.join("sub/Dockerfile.x").display().to_string();
+        assert_eq!(dockerfile(&root, &inside).expect("inside").0, "sub/Dockerfile.x");
+        let (name, content) = dockerfile(&root.join("sub/../sub"), &inside).map_err(|e| panic!("{e}")).expect("some");
+        assert!(content.is_some() == name.starts_with(".dockerfile."));
+        std::fs::write(root.join(".dockerignore"), "*").expect("write");
+        let patterns = patterns(&root, "sub/Dockerfile.x").expect("parses");
+        assert!(!patterns.ignores("sub/Dockerfile.x") && patterns.ignores("other"));
+    }
+}

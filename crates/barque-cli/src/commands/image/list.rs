@@ -1,0 +1,164 @@
+//! `images`, `history`, `inspect`, `tag`, `rmi`, `prune`.
+
+use barque_api::container::PruneQuery;
+use barque_api::image::{ImageInspect, ImageInspectQuery, ImageListQuery, ImageRemoveQuery};
+
+use super::{platform_json, reference};
+use crate::cli::Invocation;
+use crate::commands::inspect::inspect_each;
+use crate::commands::{Faults, prune as pruning};
+use crate::error::{CliResult, Failure};
+use crate::opts::filter;
+use crate::output::listing;
+use crate::output::rows::images::{self, View};
+
+pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    if flags.is("tree") {
+        return Err(Failure::unbuilt("images --tree"));
+    }
+    let mut filters = filter::collect(flags.all("filter"));
+    let name = inv.operand(0);
+    if !name.is_empty() {
+        filters.add("reference", name);
+    }
+    let (quiet, digests) = (flags.is("quiet"), flags.is("digests"));
+    let query = ImageListQuery { all: flags.is("all"), filters, ..ImageListQuery::default() };
+    let mut found = inv.client().await?.image_list(&query).await?;
+    // The engine's order is not promised; the newest first is what is expected.
+    found.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let source = listing::choose(flags.text("format"), Some(inv.cli.config().text("imagesFormat")), quiet);
+    let format = images::format(source, quiet, digests);
+    let view = View { trunc: !flags.is("no-trunc"), digests, needs_digest: digests || format.contains("{{.Digest}}") };
+    let rows: Vec<_> = found.iter().flat_map(|image| images::rows(image, view)).collect();
+    inv.cli.out(&listing::render(&format, images::TITLES, &rows)?)?;
+    if found.is_empty() && inv.cmd.name == "images" && is_subcommand(name) {
+        inv.cli
+            .err(&format!("\nNo images found matching {name:?}: did you mean \"{} image {name}\"?", inv.cli.program));
+    }
+    Ok(0)
+}
+
+fn is_subcommand(name: &str) -> bool {
+    crate::tables::ROOT.find("image").is_some_and(|group| group.find(name).is_some())
+}
+
+pub(crate) async fn history(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    let query = ImageInspectQuery { platform: platform_json(flags.text("platform"))?, ..ImageInspectQuery::default() };
+    let items = inv.client().await?.image_history(inv.operand(0), &query).await?;
+    let human = flags.on("human", true);
+    let source = listing::choose(flags.text("format"), None, false);
+    let format = images::history_format(source, flags.is("quiet"), human);
+    let trunc = !flags.is("no-trunc");
+    let rows: Vec<_> = items.iter().map(|item| images::history_row(item, trunc, human)).collect();
+    inv.cli.out(&listing::render(format, images::HISTORY_TITLES, &rows)?)?;
+    Ok(0)
+}
+
+pub(crate) async fn inspect(inv: &Invocation<'_>) -> CliResult<u8> {
+    let query =
+        ImageInspectQuery { platform: platform_json(inv.flags.text("platform"))?, ..ImageInspectQuery::default() };
+    let query = query.encode();
+    inspect_each::<ImageInspect>(inv, |name| (format!("/images/{name}/json"), query.clone())).await
+}
+
+pub(crate) async fn tag(inv: &Invocation<'_>) -> CliResult<u8> {
+    let target = reference(inv.operand(1))?;
+    if target.digest().is_some() {
+        return Err(Failure::new("refusing to create a tag with a digest reference"));
+    }
+    let target = target.with_default_tag();
+    let tag = target.tag().unwrap_or("latest");
+    inv.client().await?.image_tag(inv.operand(0), &target.familiar_name(), tag).await?;
+    Ok(0)
+}
+
+pub(crate) async fn rm(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    let force = flags.is("force");
+    let platforms: CliResult<Vec<String>> = flags.strings("platform").iter().map(|p| platform_json(p)).collect();
+    let query = ImageRemoveQuery { force, noprune: flags.is("no-prune"), platforms: platforms? };
+    let client = inv.client().await?;
+    let (mut faults, mut fatal) = (Faults::default(), false);
+    for name in &inv.operands {
+        match client.image_remove(name, &query).await {
+            Ok(done) => {
+                for one in done {
+                    let line = match one.deleted.as_str() {
+                        "" => format!("Untagged: {}", one.untagged),
+                        deleted => format!("Deleted: {deleted}"),
+                    };
+                    inv.cli.line(&line)?;
+                }
+            }
+            Err(e) => {
+                fatal |= !e.is_not_found();
+                faults.add(e.into());
+            }
+        }
+    }
+    match faults.finish() {
+        // With --force, what is gone is as wished; it is said all the same.
+        Err(failure) if force && !fatal => {
+            inv.cli.err(&failure.message);
+            Ok(0)
+        }
+        result => result,
+    }
+}
+
+pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
+    let all = inv.flags.is("all");
+    let mut filters = pruning::filters(inv);
+    filters.remove("dangling");
+    filters.add("dangling", (!all).to_string());
+    if inv.flags.is("dry-run") {
+        let lines = dangling(inv, all, &filters).await?;
+        return pruning::dry_run(inv, "Would delete images:", &lines);
+    }
+    let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
+    if !pruning::confirm(inv, &format!("WARNING! This will remove {what}.\nAre you sure you want to continue?")) {
+        return Ok(0);
+    }
+    let reply = inv.client().await?.image_prune(&PruneQuery { filters }).await?;
+    let lines: Vec<String> = reply
+        .images_deleted
+        .unwrap_or_default()
+        .into_iter()
+        .map(|one| {
+            if one.untagged.is_empty() {
+                format!("deleted: {}", one.deleted)
+            } else {
+                format!("untagged: {}", one.untagged)
+            }
+        })
+        .collect();
+    pruning::report(inv, "Deleted Images:", &lines, reply.space_reclaimed)
+}
+
+/// Images that a prune would remove, one line each.
+pub(crate) async fn dangling(inv: &Invocation<'_>, all: bool, filters: &barque_api::Filters) -> CliResult<Vec<String>> {
+    let client = inv.client().await?;
+    let mut wanted = filters.clone();
+    wanted.remove("until");
+    wanted.remove("label!");
+    wanted.remove("dangling");
+    if !all {
+        wanted.add("dangling", "true");
+    }
+    let found = client.image_list(&ImageListQuery { filters: wanted, ..ImageListQuery::default() }).await?;
+    let containers = barque_api::container::ContainerListQuery { all: true, ..Default::default() };
+    let used: std::collections::HashSet<String> =
+        client.container_list(&containers).await?.into_iter().map(|c| c.image_id).collect();
+    let mut lines = Vec::new();
+    for image in found.iter().filter(|image| !used.contains(&image.id)) {
+        let labels = image.labels.clone().unwrap_or_default();
+        let labels_match = !filters.contains("label!") || !filters.match_labels("label!", &labels);
+        if labels_match && pruning::is_old_enough(filters, image.created)? {
+            let name = image.repo_tags.first().map_or("<none>", String::as_str);
+            lines.push(format!("{} ({name}, {})", image.id, pruning::size(image.size)));
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,134 @@
+//! `pull`, `push`, `save`, `load`, `import`.
+
+use barque_api::image::{ImageCreateQuery, LoadQuery, PushQuery, SaveQuery};
+use barque_client::Upload;
+
+use super::{platform_json, reference};
+use crate::auth;
+use crate::cli::Invocation;
+use crate::commands::container::stdin;
+use crate::error::{CliResult, Failure, path_error};
+use crate::output::progress::{self, Sink};
+use crate::{save as saving, term};
+
+pub(crate) async fn pull(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    let (all, quiet) = (flags.is("all-tags"), flags.is("quiet"));
+    let mut name = reference(inv.operand(0))?;
+    let bare = name.tag().is_none() && name.digest().is_none();
+    if all && !bare {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if !all && bare {
+        name = name.with_default_tag();
+        if !quiet {
+            inv.cli.line("Using default tag: latest")?;
+        }
+    }
+    let tag = match (name.digest(), name.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.to_owned(),
+        (None, None) => String::new(),
+    };
+    let auth = auth::for_image(inv.cli.config(), &name)?;
+    let platform = inv.cli.platform(flags);
+    let query = ImageCreateQuery { from_image: name.familiar_name(), tag, platform, ..ImageCreateQuery::default() };
+    let stream = inv.client().await?.image_pull(&query, auth.as_ref()).await?;
+    progress::show(stream, if quiet { Sink::Silent } else { Sink::Stdout }, |_| Ok(())).await?;
+    inv.cli.line(&name.to_string())?;
+    Ok(0)
+}
+
+pub(crate) async fn push(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    let (all, quiet) = (flags.is("all-tags"), flags.is("quiet"));
+    let mut name = reference(inv.operand(0))?;
+    let bare = name.tag().is_none() && name.digest().is_none();
+    if all && !bare {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if name.digest().is_some() {
+        return Err(Failure::new("cannot push a digest reference"));
+    }
+    if !all && bare {
+        name = name.with_default_tag();
+        if !quiet {
+            inv.cli.line("Using default tag: latest")?;
+        }
+    }
+    let auth = auth::for_image(inv.cli.config(), &name)?;
+    let tag = name.tag().unwrap_or_default().to_owned();
+    let query = PushQuery { tag, platform: platform_json(flags.text("platform"))? };
+    let stream = inv.client().await?.image_push(&name.familiar_name(), &query, auth.as_ref()).await?;
+    progress::show(stream, if quiet { Sink::Silent } else { Sink::Stdout }, |_| Ok(())).await?;
+    if quiet {
+        inv.cli.line(&name.to_string())?;
+    }
+    Ok(0)
+}
+
+pub(crate) async fn save(inv: &Invocation<'_>) -> CliResult<u8> {
+    let output = inv.flags.text("output");
+    saving::check_terminal(output)?;
+    let platforms: CliResult<Vec<String>> = inv.flags.strings("platform").iter().map(|p| platform_json(p)).collect();
+    let query = SaveQuery { names: inv.operands.clone(), platform: platforms? };
+    let stream = inv.client().await?.image_save(&query).await?;
+    saving::stream(stream, output).await.map_err(|f| match output {
+        "" => f,
+        _ => f.prefixed("failed to save image: "),
+    })?;
+    Ok(0)
+}
+
+pub(crate) async fn load(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    let input = flags.text("input");
+    let upload = if input.is_empty() {
+        if term::is_terminal_in() {
+            return Err(Failure::new("requested load from stdin, but stdin is empty"));
+        }
+        Upload::reader(stdin()?)
+    } else {
+        file(input).await?
+    };
+    let platforms: CliResult<Vec<String>> = flags.strings("platform").iter().map(|p| platform_json(p)).collect();
+    let query = LoadQuery { quiet: flags.is("quiet") || !term::is_terminal_out(), platform: platforms? };
+    let stream = inv.client().await?.image_load(&query, upload).await?;
+    progress::show(stream, Sink::Stdout, |_| Ok(())).await?;
+    Ok(0)
+}
+
+/// A local file to send.
+async fn file(path: &str) -> CliResult<Upload> {
+    let file = tokio::fs::File::open(path).await.map_err(|e| path_error("open", path, &e))?;
+    Ok(Upload::reader(file))
+}
+
+pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
+    let (source, name) = (inv.operand(0), inv.operand(1));
+    let (repo, tag) = match name {
+        "" => (String::new(), String::new()),
+        name => {
+            let name = reference(name)?;
+            (name.familiar_name(), name.tag().unwrap_or_default().to_owned())
+        }
+    };
+    let remote = source.starts_with("http://") || source.starts_with("https://");
+    let upload = match source {
+        "-" => Upload::reader(stdin()?),
+        _ if remote => Upload::empty(),
+        path => file(path).await?,
+    };
+    let query = ImageCreateQuery {
+        from_src: if remote { source.to_owned() } else { "-".into() },
+        repo,
+        tag,
+        message: inv.flags.text("message").to_owned(),
+        changes: inv.flags.all("change").into_iter().map(str::to_owned).collect(),
+        platform: inv.cli.platform(&inv.flags),
+        ..ImageCreateQuery::default()
+    };
+    let stream = inv.client().await?.image_import(&query, upload).await?;
+    progress::show(stream, Sink::Stdout, |_| Ok(())).await?;
+    Ok(0)
+}

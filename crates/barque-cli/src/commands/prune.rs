@@ -1,0 +1,72 @@
+//! What all prunes share: filters of the configuration, the question, the report, the dry run.
+
+use barque_api::Filters;
+use barque_model::time::Timestamp;
+
+use crate::cli::Invocation;
+use crate::error::CliResult;
+use crate::opts::filter;
+use crate::output::human;
+
+/// The flags' filters, and the configuration's `pruneFilters` unless a flag says otherwise.
+pub(crate) fn filters(inv: &Invocation<'_>) -> Filters {
+    let mut filters = filter::collect(inv.flags.all("filter"));
+    let configured = inv.cli.config().values.get("pruneFilters").and_then(serde_json::Value::as_array);
+    for text in configured.into_iter().flatten().filter_map(serde_json::Value::as_str) {
+        let Some((key, value)) = text.split_once('=') else { continue };
+        // A label that is asked for is not left out, and the other way round.
+        let opposite = if key == "label" { "label!" } else { "label" };
+        if key.starts_with("label") && filters.has(opposite, value) {
+            continue;
+        }
+        filters.add(key, value);
+    }
+    filters
+}
+
+/// Asks before something is deleted, unless `--force` was given. A no ends the command without a word.
+pub(crate) fn confirm(inv: &Invocation<'_>, question: &str) -> bool {
+    inv.flags.is("force") || inv.cli.confirm(question)
+}
+
+/// What was deleted and what that gave.
+pub(crate) fn report(inv: &Invocation<'_>, title: &str, deleted: &[String], reclaimed: u64) -> CliResult<u8> {
+    if !deleted.is_empty() {
+        inv.cli.line(&format!("{title}\n{}\n", deleted.join("\n")))?;
+    }
+    let reclaimed = if deleted.is_empty() { 0 } else { reclaimed };
+    inv.cli.line(&format!("Total reclaimed space: {}", barque_model::size::human(reclaimed)))?;
+    Ok(0)
+}
+
+/// What would be deleted.
+pub(crate) fn dry_run(inv: &Invocation<'_>, title: &str, lines: &[String]) -> CliResult<u8> {
+    if lines.is_empty() {
+        inv.cli.line("Nothing to delete.")?;
+    } else {
+        inv.cli.line(&format!("{title}\n{}", lines.join("\n")))?;
+    }
+    Ok(0)
+}
+
+/// Whether something made at `created` (Unix seconds) is before the `until` filter.
+pub(crate) fn is_old_enough(filters: &Filters, created: i64) -> CliResult<bool> {
+    for until in filters.get("until") {
+        let until = crate::when::timestamp(until, "until")?;
+        let seconds: i64 = until.split('.').next().and_then(|s| s.parse().ok()).unwrap_or(i64::MAX);
+        if created >= seconds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Unix seconds of a time as the engine writes it; now if it cannot be read.
+pub(crate) fn seconds(time: &str) -> i64 {
+    time.parse::<Timestamp>().unwrap_or_else(|_| Timestamp::now()).seconds()
+}
+
+/// A size for a line of a dry run.
+pub(crate) fn size(bytes: i64) -> String {
+    human::size(bytes)
+}

@@ -1,0 +1,99 @@
+//! `system prune`.
+
+use barque_api::build::BuildPruneQuery;
+use barque_api::container::PruneQuery;
+
+use crate::cli::Invocation;
+use crate::commands::{container, image, network, prune as pruning, volume};
+use crate::error::{CliResult, Failure};
+
+pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
+    let flags = &inv.flags;
+    let (all, volumes) = (flags.is("all"), flags.is("volumes"));
+    let filters = pruning::filters(inv);
+    if volumes && filters.contains("until") {
+        return Err(Failure::new("ERROR: The \"until\" filter is not supported with \"--volumes\""));
+    }
+    if flags.is("dry-run") {
+        return dry_run(inv, &filters, all, volumes).await;
+    }
+    if !pruning::confirm(inv, &question(&filters, all, volumes)) {
+        return Ok(0);
+    }
+    let client = inv.client().await?;
+    let query = PruneQuery { filters: filters.clone() };
+    let mut reclaimed = 0;
+    let print = |title: &str, lines: &[String]| match lines {
+        [] => Ok(()),
+        lines => inv.cli.line(&format!("{title}\n{}\n", lines.join("\n"))),
+    };
+    let reply = client.container_prune(&query).await?;
+    reclaimed += reply.space_reclaimed;
+    print("Deleted Containers:", &reply.containers_deleted.unwrap_or_default())?;
+    print("Deleted Networks:", &client.network_prune(&query).await?.networks_deleted.unwrap_or_default())?;
+    if volumes {
+        let reply = client.volume_prune(&query).await?;
+        reclaimed += reply.space_reclaimed;
+        print("Deleted Volumes:", &reply.volumes_deleted.unwrap_or_default())?;
+    }
+    let mut wanted = filters.clone();
+    wanted.add("dangling", (!all).to_string());
+    let reply = client.image_prune(&PruneQuery { filters: wanted }).await?;
+    reclaimed += reply.space_reclaimed;
+    let lines = reply.images_deleted.unwrap_or_default().into_iter().map(|one| match one.untagged.as_str() {
+        "" => format!("deleted: {}", one.deleted),
+        name => format!("untagged: {name}"),
+    });
+    print("Deleted Images:", &lines.collect::<Vec<_>>())?;
+    let reply = client.build_prune(&BuildPruneQuery { all, filters, ..BuildPruneQuery::default() }).await?;
+    reclaimed += reply.space_reclaimed;
+    print("Deleted build cache objects:", &reply.caches_deleted.unwrap_or_default())?;
+    inv.cli.line(&format!("Total reclaimed space: {}", barque_model::size::human(reclaimed)))?;
+    Ok(0)
+}
+
+fn question(filters: &barque_api::Filters, all: bool, volumes: bool) -> String {
+    let mut items = vec!["all stopped containers", "all networks not used by at least one container"];
+    if volumes {
+        items.push("all anonymous volumes not used by at least one container");
+    }
+    items.push(if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    });
+    items.push(if all { "all build cache" } else { "unused build cache" });
+    let list = |items: &[&str]| items.iter().map(|i| format!("\n  - {i}")).collect::<String>();
+    let mut text = format!("WARNING! This will remove:{}\n", list(&items));
+    let mut shown: Vec<String> = Vec::new();
+    for key in ["label", "label!", "until"] {
+        shown.extend(filters.get(key).map(|value| format!("{key}={value}")));
+    }
+    shown.sort_by(|a, b| crate::natural::compare(a, b));
+    if !shown.is_empty() {
+        let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+        text.push_str(&format!("\n  Items to be pruned will be filtered with:{}\n", list(&shown)));
+    }
+    text + "\nAre you sure you want to continue?"
+}
+
+async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool, volumes: bool) -> CliResult<u8> {
+    let show = |title: &str, lines: Vec<String>| match lines.is_empty() {
+        true => Ok(()),
+        false => inv.cli.line(&format!("{title}\n{}\n", lines.join("\n"))),
+    };
+    show("Would delete containers:", container::stopped(inv, filters).await?)?;
+    show("Would delete networks:", network::unused(inv, filters).await?)?;
+    if volumes {
+        show("Would delete volumes:", volume::unused(inv, filters, true).await?)?;
+    }
+    show("Would delete images:", image::dangling(inv, all, filters).await?)?;
+    let usage = inv.client().await?.disk_usage(&Default::default()).await?;
+    let cache = usage.build_cache.unwrap_or_default();
+    let unused = cache.iter().filter(|record| !record.in_use && (all || !record.shared));
+    show(
+        "Would delete build cache objects:",
+        unused.map(|r| format!("{} ({})", r.id, pruning::size(r.size))).collect(),
+    )?;
+    Ok(0)
+}

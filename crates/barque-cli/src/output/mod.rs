@@ -1,0 +1,9 @@
+//! What commands print: listings by template or table, human units, inspected documents.
+
+pub(crate) mod human;
+pub(crate) mod inspect;
+pub(crate) mod json;
+pub(crate) mod listing;
+pub(crate) mod progress;
+pub(crate) mod rows;
+pub(crate) mod tabwriter;
