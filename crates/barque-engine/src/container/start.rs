@@ -150,7 +150,11 @@ impl Engine {
             env: environment(spec, link_env),
             hostname: spec.hostname.clone(),
         };
+        let host_root = prepared.lower.iter().any(|l| l == std::path::Path::new("/"));
         let mut runtime = runtime_spec(spec, prepared, self.config())?;
+        if host_root {
+            runtime.mounts.push(self.mask_own_files());
+        }
         if let Some(log) = &mut runtime.io.log {
             log.path = own_dir.join(log.path.file_name().unwrap_or_default());
         }
@@ -159,6 +163,15 @@ impl Engine {
             tracing::warn!(container = %input.id, "{warning}");
         }
         Ok(task)
+    }
+
+    /// In a copy of this machine the engine's own files are out of sight: layers, volumes, other containers.
+    fn mask_own_files(&self) -> rs::Mount {
+        rs::Mount {
+            target: self.config().data_root.to_string_lossy().into_owned(),
+            source: rs::MountSource::Tmpfs { size: None, mode: Some(0o700), options: Vec::new() },
+            options: rs::MountOptions { readonly: rs::ReadOnly::Yes, ..rs::MountOptions::default() },
+        }
     }
 
     /// The processes whose namespaces the definition wants to share.

@@ -1,5 +1,6 @@
 //! Volumes: directories under the data root that outlive containers.
 
+mod objects;
 pub mod types;
 
 use std::collections::BTreeMap;

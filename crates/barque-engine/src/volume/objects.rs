@@ -1,0 +1,93 @@
+//! Volumes as objects: export, import, clone, rename.
+
+use std::path::Path;
+
+use barque_model::{Context, Error, Result};
+use barque_store::{CopyOptions, RootDir, TarTreeOptions, UntarOptions};
+
+use super::types::CreateVolume;
+use super::{checked_name, no_such_volume};
+use crate::Engine;
+use crate::container::files::{blocking_reader, tar_stream};
+use crate::container::request::TarStream;
+
+impl Engine {
+    /// All files of a volume as a tar archive.
+    pub async fn volume_export(&self, name: &str) -> Result<TarStream> {
+        let root = self.volume_root(name).await?;
+        tar_stream(move |out| {
+            let options = TarTreeOptions::default();
+            barque_store::tree::tar_tree(&root, Path::new("/"), &options, out).map(|_| ())
+        })
+    }
+
+    /// Unpacks an archive into a volume, over what is there.
+    pub async fn volume_import(&self, name: &str, archive: TarStream) -> Result<()> {
+        let root = self.volume_root(name).await?;
+        self.blocking(move || {
+            let mut input = blocking_reader(archive);
+            let options = UntarOptions { keep_owners: true, ..UntarOptions::default() };
+            barque_store::tree::untar_into(&root, Path::new("/"), &mut input, &options)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A new volume with the files of another.
+    pub async fn volume_clone(&self, from: &str, to: &str) -> Result<()> {
+        let source = self.volume(from).await?;
+        if self.volume(to).await.is_ok() {
+            return Err(Error::conflict(format!("a volume named {to} already exists"))
+                .with_hint(format!("choose another name, or remove it: barque volume rm {to}")));
+        }
+        let root = self.volume_root(from).await?;
+        let request = CreateVolume {
+            name: Some(to.to_owned()),
+            driver: source.driver,
+            options: source.options,
+            labels: source.labels,
+        };
+        self.volume_create(request).await?;
+        let target = self.volume_root(to).await?;
+        let copied = self
+            .blocking(move || {
+                let top = Path::new("/");
+                barque_store::tree::copy_tree(&root, top, &target, top, &CopyOptions::default()).map(|_| ())
+            })
+            .await;
+        if copied.is_err() {
+            self.volume_remove(to, true).await?;
+        }
+        copied
+    }
+
+    /// Gives a volume that no container uses another name.
+    pub async fn volume_rename(&self, from: &str, to: &str) -> Result<()> {
+        let volume = self.volume(from).await?;
+        if let Some(user) = volume.used_by.first() {
+            let user = self.container_name(user);
+            return Err(Error::conflict(format!("volume {from} is in use by container {user}"))
+                .with_hint(format!("remove the container first: barque rm {user}")));
+        }
+        let (engine, from, to) = (self.clone(), from.to_owned(), checked_name(to)?.to_owned());
+        self.blocking(move || {
+            let dir = |name: &str| engine.config().data_root.join("volumes").join(name);
+            engine.store().write_durable(|tx| {
+                tx.volume_rename(&from, &to, &engine.volume_dir(&to))?;
+                std::fs::rename(dir(&from), dir(&to)).with_context(|| format!("cannot move the files of {from}"))
+            })?;
+            engine.events().emit("volume", "rename", to, [("oldName", from)]);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn volume_root(&self, name: &str) -> Result<RootDir> {
+        let (engine, name) = (self.clone(), name.to_owned());
+        self.blocking(move || {
+            let row = engine.store().read(|r| r.volume(&name))?.ok_or_else(|| no_such_volume(&name))?;
+            RootDir::open(&row.mountpoint).with_context(|| format!("cannot open volume {name}"))
+        })
+        .await
+    }
+}
