@@ -38,6 +38,8 @@ mod janitor;
 pub mod layer;
 pub mod lease;
 mod recover;
+#[cfg(test)]
+mod recover_tests;
 pub mod snapshot;
 mod store;
 pub mod tar;

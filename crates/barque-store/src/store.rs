@@ -124,10 +124,17 @@ pub(crate) struct Inner {
     files: Mutex<()>,
     recovery: OnceLock<Recovery>,
     /// Held as long as the store is open.
-    _lock: File,
+    #[allow(dead_code, reason = "held, not used")]
+    lock: File,
 }
 
 impl Inner {
+    /// Gives up the lock, as the death of the process would.
+    #[cfg(test)]
+    pub(crate) fn crash_for_tests(&self) {
+        rustix::fs::flock(&self.lock, FlockOperation::Unlock).unwrap();
+    }
+
     pub(crate) fn lock_files(&self) -> MutexGuard<'_, ()> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,7 +167,7 @@ impl Store {
             busy: Busy::default(),
             files: Mutex::new(()),
             recovery: OnceLock::new(),
-            _lock: lock,
+            lock,
         });
         let store = Store { inner };
         let recovery = store.recover()?;

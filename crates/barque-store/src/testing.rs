@@ -27,6 +27,15 @@ impl Scratch {
         Scratch { store, dir }
     }
 
+    /// Opens again although a forgotten lease keeps the old handle alive, whose lock is given up here.
+    pub(crate) fn reopen_crashed(self) -> Scratch {
+        self.store.inner.crash_for_tests();
+        let Scratch { store, dir } = self;
+        drop(store);
+        let store = Store::open(StoreOptions::new(dir.path().join("root"))).unwrap();
+        Scratch { store, dir }
+    }
+
     pub(crate) fn lease(&self) -> Lease {
         self.store.lease("test").unwrap()
     }

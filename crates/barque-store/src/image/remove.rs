@@ -1,7 +1,7 @@
 //! Removing images as Docker does: a name goes first, the image with its last name, its parents if nobody needs
 //! them, and the layers that nothing stands on any more.
 
-use barque_model::{ChainId, Error, Id, ImageId, Reference, Result};
+use barque_model::{Error, Id, ImageId, Reference, Result};
 
 use crate::Store;
 use crate::db::{Image, Tx};
@@ -39,13 +39,14 @@ impl Default for RemoveImage {
     }
 }
 
-/// What is under way: records, and the layers of the images removed, the top one first.
+/// What is under way.
 struct Work<'a> {
     tx: &'a Tx<'a>,
     options: RemoveImage,
     running: &'a dyn Fn(&Id) -> bool,
     records: Vec<Deletion>,
-    chains: Vec<ChainId>,
+    /// Rows that went with the images; their files follow after the commit.
+    swept: Swept,
 }
 
 /// Which obstacles count.
@@ -96,7 +97,8 @@ impl Store {
 
     /// Removes an image with all its names unless a container or another image has come to need it meanwhile.
     pub fn prune_image(&self, image: &ImageId) -> Result<Removal> {
-        let options = RemoveImage { force: false, prune_parents: true };
+        // Names are no obstacle; containers and children are looked at here.
+        let options = RemoveImage { force: true, prune_parents: true };
         self.removal(options, &|_| true, |work| {
             let Some(found) = work.tx.image(image)? else { return Ok(()) };
             let needed = !work.tx.image_users(image)?.is_empty() || !work.tx.image_children(image)?.is_empty();
@@ -111,24 +113,13 @@ impl Store {
         what: impl FnOnce(&mut Work<'_>) -> Result<()>,
     ) -> Result<Removal> {
         let _files = self.inner.lock_files();
-        let (mut records, swept) = self
-            .write_durable(|tx| {
-                let mut work = Work { tx, options, running, records: Vec::new(), chains: Vec::new() };
-                what(&mut work)?;
-                let Work { records, chains, .. } = work;
-                // A mere untagging leaves the rest to the collector.
-                let swept = if chains.is_empty() { Swept::default() } else { Swept::sweep(tx)? };
-                Ok(((records, chains), swept))
-            })
-            .map(|((records, chains), swept)| {
-                let gone = chains.iter().filter(|c| swept.layers.iter().any(|l| l.chain_id == **c));
-                let layers: Vec<Deletion> = gone.map(|c| Deletion::Deleted(c.to_string())).collect();
-                ((records, layers), swept)
-            })?;
-        records.0.append(&mut records.1);
-        let reclaimed = swept.bytes();
+        let (records, swept) = self.write_durable(|tx| {
+            let mut work = Work { tx, options, running, records: Vec::new(), swept: Swept::default() };
+            what(&mut work)?;
+            Ok((work.records, work.swept))
+        })?;
         self.delete_files(&swept)?;
-        Ok(Removal { records: records.0, reclaimed })
+        Ok(Removal { records, reclaimed: swept.bytes() })
     }
 }
 
@@ -202,7 +193,12 @@ impl Work<'_> {
         }
         self.tx.image_delete(&image.id)?;
         self.records.push(Deletion::Deleted(image.id.to_string()));
-        self.chains.extend(image.layers.iter().rev().map(|l| l.chain_id));
+        let mut swept = Swept::sweep(self.tx)?;
+        for layer in image.layers.iter().rev().filter(|l| swept.layers.iter().any(|s| s.chain_id == l.chain_id)) {
+            self.records.push(Deletion::Deleted(layer.chain_id.to_string()));
+        }
+        self.swept.layers.append(&mut swept.layers);
+        self.swept.blobs.append(&mut swept.blobs);
         let Some(parent) = image.parent.filter(|_| self.options.prune_parents) else { return Ok(()) };
         let Some(parent) = self.tx.image(&parent)? else { return Ok(()) };
         let unwanted = self.tx.image_names(&parent.id)?.is_empty()

@@ -8,6 +8,7 @@ use barque_sys::rootdir::{Dir, RootDir, Stat, TimeSpec};
 
 use super::decompress::{self, Compression};
 use super::diff::{Tee, diff};
+use super::gzip::GzipWriter;
 use super::writer::TempDir;
 use super::{CommitMode, DiffOptions, DiffSummary};
 use crate::content::IngestSpec;
@@ -15,9 +16,6 @@ use crate::db::{Layer, LayerBlob};
 use crate::error::{self, IoContext};
 use crate::tree::{self, CopyOptions, Descend, Visit, Visitor, walk};
 use crate::{Lease, Store};
-
-/// Effort of the blobs made here. Fixed, since the same layer must give the same bytes.
-const GZIP_LEVEL: u32 = 6;
 
 impl Store {
     /// Writes what the snapshot changed as a layer tar: whiteouts and opaque directories as the OCI image
@@ -98,12 +96,9 @@ impl Store {
             return Ok(found.clone());
         }
         let ingest = self.ingest(lease, IngestSpec::default())?;
-        let encoder = flate2::GzBuilder::new().mtime(0).operating_system(255);
-        let encoder = encoder.write(ingest, flate2::Compression::new(GZIP_LEVEL));
-        let mut packed = io::BufWriter::with_capacity(tree::BUFFER, encoder);
+        let mut packed = GzipWriter::new(ingest);
         self.layer_tar(chain, &mut packed)?;
-        let encoder = packed.into_inner().map_err(|e| error::from_io(e.into_error()))?;
-        let blob = encoder.finish().map_err(error::from_io)?.commit()?;
+        let blob = packed.finish().map_err(error::from_io)?.commit()?;
         let media_type = Compression::Gzip.layer_media_type();
         self.write(|tx| tx.layer_blob_insert(&layer.diff_id, &blob.digest, media_type))?;
         Ok(LayerBlob { blob, media_type: media_type.to_owned() })

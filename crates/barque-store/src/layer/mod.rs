@@ -6,6 +6,9 @@ mod commit;
 mod complete;
 mod decompress;
 mod diff;
+#[cfg(test)]
+mod diff_tests;
+mod gzip;
 mod lower;
 mod marks;
 mod names;

@@ -189,6 +189,8 @@ impl LayerWriter {
     /// Errors: InvalidArgument for a hostile or damaged archive, found so far; Unavailable if the disk is full.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.sink {
+            // All of it is here and was unpacked.
+            Sink::Blob(ingest) if ingest.is_present() => return Ok(()),
             Sink::Blob(ingest) => ingest.push(bytes)?,
             Sink::Nowhere(hash) => hash.update(bytes),
         }
