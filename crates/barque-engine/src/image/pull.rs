@@ -8,7 +8,6 @@ use barque_model::{ChainId, DiffId, Digest, Error, Platform, Reference, Result};
 use barque_registry::{Client, Credentials, Descriptor, Resolved};
 use barque_store::{AppliedLayer, LayerSource, LayerWriter, Lease, NewImage};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::types::{Progress, ProgressSink, PullOptions, RegistryAuth, SearchHit};
@@ -200,8 +199,7 @@ impl Pull {
                 }
                 let mut blob = client.blob(&reference, &descriptor, offset, &credentials).await?;
                 let (mut done, mut told) = (offset, offset);
-                while let Some(chunk) = blob.next().await {
-                    let chunk: Bytes = chunk.map_err(|e| Error::from(e).context(format!("layer {short}")))?;
+                while let Some(chunk) = blob.chunk().await? {
                     done += chunk.len() as u64;
                     if chunks.send(chunk).await.is_err() {
                         // The writer has the better reason.
