@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_model::{ChainId, Digest, Id, Result, Timestamp};
+use barque_model::{Id, Result, Timestamp};
 
 use crate::Store;
 use crate::db::LeaseKind;
@@ -49,14 +49,6 @@ impl Lease {
 
     pub(crate) fn hold(&self, kind: LeaseKind, item: &str) -> Result<()> {
         self.store().write(|tx| tx.lease_hold(&self.id(), kind, item))
-    }
-
-    pub(crate) fn hold_blob(&self, digest: &Digest) -> Result<()> {
-        self.hold(LeaseKind::Blob, &digest.hex())
-    }
-
-    pub(crate) fn hold_layer(&self, chain: &ChainId) -> Result<()> {
-        self.hold(LeaseKind::Layer, &chain.0.hex())
     }
 
     /// Lets the lease outlive its handle until it expires: something is left to be resumed.

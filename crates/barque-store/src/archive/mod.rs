@@ -1,8 +1,15 @@
 //! Archives of images: `load`, `save` and `import`.
 
+mod legacy;
+mod load;
+mod members;
+mod save;
+#[cfg(test)]
+mod tests;
+
 use std::io::{Read, Write};
 
-use barque_model::{Error, ImageId, Platform, Reference, Result};
+use barque_model::{ImageId, Platform, Reference, Result};
 
 use crate::db::Layer;
 use crate::{Lease, Store};
@@ -20,7 +27,7 @@ pub struct LoadedImage {
 /// Progress of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadEvent {
-    /// Bytes of a layer read so far and, where the archive tells, in all. `name` is the member's.
+    /// Bytes of a layer read so far, and in all. `name` is the member's.
     Layer { name: String, current: u64, total: u64 },
     /// An image was put.
     Image(LoadedImage),
@@ -42,7 +49,8 @@ pub struct ImportedRoot {
 
 impl Store {
     /// Reads an image archive as `docker save` writes it (docker-archive, OCI layout, both in one), plain or
-    /// compressed, from a stream, in one pass. `platform` chooses among several manifests of one index.
+    /// compressed, from a stream, in one pass. `platform` chooses among several manifests of one index; without
+    /// it, this machine's. Several images may come of one archive.
     ///
     /// Errors: InvalidArgument for an archive that is none, is damaged or hostile: nothing of it is kept.
     pub fn load(
@@ -52,20 +60,20 @@ impl Store {
         platform: Option<&Platform>,
         events: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<LoadedImage>> {
-        let _ = (lease, input, platform, events);
-        Err(Error::not_implemented("load"))
+        let _ = lease;
+        load::load(self, input, platform, events)
     }
 
     /// Writes an archive with both `manifest.json` and an OCI index, the same bytes every time.
+    ///
+    /// Errors: NotFound; Unsupported for images that stand on the host's own file system.
     pub fn save(&self, lease: &Lease, images: &[SaveImage], out: &mut dyn Write) -> Result<()> {
-        let _ = (lease, images, out);
-        Err(Error::not_implemented("save"))
+        save::save(self, lease, images, out)
     }
 
     /// Unpacks the tar of a root file system (plain or compressed) as a layer of its own. The caller makes the
     /// configuration and puts the image.
     pub fn import_root(&self, lease: &Lease, input: &mut dyn Read) -> Result<ImportedRoot> {
-        let _ = (lease, input);
-        Err(Error::not_implemented("import"))
+        load::import_root(self, lease, input).map(|layer| ImportedRoot { layer })
     }
 }

@@ -82,8 +82,6 @@ pub(crate) struct Descriptor {
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
     #[serde(default)]
-    pub(crate) size: u64,
-    #[serde(default)]
     pub(crate) platform: Option<Platform>,
     #[serde(default)]
     pub(crate) annotations: Option<std::collections::BTreeMap<String, String>>,

@@ -10,7 +10,7 @@ use super::decompress::{self, Compression};
 use super::diff::{Tee, diff};
 use super::gzip::GzipWriter;
 use super::writer::TempDir;
-use super::{CommitMode, DiffOptions, DiffSummary};
+use super::{AppliedLayer, CommitMode, DiffOptions, DiffSummary, Lowers};
 use crate::content::IngestSpec;
 use crate::db::{Layer, LayerBlob};
 use crate::error::{self, IoContext};
@@ -58,6 +58,15 @@ impl Store {
             self.discard_snapshot(snapshot)?;
         }
         Ok(layer)
+    }
+
+    /// Makes an unpacked archive a bottom layer whose identity is that of the archive its files make.
+    pub(crate) fn add_rewritten(&self, lease: &Lease, applied: AppliedLayer) -> Result<Layer> {
+        let AppliedLayer { temp, applied, .. } = applied;
+        let target = temp.path().join("diff");
+        super::complete::complete(&target, applied, &Lowers::open(&[])?, self.inner.marks)?;
+        let summary = diff(&target, DiffOptions::default(), &mut io::sink())?;
+        self.finish_commit(lease, temp, &summary, None)
     }
 
     fn finish_commit(

@@ -25,6 +25,14 @@ pub(crate) fn bad(message: impl Into<String>) -> barque_model::Error {
     barque_model::Error::invalid(message)
 }
 
+/// Whether a block is a header with the right checksum.
+pub(crate) fn is_header(block: &[u8]) -> bool {
+    block.try_into().is_ok_and(|block| {
+        let raw = header::Raw(block);
+        !raw.is_zero() && raw.verify().is_ok()
+    })
+}
+
 /// A name for people, with what is not text replaced.
 pub(crate) fn show(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
