@@ -73,7 +73,9 @@ fn explain(layers: &Layers<'_>, what: &str, e: io::Error) -> Error {
 /// A volatile mount leaves a mark so that a later mount refuses what a crash may have torn. Whether the layer
 /// is still good is decided by our caller, who asks for the mount.
 fn forget_volatile(work: &Path) {
-    let _ = rustix::fs::rmdir(work.join("work/incompat/volatile"));
+    let mark = work.join("work/incompat/volatile");
+    let _ = std::fs::remove_file(mark.join("dirty"));
+    let _ = std::fs::remove_dir(mark);
 }
 
 /// fsconfig(2) layer by layer: no limit but the kernel's 500 layers.

@@ -13,6 +13,7 @@ pub(super) enum Arch {
     X32,
 }
 
+#[cfg(test)]
 impl Arch {
     pub(super) const ALL: [Arch; 3] = [Arch::X86_64, Arch::X86, Arch::X32];
 }

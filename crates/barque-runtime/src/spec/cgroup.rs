@@ -8,7 +8,8 @@ pub struct Cgroup {
     pub parent: Option<String>,
     pub resources: Resources,
     /// Applied in order on top of "nothing allowed"; empty: Docker's default list
-    /// ([`crate::defaults::device_rules`]). Privileged: one [`DeviceRule::allow_all`].
+    /// ([`crate::defaults::device_rules`]). Privileged: one [`DeviceRule::allow_all`]. The making (`m`) of
+    /// [`super::Spec::devices`] must be among what is allowed, as it is by the default list.
     pub devices: Vec<DeviceRule>,
 }
 

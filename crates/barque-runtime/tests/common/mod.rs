@@ -1,5 +1,5 @@
 //! A busybox root and a spawner for the privileged tests.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::new_without_default)]
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -35,7 +35,7 @@ macro_rules! needs_root {
 pub struct Lab {
     pub tmp: tempfile::TempDir,
     pub spawner: Spawner,
-    count: std::cell::Cell<u32>,
+    count: std::sync::atomic::AtomicU32,
 }
 
 impl Lab {
@@ -70,8 +70,7 @@ impl Lab {
 
     /// A container with an upper layer of its own.
     pub fn spec(&self, args: &[&str]) -> Spec {
-        let n = self.count.get() + 1;
-        self.count.set(n);
+        let n = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("t{}-{n}", std::process::id());
         let dir = self.path(&id);
         for sub in ["upper", "work"] {
@@ -120,4 +119,31 @@ pub fn read_frames(stream: &mut UnixStream, tty: bool) -> (String, String) {
         rest = &rest[8 + len..];
     }
     (String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned())
+}
+
+/// Launches what must not start; the error's kind and full text.
+pub fn refused(lab: &Lab, spec: &Spec) -> (barque_runtime::LaunchErrorKind, String) {
+    match lab.spawner.launch(spec, Vec::new()) {
+        Ok(task) => {
+            let _ = task.kill(barque_model::Signal::KILL);
+            panic!("it started: {:?}", spec.process.args)
+        }
+        Err(e) => (e.kind, e.error.chain()),
+    }
+}
+
+pub fn bind(source: &Path, target: &str, options: barque_runtime::spec::MountOptions) -> barque_runtime::spec::Mount {
+    let source = barque_runtime::spec::MountSource::Bind { path: source.to_path_buf(), subpath: None, recursive: true };
+    barque_runtime::spec::Mount { target: target.into(), source, options }
+}
+
+/// Waits until `done` holds.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{what}: not within 5 s");
 }
