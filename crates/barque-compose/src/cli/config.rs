@@ -16,7 +16,7 @@ use crate::file::{emit, explain, hash, interp, yaml};
 ///
 /// # Errors
 /// Whatever is wrong with the files, or an output that cannot be written.
-pub async fn run(cx: &Context, args: Config) -> Outcome {
+pub(super) async fn run(cx: &Context, args: Config) -> Outcome {
     let mut options = cx.load_options(&args.named);
     options.no_consistency |= args.no_consistency;
     options.no_interpolate |= args.no_interpolate;
@@ -32,7 +32,7 @@ pub async fn run(cx: &Context, args: Config) -> Outcome {
         return Ok(0);
     }
     let text = if args.resolve_image_digests || args.lock_image_digests {
-        let digests = super::images::digests(cx, &project).await?;
+        let digests = super::show::digests(cx, &project).await?;
         pinned(&project, &args, &digests)
     } else {
         output(&project, &args)?
@@ -80,7 +80,7 @@ fn output(project: &Project, args: &Config) -> Result<String, Failure> {
 }
 
 /// The whole project as YAML or JSON.
-pub fn document(project: &Project, format: Option<&str>, escape: bool) -> String {
+pub(super) fn document(project: &Project, format: Option<&str>, escape: bool) -> String {
     if format == Some("json") {
         let mut value = project.render(Style::Json);
         if escape {

@@ -17,8 +17,8 @@ use crate::file::project::{self, LoadError, Project};
 /// Opens a connection to the engine, starting one if that is what the host does.
 pub type Connect =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Client, barque_model::Error>> + Send>> + Send + Sync>;
-/// Registry host → the value of `X-Registry-Auth`, if there are credentials for it.
-pub type Auth = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Registry host → the credentials for it, if there are any.
+pub type Auth = Arc<dyn Fn(&str) -> Option<barque_api::auth::AuthConfig> + Send + Sync>;
 
 /// The world the commands run in; the library reads none of it by itself.
 #[derive(Clone)]

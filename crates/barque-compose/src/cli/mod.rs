@@ -4,8 +4,23 @@ pub mod args;
 pub mod args_services;
 mod config;
 mod context;
-mod images;
+mod cp;
+mod exec;
+mod fetch;
+mod follow;
+mod image_of;
+mod lifecycle;
+mod logs;
+mod run;
+mod session;
+mod show;
+mod signals;
+mod stream;
 mod table;
+mod template;
+mod terminal;
+mod up;
+mod watch_events;
 
 use std::ffi::OsString;
 
@@ -24,7 +39,12 @@ pub fn command() -> clap::Command {
 /// Builds a runtime of its own; inside one, use [`run`].
 pub fn main(args: Vec<OsString>, host: Host) -> i32 {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(args, host)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(args, host));
+            // what still waits for input must not hold us up
+            runtime.shutdown_background();
+            code
+        }
         Err(e) => {
             eprintln!("{e}");
             1
@@ -75,7 +95,39 @@ fn usage(error: &clap::Error) -> i32 {
 
 async fn dispatch(cx: &Context, command: Command) -> Outcome {
     match command {
+        Command::Attach(args) => exec::attach(cx, args).await,
+        Command::Build(args) => fetch::build(cx, args).await,
+        Command::Commit(args) => image_of::commit(cx, args).await,
         Command::Config(args) | Command::Convert(args) => config::run(cx, args).await,
-        _ => Err(Failure::not_implemented("this command")),
+        Command::Cp(args) => cp::cp(cx, args).await,
+        Command::Create(args) => up::create(cx, args).await,
+        Command::Down(args) => lifecycle::down(cx, args).await,
+        Command::Events(args) => watch_events::events(cx, args).await,
+        Command::Exec(args) => exec::exec(cx, args).await,
+        Command::Export(args) => image_of::export(cx, args).await,
+        Command::Images(args) => show::images(cx, args).await,
+        Command::Kill(args) => lifecycle::kill(cx, args).await,
+        Command::Logs(args) => logs::logs(cx, args).await,
+        Command::Ls(args) => show::ls(cx, args).await,
+        Command::Pause(args) => lifecycle::pause(cx, args, true).await,
+        Command::Plan(args) => up::plan(cx, args).await,
+        Command::Port(args) => show::port(cx, args).await,
+        Command::Ps(args) => show::ps(cx, args).await,
+        Command::Pull(args) => fetch::pull(cx, args).await,
+        Command::Push(args) => fetch::push(cx, args).await,
+        Command::Restart(args) => lifecycle::restart(cx, args).await,
+        Command::Rm(args) => lifecycle::rm(cx, args).await,
+        Command::Run(args) => run::run(cx, args).await,
+        Command::Scale(args) => up::scale(cx, args).await,
+        Command::Start(args) => lifecycle::start(cx, args).await,
+        Command::Stats(args) => watch_events::stats(cx, args).await,
+        Command::Stop(args) => lifecycle::stop(cx, args).await,
+        Command::Top(args) => show::top(cx, args).await,
+        Command::Unpause(args) => lifecycle::pause(cx, args, false).await,
+        Command::Up(args) => up::up(cx, *args).await,
+        Command::Version(args) => show::version(cx, &args),
+        Command::Volumes(args) => show::volumes(cx, args).await,
+        Command::Wait(args) => lifecycle::wait(cx, args).await,
+        Command::Watch(_) => Err(Failure::not_implemented("compose watch")),
     }
 }

@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 /// A table with a header; columns are padded to the widest cell plus three blanks, as Go's tab writer does.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|h| h.width()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -25,7 +25,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// At most `width` characters, with an ellipsis.
-pub fn ellipsis(text: &str, width: usize) -> String {
+pub(super) fn ellipsis(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -35,7 +35,7 @@ pub fn ellipsis(text: &str, width: usize) -> String {
 }
 
 /// A span of time in Docker's words: `About a minute`, `3 hours`.
-pub fn human_duration(seconds: i64) -> String {
+pub(super) fn human_duration(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
     match seconds {

@@ -1,0 +1,327 @@
+//! Carries out a plan: what may happen at once does, up to a bound; the first failure stops what has not begun.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use barque_api::ApiVersion;
+use barque_model::Error;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::body::{self, Making, model_error};
+use super::engine::Engine;
+use super::progress::{Progress, Status};
+use super::{files, hooks, resources, wait};
+use crate::file::model::Condition;
+use crate::file::project::{Project, Service};
+use crate::plan::observed::{Container, Observed, State};
+use crate::plan::step::{Action, Plan, Wait};
+
+/// What carrying out a plan needs.
+pub struct Executor<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// Where progress is shown.
+    pub progress: &'a Progress,
+    /// The project.
+    pub project: &'a Project,
+    /// Written into labels.
+    pub version: &'a str,
+    /// API version spoken.
+    pub api: ApiVersion,
+    /// Most steps at once.
+    pub parallel: usize,
+    /// `--timeout`, seconds.
+    pub timeout: Option<i64>,
+    /// Do not take over anonymous volumes.
+    pub renew_volumes: bool,
+    state: Mutex<Observed>,
+}
+
+impl std::fmt::Debug for Executor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("project", &self.project.name).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Executor<'a> {
+    /// An executor that starts from what was observed.
+    pub fn new(
+        engine: &'a Engine,
+        progress: &'a Progress,
+        project: &'a Project,
+        observed: Observed,
+        version: &'a str,
+        api: ApiVersion,
+    ) -> Self {
+        Executor {
+            engine,
+            progress,
+            project,
+            version,
+            api,
+            parallel: 32,
+            timeout: None,
+            renew_volumes: false,
+            state: Mutex::new(observed),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Observed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is now.
+    pub fn observed(&self) -> Observed {
+        self.lock().clone()
+    }
+
+    /// Makes, makes again and removes; starts nothing.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub async fn make(&self, plan: &Plan) -> Result<(), Error> {
+        for container in &plan.running {
+            self.progress.done(&format!("Container {}", container.name), "Running");
+        }
+        self.run(plan, |action| !matches!(action, Action::Start { .. })).await
+    }
+
+    /// Starts what was made and what was stopped.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub async fn start(&self, plan: &Plan) -> Result<(), Error> {
+        self.run(plan, |action| matches!(action, Action::Start { .. })).await
+    }
+
+    async fn run(&self, plan: &Plan, chosen: impl Fn(&Action) -> bool) -> Result<(), Error> {
+        let mut waiting: Vec<usize> = (0..plan.steps.len()).filter(|i| chosen(&plan.steps[*i].action)).collect();
+        let mut left: BTreeMap<usize, Vec<usize>> = waiting
+            .iter()
+            .map(|i| (*i, plan.steps[*i].after.iter().copied().filter(|d| waiting.contains(d)).collect()))
+            .collect();
+        let mut running = FuturesUnordered::new();
+        let mut failure = None;
+        loop {
+            if failure.is_none() {
+                let ready: Vec<usize> = waiting.iter().copied().filter(|i| left[i].is_empty()).collect();
+                for step in ready.into_iter().take(self.parallel.max(1).saturating_sub(running.len())) {
+                    waiting.retain(|w| *w != step);
+                    running.push(async move { (step, self.step(plan, step).await) });
+                }
+            }
+            let Some((step, result)) = running.next().await else { break };
+            match result {
+                Ok(()) => left.values_mut().for_each(|deps| deps.retain(|d| *d != step)),
+                Err(e) => {
+                    failure.get_or_insert(e);
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn step(&self, plan: &Plan, index: usize) -> Result<(), Error> {
+        let step = &plan.steps[index];
+        match &step.action {
+            Action::CreateNetwork { key } => {
+                resources::create_network(self.engine, self.progress, self.project, key, self.version).await
+            }
+            Action::RecreateNetwork { key, old, users } => {
+                resources::recreate_network(self.engine, self.progress, self.project, key, old, users, self.version)
+                    .await
+            }
+            Action::CreateVolume { key } => {
+                resources::create_volume(self.engine, self.progress, self.project, key, self.version).await
+            }
+            Action::Create { service, number } => {
+                let Some(service) = self.project.services.get(service) else { return Ok(()) };
+                self.create(service, *number, &step.name, None).await
+            }
+            Action::Recreate { service, number, old } => {
+                let Some(service) = self.project.services.get(service) else { return Ok(()) };
+                self.create(service, *number, &step.name, Some(old)).await
+            }
+            Action::Remove { old } => self.remove(old).await,
+            Action::Stop { old } => self.stop(old).await,
+            Action::Start { service, number, existing, waits } => {
+                let Some(service) = self.project.services.get(service) else { return Ok(()) };
+                self.start_one(service, *number, existing.as_deref(), waits, &step.name).await
+            }
+        }
+    }
+
+    async fn create(&self, service: &Service, number: usize, name: &str, old: Option<&Container>) -> Result<(), Error> {
+        let shown = format!("Container {name}");
+        let (doing, done) = if old.is_some() { ("Recreate", "Recreated") } else { ("Creating", "Created") };
+        self.progress.working(&shown, doing);
+        let result = self.create_quietly(service, number, name, old).await;
+        match &result {
+            Ok(()) => self.progress.done(&shown, done),
+            Err(e) => self.progress.detailed(&shown, "Error", e.message(), Status::Error),
+        }
+        result
+    }
+
+    async fn create_quietly(
+        &self,
+        service: &Service,
+        number: usize,
+        name: &str,
+        old: Option<&Container>,
+    ) -> Result<(), Error> {
+        let body = {
+            let observed = self.lock();
+            let making = Making {
+                project: self.project,
+                service,
+                observed: &observed,
+                image: observed.images.get(&service.image(&self.project.name)),
+                number,
+                name,
+                inherit: old.filter(|_| !self.renew_volumes),
+                aliases: true,
+                version: self.version,
+                api: self.api,
+            };
+            body::make(&making)?
+        };
+        // the old one keeps its name until the new one is there
+        let first_name = old.map_or_else(|| name.to_owned(), |o| format!("{}_{name}", &o.id[..o.id.len().min(12)]));
+        let created = self.engine.create(&first_name, &service.spec.platform, &body.request).await;
+        let (id, warnings) = created.map_err(|e| model_error(&e))?;
+        for warning in warnings {
+            self.progress.detailed(&format!("Container {name}"), "Warning", &warning, Status::Warning);
+        }
+        for (network, settings) in body.later {
+            let request =
+                barque_api::network::NetworkConnectRequest { container: id.clone(), endpoint_config: Some(settings) };
+            self.engine.connect(&network, &request).await.map_err(|e| model_error(&e))?;
+        }
+        files::inject(self.engine, self.project, service, &id).await?;
+        if let Some(old) = old {
+            if old.state.is_up() {
+                self.pre_stop(old).await?;
+                self.engine.stop(&old.id, self.timeout).await.map_err(|e| model_error(&e))?;
+            }
+            self.engine.remove(&old.id, self.renew_volumes).await.map_err(|e| model_error(&e))?;
+            self.engine.rename(&id, name).await.map_err(|e| model_error(&e))?;
+        }
+        let mut observed = self.lock();
+        if let Some(old) = old {
+            observed.containers.retain(|c| c.id != old.id);
+        }
+        observed.containers.push(Container {
+            id,
+            name: name.to_owned(),
+            service: service.name.clone(),
+            number,
+            labels: body.request.config.labels.unwrap_or_default(),
+            state: State::Created,
+            ..Container::default()
+        });
+        Ok(())
+    }
+
+    async fn pre_stop(&self, container: &Container) -> Result<(), Error> {
+        match self.project.services.get(&container.service) {
+            Some(service) if !service.spec.pre_stop.is_empty() => {
+                hooks::run(self.engine, &service.spec.pre_stop, &container.id, &container.log_name(), "pre_stop").await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn stop(&self, container: &Container) -> Result<(), Error> {
+        let shown = format!("Container {}", container.name);
+        self.progress.working(&shown, "Stopping");
+        self.pre_stop(container).await?;
+        let result = self.engine.stop(&container.id, self.timeout).await.map_err(|e| model_error(&e));
+        match &result {
+            Ok(()) => self.progress.done(&shown, "Stopped"),
+            Err(e) => self.progress.detailed(&shown, "Error", e.message(), Status::Error),
+        }
+        result
+    }
+
+    async fn remove(&self, container: &Container) -> Result<(), Error> {
+        if container.state.is_up() {
+            self.stop(container).await?;
+        }
+        let shown = format!("Container {}", container.name);
+        self.progress.working(&shown, "Removing");
+        self.engine.remove(&container.id, false).await.map_err(|e| model_error(&e))?;
+        self.lock().containers.retain(|c| c.id != container.id);
+        self.progress.done(&shown, "Removed");
+        Ok(())
+    }
+
+    async fn start_one(
+        &self,
+        service: &Service,
+        number: usize,
+        existing: Option<&Container>,
+        waits: &[Wait],
+        name: &str,
+    ) -> Result<(), Error> {
+        for wait in waits {
+            self.wait_for(wait).await?;
+        }
+        let id = existing.map(|c| c.id.clone()).or_else(|| {
+            self.lock().of_service(&service.name).into_iter().find(|c| c.number == number).map(|c| c.id.clone())
+        });
+        let Some(id) = id else { return Ok(()) };
+        let shown = format!("Container {name}");
+        self.progress.working(&shown, "Starting");
+        let result = match existing.map(|c| c.state) {
+            Some(State::Paused) => self.engine.pause(&id, false).await,
+            _ => self.engine.start(&id).await,
+        };
+        let result = match result.map_err(|e| model_error(&e)) {
+            Ok(()) => hooks::run(self.engine, &service.spec.post_start, &id, name, "post_start").await,
+            Err(e) => Err(e),
+        };
+        match &result {
+            Ok(()) => self.progress.done(&shown, "Started"),
+            Err(e) => self.progress.detailed(&shown, "Error", e.message(), Status::Error),
+        }
+        if result.is_ok() {
+            let mut observed = self.lock();
+            if let Some(container) = observed.containers.iter_mut().find(|c| c.id == id) {
+                container.state = State::Running;
+            }
+        }
+        result
+    }
+
+    /// Waits until a condition holds of every container of a service.
+    ///
+    /// # Errors
+    /// It can no longer come to hold, and is required.
+    pub async fn wait_for(&self, wanted: &Wait) -> Result<(), Error> {
+        if wanted.condition == Condition::Started {
+            return Ok(());
+        }
+        let containers: Vec<(String, String)> =
+            self.lock().of_service(&wanted.service).iter().map(|c| (c.id.clone(), c.name.clone())).collect();
+        for (id, name) in containers {
+            let result = wait::until(self.engine, self.progress, &id, &name, &wanted.service, wanted.condition).await;
+            match result {
+                Err(e) if wanted.required => {
+                    let text = format!("dependency failed to start: {}", e.message());
+                    let error = Error::conflict(text);
+                    return Err(match e.hint() {
+                        Some(hint) => error.with_hint(hint),
+                        None => error,
+                    });
+                }
+                Err(e) => {
+                    let text = format!("optional dependency {:?} failed to start: {}", wanted.service, e.message());
+                    self.progress.detailed(&format!("Container {name}"), "Skipped", &text, Status::Warning);
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}

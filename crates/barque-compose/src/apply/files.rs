@@ -1,0 +1,80 @@
+//! Secrets and configs that are not files of the host: copied into the container before it starts.
+
+use barque_client::Upload;
+use barque_model::Error;
+
+use super::body::model_error;
+use super::body_mounts::{is_mounted, target_of};
+use super::engine::Engine;
+use crate::file::model::{FileMount, FileObject};
+use crate::file::project::{Project, Service};
+
+/// Copies them.
+///
+/// # Errors
+/// A variable or file that is missing, a read-only container, the engine's refusal.
+pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &str) -> Result<(), Error> {
+    let sets = [
+        ("secret", &service.spec.secrets, &project.secrets, "/run/secrets/"),
+        ("config", &service.spec.configs, &project.configs, "/"),
+    ];
+    for (kind, references, objects, base) in sets {
+        for reference in references {
+            let Some(object) = objects.get(&reference.source) else { continue };
+            if is_mounted(object, reference) {
+                continue;
+            }
+            let content = content(project, object, kind)?;
+            if service.spec.read_only {
+                return Err(Error::invalid(format!(
+                    "cannot create {kind} {:?} in read-only service {}: `file` is the sole supported option",
+                    object.name, service.name
+                ))
+                .with_hint("give it as a file without uid, gid and mode, which is mounted instead of copied"));
+            }
+            let archive = archive(&content, reference, &target_of(reference, base), kind)?;
+            let owners = !reference.uid.is_empty() || !reference.gid.is_empty();
+            engine.put_archive(id, "/", owners, Upload::bytes(archive)).await.map_err(|e| model_error(&e))?;
+        }
+    }
+    Ok(())
+}
+
+fn content(project: &Project, object: &FileObject, kind: &str) -> Result<Vec<u8>, Error> {
+    if !object.content.is_empty() {
+        return Ok(object.content.clone().into_bytes());
+    }
+    if !object.file.is_empty() {
+        return std::fs::read(&object.file)
+            .map_err(|e| Error::from(e).context(format!("read {kind} file {}", object.file)));
+    }
+    match project.environment.get(&object.environment) {
+        Some(value) => Ok(value.clone().into_bytes()),
+        None if object.environment.is_empty() => Ok(Vec::new()),
+        None => Err(Error::invalid(format!(
+            "environment variable {:?} required by {kind} {:?} is not set",
+            object.environment, object.name
+        ))),
+    }
+}
+
+fn archive(content: &[u8], reference: &FileMount, target: &str, kind: &str) -> Result<Vec<u8>, Error> {
+    let number = |text: &str, what: &str| match text {
+        "" => Ok(0),
+        text => text
+            .parse::<u64>()
+            .map_err(|_| Error::invalid(format!("{kind} {:?}: {what} {text:?} is not a number", reference.source))),
+    };
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(reference.mode.unwrap_or(0o444));
+    header.set_uid(number(&reference.uid, "uid")?);
+    header.set_gid(number(&reference.gid, "gid")?);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder
+        .append_data(&mut header, target.trim_start_matches('/'), content)
+        .map_err(|e| Error::from(e).context(format!("{kind} {:?}", reference.source)))?;
+    Ok(builder.into_inner()?)
+}

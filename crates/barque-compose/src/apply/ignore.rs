@@ -1,0 +1,126 @@
+//! `.dockerignore`: which files of a build context are sent.
+
+use regex::Regex;
+
+/// The patterns of an ignore file.
+#[derive(Debug, Default)]
+pub(super) struct Ignore {
+    patterns: Vec<(bool, Regex)>,
+    /// True if a `!` pattern could bring back something below an excluded directory.
+    exceptions: bool,
+}
+
+impl Ignore {
+    /// Reads an ignore file; lines that are no patterns are skipped.
+    pub(super) fn parse(text: &str) -> Ignore {
+        let mut out = Ignore::default();
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (keep, pattern) = match line.strip_prefix('!') {
+                Some(rest) => (true, rest.trim()),
+                None => (false, line),
+            };
+            let pattern = crate::file::canon_short::clean_path(pattern.trim_start_matches('/'));
+            if pattern == "." && !keep {
+                continue;
+            }
+            if let Ok(regex) = Regex::new(&expression(&pattern)) {
+                out.exceptions |= keep;
+                out.patterns.push((keep, regex));
+            }
+        }
+        out
+    }
+
+    /// True if the path (relative, with `/`) is not sent. A pattern that names a directory covers what is in it.
+    pub(super) fn excludes(&self, path: &str) -> bool {
+        let mut excluded = false;
+        for (keep, regex) in &self.patterns {
+            if *keep != excluded {
+                continue;
+            }
+            let hit = regex.is_match(path)
+                || path.char_indices().filter(|(_, c)| *c == '/').any(|(at, _)| regex.is_match(&path[..at]));
+            if hit {
+                excluded = !*keep;
+            }
+        }
+        excluded
+    }
+
+    /// True if nothing below an excluded directory can be wanted.
+    pub(super) fn prunes(&self) -> bool {
+        !self.exceptions
+    }
+}
+
+/// Go's `filepath.Match` with `**`, as a regular expression over the whole path.
+fn expression(pattern: &str) -> String {
+    let mut out = String::from("(?s)^");
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' if chars.peek() == Some(&'*') => {
+                chars.next();
+                if chars.peek() == Some(&'/') {
+                    chars.next();
+                    out.push_str("(.*/)?");
+                } else {
+                    out.push_str(".*");
+                }
+            }
+            '*' => out.push_str("[^/]*"),
+            '?' => out.push_str("[^/]"),
+            '\\' => out.push_str(&regex::escape(&chars.next().unwrap_or('\\').to_string())),
+            '[' => {
+                out.push('[');
+                if chars.peek() == Some(&'^') {
+                    out.push('^');
+                    chars.next();
+                }
+                for c in chars.by_ref() {
+                    if c == '[' || c == '&' || c == '~' {
+                        out.push('\\');
+                    }
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            c => out.push_str(&regex::escape(&c.to_string())),
+        }
+    }
+    out.push('$');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        let ignore =
+            Ignore::parse("# c\n*.log\nnode_modules\n/build/\n**/*.tmp\ndocs/**\n!docs/keep.md\na?c\n[xy].z\n");
+        for path in
+            ["a.log", "node_modules", "node_modules/x/y", "build/o", "deep/er/f.tmp", "f.tmp", "docs/a", "abc", "x.z"]
+        {
+            assert!(ignore.excludes(path), "{path}");
+        }
+        for path in ["src/a.log", "src/node_modules", "docs/keep.md", "main.rs", "abbc", "q.z"] {
+            assert!(!ignore.excludes(path), "{path}");
+        }
+        assert!(!ignore.prunes());
+    }
+
+    #[test]
+    fn everything_but() {
+        let ignore = Ignore::parse("*\n!src\n!Dockerfile\n");
+        assert!(ignore.excludes("a") && ignore.excludes("b/c"));
+        assert!(!ignore.excludes("src/x/y") && !ignore.excludes("Dockerfile"));
+    }
+}

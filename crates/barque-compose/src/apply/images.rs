@@ -1,0 +1,227 @@
+//! Pulling and building images.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use barque_api::build::BuildQuery;
+use barque_api::image::ImageCreateQuery;
+use barque_api::query::JsonParam;
+use barque_client::{BuildHeaders, Upload};
+use barque_model::Error;
+
+use super::body::model_error;
+use super::body_resources::ulimits;
+use super::context::BuildContext;
+use super::engine::Engine;
+use super::progress::{Progress, Status};
+use crate::file::model::Build;
+use crate::file::paths;
+use crate::file::project::{Project, Service};
+
+/// Flags of a build.
+#[derive(Clone, Debug, Default)]
+pub struct BuildWish {
+    /// `--build-arg`.
+    pub args: BTreeMap<String, Option<String>>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--pull`.
+    pub pull: bool,
+    /// `--quiet`.
+    pub quiet: bool,
+    /// `--memory`, bytes.
+    pub memory: i64,
+    /// Print the service's name before each line.
+    pub prefix: bool,
+}
+
+/// Pulls an image. `id` is what progress calls it.
+///
+/// # Errors
+/// The engine's refusal or what the registry answered.
+pub async fn pull(engine: &Engine, progress: &Progress, id: &str, image: &str, platform: &str) -> Result<(), Error> {
+    progress.working(id, "Pulling");
+    if engine.is_dry_run() {
+        progress.done(id, "Pulled");
+        return Ok(());
+    }
+    let result = pull_stream(engine, progress, id, image, platform).await;
+    match &result {
+        Ok(()) => progress.done(id, "Pulled"),
+        Err(e) => progress.detailed(id, "Error", e.message(), Status::Error),
+    }
+    result
+}
+
+async fn pull_stream(engine: &Engine, progress: &Progress, id: &str, image: &str, platform: &str) -> Result<(), Error> {
+    let (name, tag) = split_tag(image);
+    let query = ImageCreateQuery { from_image: name, tag, platform: platform.to_owned(), ..Default::default() };
+    let auth = engine.auth_for(image);
+    let mut stream = engine.writer()?.image_pull(&query, auth.as_ref()).await.map_err(|e| model_error(&e))?;
+    let mut layers: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    while let Some(message) = stream.next().await.map_err(|e| model_error(&e))? {
+        if let Some(text) = message.error_message() {
+            return Err(Error::unavailable(text.to_owned()));
+        }
+        if let Some(detail) = message.progress_detail.as_ref().filter(|d| d.total > 0) {
+            if message.status.starts_with("Downloading") {
+                layers.insert(message.id.clone(), (detail.current, detail.total));
+            }
+            let (now, all) = layers.values().fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
+            if all > 0 && progress.mode() == super::progress::Mode::Tty {
+                let size = |n: i64| barque_model::size::human(u64::try_from(n).unwrap_or(0));
+                progress.detailed(id, "Pulling", &format!("{} / {}", size(now), size(all)), Status::Working);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `name:tag` or `name@digest` → both parts; the tag is `latest` if none is given.
+fn split_tag(image: &str) -> (String, String) {
+    if let Some((name, digest)) = image.split_once('@') {
+        let name = match name.rsplit_once(':') {
+            Some((base, tag)) if !tag.contains('/') => base,
+            _ => name,
+        };
+        return (name.to_owned(), digest.to_owned());
+    }
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name.to_owned(), tag.to_owned()),
+        _ => (image.to_owned(), "latest".to_owned()),
+    }
+}
+
+/// Builds the image of a service; returns its id.
+///
+/// # Errors
+/// A context that is missing, a step that fails, or what is not built yet.
+pub async fn build(
+    engine: &Engine,
+    progress: &Progress,
+    project: &Project,
+    service: &Service,
+    wish: &BuildWish,
+) -> Result<(), Error> {
+    let Some(spec) = &service.spec.build else { return Ok(()) };
+    let id = format!("Service {}", service.name);
+    progress.working(&id, "Building");
+    if engine.is_dry_run() {
+        progress.done(&id, "Built");
+        return Ok(());
+    }
+    progress.suspend();
+    let result = send(engine, project, service, spec, wish).await;
+    progress.resume();
+    match &result {
+        Ok(()) => progress.done(&id, "Built"),
+        Err(e) => progress.detailed(&id, "Error", e.message(), Status::Error),
+    }
+    result.map_err(|e| e.context(format!("failed to build service {}", service.name)))
+}
+
+fn unsupported(spec: &Build) -> Option<&'static str> {
+    if !spec.secrets.is_empty() {
+        Some("build secrets")
+    } else if !spec.ssh.is_empty() {
+        Some("ssh in builds")
+    } else if !spec.additional_contexts.is_empty() {
+        Some("additional build contexts")
+    } else if spec.platforms.len() > 1 {
+        Some("images for several platforms")
+    } else {
+        None
+    }
+}
+
+async fn send(
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+    spec: &Build,
+    wish: &BuildWish,
+) -> Result<(), Error> {
+    if let Some(what) = unsupported(spec) {
+        return Err(Error::not_implemented(what));
+    }
+    let remote = paths::is_remote_context(&spec.context);
+    let mut tags = vec![service.image(&project.name)];
+    tags.extend(spec.tags.iter().filter(|t| **t != tags[0]).cloned().collect::<Vec<_>>());
+    let mut args = spec.args.clone();
+    args.extend(wish.args.clone());
+    let mut labels = spec.labels.clone();
+    labels.insert(crate::plan::labels::PROJECT.to_owned(), project.name.clone());
+    labels.insert(crate::plan::labels::SERVICE.to_owned(), service.name.clone());
+    let mut query = BuildQuery {
+        tags,
+        dockerfile: spec.dockerfile.clone(),
+        no_cache: spec.no_cache || wish.no_cache,
+        pull: if spec.pull || wish.pull { "1".to_owned() } else { String::new() },
+        rm: Some(true),
+        force_rm: true,
+        memory: wish.memory,
+        build_args: JsonParam(args),
+        labels: JsonParam(labels),
+        cache_from: JsonParam(spec.cache_from.clone()),
+        network_mode: spec.network.clone(),
+        platform: spec.platforms.first().unwrap_or(&service.spec.platform).clone(),
+        target: spec.target.clone(),
+        shm_size: spec.shm_size,
+        extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect::<Vec<_>>().join(","),
+        ulimits: JsonParam(ulimits(&spec.ulimits).unwrap_or_default()),
+        isolation: spec.isolation.clone(),
+        ..BuildQuery::default()
+    };
+    let upload = if remote {
+        query.remote.clone_from(&spec.context);
+        Upload::empty()
+    } else {
+        let context = BuildContext::new(Path::new(&spec.context), &spec.dockerfile, &spec.dockerfile_inline)?;
+        query.dockerfile = context.dockerfile_name();
+        Upload::reader(context.into_reader())
+    };
+    let headers = BuildHeaders::default();
+    let mut output = engine.writer()?.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
+    let mut text = String::new();
+    while let Some(message) = output.next().await.map_err(|e| model_error(&e))? {
+        if let Some(error) = message.error_message() {
+            return Err(Error::conflict(error.to_owned()));
+        }
+        text.push_str(&message.stream);
+        if !message.status.is_empty() && message.progress_detail.is_none() {
+            text.push_str(&format!("{} {}\n", message.id, message.status));
+        }
+        print_lines(&mut text, service, wish);
+    }
+    text.push('\n');
+    print_lines(&mut text, service, wish);
+    Ok(())
+}
+
+fn print_lines(text: &mut String, service: &Service, wish: &BuildWish) {
+    while let Some(at) = text.find('\n') {
+        let line: String = text.drain(..=at).collect();
+        if wish.quiet || line.trim().is_empty() {
+            continue;
+        }
+        if wish.prefix {
+            eprint!("{}  {line}", service.name);
+        } else {
+            eprint!("{line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_split_off() {
+        let split = |s: &str| split_tag(s);
+        assert_eq!(split("a"), ("a".into(), "latest".into()));
+        assert_eq!(split("h:5000/a:1"), ("h:5000/a".into(), "1".into()));
+        assert_eq!(split("h:5000/a"), ("h:5000/a".into(), "latest".into()));
+        assert_eq!(split("a:1@sha256:x"), ("a".into(), "sha256:x".into()));
+    }
+}

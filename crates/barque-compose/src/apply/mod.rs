@@ -1,0 +1,18 @@
+//! Steps → calls of the Engine API.
+
+pub mod body;
+mod body_mounts;
+mod body_network;
+mod body_resources;
+pub mod context;
+pub mod engine;
+pub mod execute;
+pub mod files;
+pub mod hooks;
+mod ignore;
+pub mod images;
+pub mod observe;
+pub mod progress;
+pub mod resources;
+pub mod teardown;
+pub mod wait;

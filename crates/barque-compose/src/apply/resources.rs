@@ -1,0 +1,175 @@
+//! Networks and volumes of a project.
+
+use std::collections::BTreeMap;
+
+use barque_api::network::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
+use barque_api::volume::VolumeCreateRequest;
+use barque_model::Error;
+
+use super::body::model_error;
+use super::engine::Engine;
+use super::progress::{Progress, Status};
+use crate::file::hash;
+use crate::file::project::Project;
+use crate::plan::labels;
+use crate::plan::observed::{Container, Observed};
+
+/// Checks that external networks and volumes are there.
+///
+/// # Errors
+/// The first one that is not, in Docker Compose's words.
+pub fn check_external(project: &Project, observed: &Observed) -> Result<(), Error> {
+    for network in project.networks.values().filter(|n| n.spec.external) {
+        let name = &network.spec.name;
+        let by_id = || observed.networks.values().any(|n| n.id.starts_with(name.as_str()) && name.len() >= 12);
+        if !observed.networks.contains_key(name) && !by_id() {
+            return Err(Error::not_found(format!("network {name} declared as external, but could not be found"))
+                .with_hint(format!("make it: docker network create {name}")));
+        }
+    }
+    for volume in project.volumes.values().filter(|v| v.spec.external) {
+        if !observed.volumes.contains_key(&volume.spec.name) {
+            let name = &volume.spec.name;
+            return Err(Error::not_found(format!("external volume {name:?} not found"))
+                .with_hint(format!("make it: docker volume create {name}")));
+        }
+    }
+    Ok(())
+}
+
+fn labels_of(
+    own: &BTreeMap<String, String>,
+    project: &Project,
+    key: (&str, &str),
+    hash: String,
+    version: &str,
+) -> Option<BTreeMap<String, String>> {
+    let mut out = own.clone();
+    out.insert(key.0.to_owned(), key.1.to_owned());
+    out.insert(labels::PROJECT.to_owned(), project.name.clone());
+    out.insert(labels::VERSION.to_owned(), version.to_owned());
+    out.insert(labels::HASH.to_owned(), hash);
+    Some(out)
+}
+
+/// Makes the network of a key.
+///
+/// # Errors
+/// The engine's refusal.
+pub async fn create_network(
+    engine: &Engine,
+    progress: &Progress,
+    project: &Project,
+    key: &str,
+    version: &str,
+) -> Result<(), Error> {
+    let Some(network) = project.networks.get(key) else { return Ok(()) };
+    let spec = &network.spec;
+    let id = format!("Network {}", spec.name);
+    progress.working(&id, "Creating");
+    let pools: Vec<IpamConfig> = spec
+        .ipam
+        .config
+        .iter()
+        .map(|p| IpamConfig {
+            subnet: p.subnet.clone(),
+            ip_range: p.ip_range.clone(),
+            gateway: p.gateway.clone(),
+            auxiliary_addresses: (!p.aux_addresses.is_empty()).then(|| p.aux_addresses.clone()),
+        })
+        .collect();
+    let options = (!spec.ipam.options.is_empty()).then(|| spec.ipam.options.clone());
+    let ipam = (!pools.is_empty() || !spec.ipam.driver.is_empty() || options.is_some()).then(|| Ipam {
+        driver: if spec.ipam.driver.is_empty() { "default".to_owned() } else { spec.ipam.driver.clone() },
+        options,
+        config: Some(pools),
+    });
+    let request = NetworkCreateRequest {
+        name: spec.name.clone(),
+        check_duplicate: true,
+        driver: if spec.driver.is_empty() { "bridge".to_owned() } else { spec.driver.clone() },
+        enable_ipv4: spec.enable_ipv4,
+        enable_ipv6: spec.enable_ipv6,
+        ipam,
+        internal: spec.internal,
+        attachable: spec.attachable,
+        options: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
+        labels: labels_of(&spec.labels, project, (labels::NETWORK, key), hash::network(&network.json), version),
+        ..NetworkCreateRequest::default()
+    };
+    match engine.create_network(&request).await {
+        Ok(_) => {
+            progress.done(&id, "Created");
+            Ok(())
+        }
+        Err(e) => {
+            progress.event(&id, "Error", Status::Error);
+            Err(model_error(&e).context(format!("failed to create network {}", spec.name)))
+        }
+    }
+}
+
+/// Removes and makes a network again; its containers are stopped and connected to the new one.
+///
+/// # Errors
+/// The engine's refusal.
+pub async fn recreate_network(
+    engine: &Engine,
+    progress: &Progress,
+    project: &Project,
+    key: &str,
+    old: &str,
+    users: &[Container],
+    version: &str,
+) -> Result<(), Error> {
+    let Some(network) = project.networks.get(key) else { return Ok(()) };
+    for container in users {
+        engine.stop(&container.id, None).await.map_err(|e| model_error(&e))?;
+        let gone = engine.disconnect(old, &container.id).await;
+        gone.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) }).map_err(|e| model_error(&e))?;
+    }
+    let id = format!("Network {}", network.spec.name);
+    progress.working(&id, "Removing");
+    engine.remove_network(old).await.map_err(|e| model_error(&e))?;
+    progress.done(&id, "Removed");
+    create_network(engine, progress, project, key, version).await?;
+    for container in users {
+        let request = NetworkConnectRequest { container: container.id.clone(), endpoint_config: None };
+        engine.connect(&network.spec.name, &request).await.map_err(|e| model_error(&e))?;
+    }
+    Ok(())
+}
+
+/// Makes the volume of a key.
+///
+/// # Errors
+/// The engine's refusal.
+pub async fn create_volume(
+    engine: &Engine,
+    progress: &Progress,
+    project: &Project,
+    key: &str,
+    version: &str,
+) -> Result<(), Error> {
+    let Some(volume) = project.volumes.get(key) else { return Ok(()) };
+    let spec = &volume.spec;
+    let id = format!("Volume {:?}", spec.name);
+    progress.working(&id, "Creating");
+    let request = VolumeCreateRequest {
+        name: spec.name.clone(),
+        driver: spec.driver.clone(),
+        driver_opts: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
+        labels: labels_of(&spec.labels, project, (labels::VOLUME, key), hash::volume(&volume.json), version),
+        ..VolumeCreateRequest::default()
+    };
+    match engine.create_volume(&request).await {
+        Ok(()) => {
+            progress.done(&id, "Created");
+            Ok(())
+        }
+        Err(e) => {
+            progress.event(&id, "Error", Status::Error);
+            Err(model_error(&e).context(format!("failed to create volume {}", spec.name)))
+        }
+    }
+}

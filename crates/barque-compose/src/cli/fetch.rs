@@ -1,0 +1,188 @@
+//! `build`, `pull` and `push`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use barque_api::image::PushQuery;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::args::{Build, Pull, Push};
+use super::context::{Context, Failure, Outcome};
+use super::session::{Session, progress};
+use super::up::{build_all, parallel};
+use crate::apply::images::{self, BuildWish};
+use crate::apply::observe;
+use crate::apply::progress::{Progress, Status};
+use crate::file::project::Project;
+use crate::file::units;
+
+async fn open(cx: &Context, services: &[String], no_deps: bool, title: &str) -> Result<Session, Failure> {
+    let mut options = cx.load_options(services);
+    options.no_deps = no_deps;
+    let project = cx.load_with(&options)?;
+    let name = project.name.clone();
+    Session::with(cx, Some(project), name, title).await
+}
+
+fn project_of(session: &Session) -> Result<&Project, Failure> {
+    session.project.as_ref().ok_or_else(|| Failure::new("no project"))
+}
+
+/// Runs `build`.
+pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
+    for (given, what) in [
+        (args.print, "build --print"),
+        (args.check, "build --check"),
+        (args.ssh.is_some(), "build --ssh"),
+        (args.provenance.is_some(), "build --provenance"),
+        (args.sbom.is_some(), "build --sbom"),
+    ] {
+        if given {
+            return Err(Failure::not_implemented(what));
+        }
+    }
+    let session = open(cx, &args.services, !args.with_dependencies, "Building").await?;
+    let project = project_of(&session)?;
+    let names: Vec<String> =
+        project.services.values().filter(|s| s.spec.build.is_some()).map(|s| s.name.clone()).collect();
+    if names.is_empty() {
+        cx.warn("No services to build");
+        return Ok(0);
+    }
+    let args_of = |flag: &String| match flag.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (flag.clone(), project.environment.get(flag).cloned()),
+    };
+    let wish = BuildWish {
+        args: args.build_arg.iter().map(args_of).collect(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        quiet: args.quiet,
+        memory: args.memory.as_deref().map(units::bytes).transpose().map_err(Failure::new)?.unwrap_or(0),
+        prefix: names.len() > 1,
+    };
+    build_all(&session, project, &names, &wish).await?;
+    if args.push {
+        push_all(cx, &session, project, &names, false, &session.progress).await?;
+    }
+    Ok(0)
+}
+
+/// Runs `pull`.
+pub(super) async fn pull(cx: &Context, args: Pull) -> Outcome {
+    let session = open(cx, &args.services, !args.include_deps, "Pulling").await?;
+    let project = project_of(&session)?;
+    let quiet = Progress::quiet();
+    let shown = if args.quiet { &quiet } else { &session.progress };
+    let wanted: BTreeSet<String> = project.services.values().map(|s| s.image(&project.name)).collect();
+    let there = match args.policy.as_deref() {
+        Some("missing") => observe::images(session.engine.read(), wanted).await?,
+        _ => BTreeMap::new(),
+    };
+    let mut pulls: BTreeMap<(String, String), (String, bool)> = BTreeMap::new();
+    for service in project.services.values().filter(|s| s.spec.provider.is_none()) {
+        let image = service.image(&project.name);
+        let buildable = service.spec.build.is_some();
+        let policy = service.spec.pull_policy.as_str();
+        let skip = if service.spec.image.is_empty() {
+            Some("No image to be pulled")
+        } else if buildable && (args.ignore_buildable || policy == "build") {
+            Some("Image can be built")
+        } else if there.contains_key(&image) {
+            Some("Image is already present locally")
+        } else if policy == "never" {
+            Some("pull_policy: never")
+        } else {
+            None
+        };
+        match skip {
+            Some(why) => shown.event(&service.name, &format!("Skipped {why}"), Status::Done),
+            None => {
+                drop(pulls.entry((image, service.spec.platform.clone())).or_insert((service.name.clone(), buildable)))
+            }
+        }
+    }
+    let work = stream::iter(pulls).map(|((image, platform), (name, buildable))| {
+        let engine = &session.engine;
+        async move {
+            match images::pull(engine, shown, &name, &image, &platform).await {
+                Err(_) if args.ignore_pull_failures => Ok(None),
+                // what can be built need not be in a registry
+                Err(_) if buildable => Ok(Some(name)),
+                Err(e) => Err(Failure::from(e)),
+                Ok(()) => Ok(None),
+            }
+        }
+    });
+    let work = work.buffer_unordered(parallel(cx)).try_collect::<Vec<Option<String>>>();
+    let left: Vec<String> = shown.during(work).await?.into_iter().flatten().collect();
+    if !left.is_empty() {
+        let list = left.join(" ");
+        cx.warn(&format!(
+            "Some service image(s) must be built from source by running:\n    docker compose build {list}"
+        ));
+    }
+    Ok(0)
+}
+
+/// Runs `push`.
+pub(super) async fn push(cx: &Context, args: Push) -> Outcome {
+    let session = open(cx, &args.services, !args.include_deps, "Pushing").await?;
+    let project = project_of(&session)?;
+    let names: Vec<String> = project.services.keys().cloned().collect();
+    let shown = if args.quiet { Progress::quiet() } else { progress(cx) };
+    shown.title("Pushing");
+    push_all(cx, &session, project, &names, args.ignore_push_failures, &shown).await?;
+    Ok(0)
+}
+
+async fn push_all(
+    cx: &Context,
+    session: &Session,
+    project: &Project,
+    names: &[String],
+    ignore: bool,
+    shown: &Progress,
+) -> Result<(), Failure> {
+    let mut work = Vec::new();
+    for service in names.iter().filter_map(|n| project.services.get(n)) {
+        if service.spec.build.is_none() || service.spec.image.is_empty() {
+            if service.spec.image.is_empty() {
+                shown.event(&service.name, "Skipped", Status::Warning);
+            }
+            continue;
+        }
+        let mut tags = vec![service.spec.image.clone()];
+        tags.extend(service.spec.build.iter().flat_map(|b| b.tags.clone()));
+        work.extend(tags.into_iter().map(|tag| (service.name.clone(), tag)));
+    }
+    let pushing = stream::iter(work).map(|(name, image)| async move {
+        match push_one(session, shown, &name, &image).await {
+            Err(_) if ignore => Ok(()),
+            other => other,
+        }
+    });
+    shown.during(pushing.buffer_unordered(parallel(cx)).try_collect::<Vec<()>>()).await?;
+    Ok(())
+}
+
+async fn push_one(session: &Session, shown: &Progress, service: &str, image: &str) -> Result<(), Failure> {
+    let id = format!("Pushing {image}");
+    shown.working(&id, "Pushing");
+    if session.engine.is_dry_run() {
+        shown.done(&id, "Pushed");
+        return Ok(());
+    }
+    let reference: barque_model::Reference = image.parse()?;
+    let reference = reference.with_default_tag();
+    let query = PushQuery { tag: reference.tag().unwrap_or("latest").to_owned(), ..PushQuery::default() };
+    let auth = session.engine.auth_for(image);
+    let mut output = session.engine.writer()?.image_push(&reference.familiar_name(), &query, auth.as_ref()).await?;
+    while let Some(message) = output.next().await? {
+        if let Some(text) = message.error_message() {
+            shown.detailed(&id, "Error", text, Status::Error);
+            return Err(Failure::new(format!("push of {image} for service {service} failed: {text}")));
+        }
+    }
+    shown.done(&id, "Pushed");
+    Ok(())
+}

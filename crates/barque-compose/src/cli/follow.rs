@@ -1,0 +1,355 @@
+//! `up` in the foreground: output of all containers until they end or the user interrupts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use barque_api::container::{AttachQuery, LogsQuery};
+use barque_api::event::{EventMessage, EventsQuery};
+use barque_api::filters::Filters;
+use futures_util::future::join_all;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::args::Up;
+use super::context::{Context, Failure, Outcome};
+use super::logs::{Lines, Printer, follow};
+use super::up::Ready;
+use crate::apply::engine::Engine;
+use crate::apply::execute::Executor;
+use crate::apply::progress::Progress;
+use crate::apply::teardown::{self, Teardown};
+use crate::plan::labels;
+use crate::plan::observed::Container;
+use crate::plan::step::{Action, Plan};
+
+/// Services whose output is shown.
+fn shown_services(ready: &Ready, args: &Up) -> Result<BTreeSet<String>, Failure> {
+    let project = ready.project()?;
+    let mut out: BTreeSet<String> = if !args.attach.is_empty() {
+        args.attach.iter().cloned().collect()
+    } else if args.services.is_empty() || args.attach_dependencies {
+        project.services.values().filter(|s| s.spec.attach != Some(false)).map(|s| s.name.clone()).collect()
+    } else {
+        args.services.iter().cloned().collect()
+    };
+    for name in &args.no_attach {
+        out.remove(name);
+    }
+    Ok(out)
+}
+
+/// What is known of the containers that are watched.
+struct Watch<'a> {
+    engine: &'a Engine,
+    printer: Printer,
+    containers: BTreeMap<String, Container>,
+    shown: BTreeSet<String>,
+    tasks: Vec<JoinHandle<()>>,
+    ended: BTreeMap<String, i64>,
+    abort_on_exit: bool,
+    abort_on_failure: bool,
+    code_from: Option<String>,
+    code: Option<i64>,
+    stopping: bool,
+}
+
+/// Starts what is made and shows its output.
+pub(super) async fn up(cx: &Context, ready: &Ready, executor: &Executor<'_>, args: &Up) -> Outcome {
+    let engine = &ready.session.engine;
+    let services = shown_services(ready, args)?;
+    let project = ready.project()?;
+    let ours =
+        executor.observed().containers.into_iter().filter(|c| !c.oneoff && project.services.contains_key(&c.service));
+    let containers: BTreeMap<String, Container> = ours.map(|c| (c.id.clone(), c)).collect();
+    let shown: BTreeSet<String> =
+        containers.values().filter(|c| services.contains(&c.service)).map(|c| c.id.clone()).collect();
+    let names: BTreeSet<String> =
+        containers.values().filter(|c| shown.contains(&c.id)).map(Container::log_name).collect();
+    cx.print(&format!("Attaching to {}\n", names.iter().cloned().collect::<Vec<_>>().join(", ")));
+    let printer = Printer::new(names, cx.colour() && !args.no_color, !args.no_log_prefix);
+    let now = jiff::Timestamp::now();
+    let query = EventsQuery {
+        since: format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()),
+        filters: Filters::new()
+            .with("type", "container")
+            .with("label", format!("{}={}", labels::PROJECT, project.name)),
+        ..EventsQuery::default()
+    };
+    let mut events = engine.read().client().events(&query).await?;
+    let mut watch = Watch {
+        engine,
+        printer,
+        containers,
+        shown,
+        tasks: Vec::new(),
+        ended: BTreeMap::new(),
+        abort_on_exit: args.abort_on_container_exit
+            || (args.exit_code_from.is_some() && !args.abort_on_container_failure),
+        abort_on_failure: args.abort_on_container_failure,
+        code_from: args.exit_code_from.clone(),
+        code: None,
+        stopping: false,
+    };
+    watch.attach_all(args.timestamps).await?;
+    watch.forget_finished(&ready.plan);
+    // output of containers and progress would overwrite each other
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(|e| Failure::new(e.to_string()))?;
+    let mut terminations = signal(SignalKind::terminate()).map_err(|e| Failure::new(e.to_string()))?;
+    let mut starting = Some(Box::pin(executor.start(&ready.plan)));
+    let mut stopping: Option<std::pin::Pin<Box<dyn Future<Output = Result<(), barque_model::Error>> + '_>>> = None;
+    let mut interrupted = false;
+    loop {
+        if starting.is_none() && stopping.is_none() && watch.is_over() {
+            break;
+        }
+        tokio::select! {
+            result = pending(&mut starting) => {
+                starting = None;
+                if let Err(e) = result {
+                    stop_all(engine, cx, &ready.session.progress, ready, args.timeout).await?;
+                    return Err(e.into());
+                }
+            }
+            result = pending(&mut stopping) => {
+                stopping = None;
+                result?;
+                watch.refresh().await;
+            }
+            event = events.next() => match event? {
+                Some(event) => {
+                    if watch.event(&event).await && stopping.is_none() && !watch.stopping {
+                        watch.stopping = true;
+                        starting = None;
+                        cx.print("Aborting on container exit...\n");
+                        stopping = Some(Box::pin(stop(engine, ready, &ready.session.progress, args.timeout)));
+                    }
+                }
+                None => return Err(Failure::new("the engine closed the stream of events")),
+            },
+            _ = async { tokio::select! { _ = interrupts.recv() => {}, _ = terminations.recv() => {} } } => {
+                starting = None;
+                if interrupted {
+                    kill(engine, ready).await;
+                    break;
+                }
+                interrupted = true;
+                watch.stopping = true;
+                cx.print("\nGracefully Stopping... press Ctrl+C again to force\n");
+                stopping = Some(Box::pin(stop(engine, ready, &ready.session.progress, args.timeout)));
+            }
+        }
+    }
+    watch.drain().await;
+    Ok(match (watch.code, interrupted) {
+        (_, true) => 130,
+        (Some(code), _) => i32::try_from(code).unwrap_or(1),
+        _ => 0,
+    })
+}
+
+async fn pending<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop_all(
+    engine: &Engine,
+    cx: &Context,
+    progress: &Progress,
+    ready: &Ready,
+    timeout: Option<i64>,
+) -> Result<(), Failure> {
+    let _ = cx;
+    stop(engine, ready, progress, timeout).await?;
+    Ok(())
+}
+
+async fn stop(
+    engine: &Engine,
+    ready: &Ready,
+    progress: &Progress,
+    timeout: Option<i64>,
+) -> Result<(), barque_model::Error> {
+    let name = &ready.session.name;
+    let found = crate::apply::observe::containers(engine.read(), name, false)
+        .await
+        .map_err(|e| crate::apply::body::model_error(&e))?;
+    let found: Vec<Container> = found.into_iter().filter(|c| !c.oneoff).collect();
+    let how = Teardown { stop: true, remove: false, volumes: false, timeout };
+    progress.title("Stopping");
+    progress.during(teardown::containers(engine, progress, ready.session.project.as_ref(), &found, how)).await
+}
+
+async fn kill(engine: &Engine, ready: &Ready) {
+    if let Ok(found) = crate::apply::observe::containers(engine.read(), &ready.session.name, false).await {
+        join_all(found.iter().filter(|c| !c.oneoff).map(|c| engine.kill(&c.id, "SIGKILL"))).await;
+    }
+}
+
+impl Watch<'_> {
+    /// Connects to the output of every container that is shown, before it is started.
+    async fn attach_all(&mut self, timestamps: bool) -> Result<(), Failure> {
+        let query = AttachQuery { stream: true, stdout: true, stderr: true, ..AttachQuery::default() };
+        let ids: Vec<String> = self.shown.iter().cloned().collect();
+        let reader = self.engine.read();
+        let opened = join_all(ids.iter().map(|id| {
+            let query = &query;
+            async move {
+                let raw = reader.inspect(id).await?.config.tty;
+                let stream = reader.client().container_attach(id, query).await?;
+                Ok::<_, Failure>((id.clone(), raw, stream))
+            }
+        }))
+        .await;
+        for result in opened {
+            let (id, raw, stream) = result?;
+            let name = self.containers.get(&id).map(Container::log_name).unwrap_or_default();
+            let printer = self.printer.clone();
+            let mut reader = stream.reader;
+            let writer = stream.writer;
+            self.tasks.push(tokio::spawn(async move {
+                // dropping the writer could be taken for the end of the connection
+                let _writer = writer;
+                let mut lines = Lines::new(raw);
+                let mut buffer = vec![0u8; 32 << 10];
+                while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+                    print_all(&printer, &name, lines.push(&buffer[..count]), timestamps);
+                }
+                print_all(&printer, &name, lines.finish(), timestamps);
+            }));
+        }
+        Ok(())
+    }
+
+    /// Containers that ended before and are not started now will not end again.
+    fn forget_finished(&mut self, plan: &Plan) {
+        let started: BTreeSet<&str> =
+            plan.steps.iter().filter(|s| matches!(s.action, Action::Start { .. })).map(|s| s.name.as_str()).collect();
+        for container in self.containers.values() {
+            if !container.state.is_up() && !started.contains(container.name.as_str()) {
+                self.ended.insert(container.id.clone(), container.exit_code.unwrap_or(0));
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.containers.keys().all(|id| self.ended.contains_key(id))
+    }
+
+    /// Takes an event; true if everything is to be stopped because of it.
+    async fn event(&mut self, event: &EventMessage) -> bool {
+        let Some(container) = self.containers.get(&event.actor.id).cloned() else { return false };
+        match event.action.as_str() {
+            "die" => {
+                let code: i64 = event.actor.attributes.get("exitCode").and_then(|c| c.parse().ok()).unwrap_or(0);
+                return self.died(&container, code).await;
+            }
+            "start" if self.ended.contains_key(&container.id) || self.restarted(&container.id) => {
+                self.ended.remove(&container.id);
+                self.follow_again(&container, event);
+            }
+            "destroy" => {
+                self.ended.entry(container.id.clone()).or_insert(0);
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn restarted(&self, id: &str) -> bool {
+        self.containers.get(id).is_some_and(|c| c.summary.status == "restarting")
+    }
+
+    async fn died(&mut self, container: &Container, code: i64) -> bool {
+        let name = container.log_name();
+        let restarts = match self.engine.read().inspect(&container.id).await {
+            Ok(c) => !self.stopping && (c.state.restarting || c.state.running),
+            Err(_) => false,
+        };
+        // what it wrote last may still be on its way
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        if self.shown.contains(&container.id) {
+            let suffix = if restarts { " (restarting)" } else { "" };
+            println!("{name} exited with code {code}{suffix}");
+        }
+        if restarts {
+            if let Some(known) = self.containers.get_mut(&container.id) {
+                "restarting".clone_into(&mut known.summary.status);
+            }
+            return false;
+        }
+        self.ended.insert(container.id.clone(), code);
+        let wanted = match &self.code_from {
+            Some(service) => container.service == *service,
+            None => self.code.is_none(),
+        };
+        let abort = !self.stopping && (self.abort_on_exit || (self.abort_on_failure && code != 0));
+        if wanted && (abort || self.code_from.is_some()) {
+            self.code = Some(code);
+        }
+        abort
+    }
+
+    /// After a restart, output goes on from the moment of the start.
+    fn follow_again(&mut self, container: &Container, event: &EventMessage) {
+        if let Some(known) = self.containers.get_mut(&container.id) {
+            known.summary.status.clear();
+        }
+        if !self.shown.contains(&container.id) {
+            return;
+        }
+        let since = format!("{}.{:09}", event.time_nano / 1_000_000_000, event.time_nano % 1_000_000_000);
+        let query = LogsQuery {
+            follow: true,
+            stdout: true,
+            stderr: true,
+            since,
+            tail: "all".to_owned(),
+            ..LogsQuery::default()
+        };
+        let (reader, printer) = (self.engine.read().clone(), self.printer.clone());
+        let (id, name) = (container.id.clone(), container.log_name());
+        self.tasks.push(tokio::spawn(async move {
+            let _ = follow(&reader, &id, &name, &query, &printer).await;
+        }));
+    }
+
+    /// After everything was stopped: what does not run has ended, whether we heard of it or not.
+    async fn refresh(&mut self) {
+        for id in self.containers.keys().cloned().collect::<Vec<_>>() {
+            match self.engine.read().inspect(&id).await {
+                Ok(c) if c.state.running => {}
+                Ok(c) => {
+                    let service = self.containers.get(&id).map(|c| c.service.clone());
+                    if self.code_from.is_some() && self.code_from == service && self.code.is_none() {
+                        self.code = Some(c.state.exit_code);
+                    }
+                    self.ended.entry(id).or_insert(c.state.exit_code);
+                }
+                Err(_) => {
+                    self.ended.entry(id).or_insert(0);
+                }
+            }
+        }
+    }
+
+    /// Lets output that is on its way arrive.
+    async fn drain(&mut self) {
+        let all = join_all(self.tasks.drain(..));
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), all).await;
+    }
+}
+
+fn print_all(printer: &Printer, name: &str, lines: Vec<(bool, Vec<u8>)>, timestamps: bool) {
+    for (err, line) in lines {
+        if timestamps {
+            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string();
+            let line = [now.as_bytes(), b" ", &line].concat();
+            printer.line(name, &line, err);
+        } else {
+            printer.line(name, &line, err);
+        }
+    }
+}

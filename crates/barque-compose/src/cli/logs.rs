@@ -1,0 +1,320 @@
+//! `logs`, and the lines with `service-1  | ` before them.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use barque_api::container::LogsQuery;
+use barque_api::stdcopy::Decoder;
+use barque_client::ByteStream;
+use bytes::BytesMut;
+use futures_util::future::{join_all, try_join_all};
+
+use super::args::Logs;
+use super::context::{Context, Failure, Outcome};
+use super::session::Session;
+use crate::apply::engine::Reader;
+use crate::plan::observed::Container;
+
+/// The colours of Docker Compose, in its order.
+const COLOURS: [&str; 10] = ["36", "33", "32", "35", "34", "36;1", "33;1", "32;1", "35;1", "34;1"];
+
+/// Prints lines with their origin before them, aligned.
+#[derive(Clone, Debug)]
+pub(super) struct Printer(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    names: Vec<String>,
+    width: usize,
+    colour: bool,
+    prefix: bool,
+}
+
+impl Printer {
+    /// A printer that knows these names from the start.
+    pub(super) fn new(names: impl IntoIterator<Item = String>, colour: bool, prefix: bool) -> Printer {
+        let names: Vec<String> = names.into_iter().collect();
+        let width = names.iter().map(String::len).max().unwrap_or(0);
+        Printer(Arc::new(Mutex::new(Inner { names, width, colour, prefix })))
+    }
+
+    /// Prints one line, without its line break.
+    pub(super) fn line(&self, name: &str, line: &[u8], to_stderr: bool) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = match inner.names.iter().position(|n| n == name) {
+            Some(index) => index,
+            None => {
+                inner.names.push(name.to_owned());
+                inner.width = inner.width.max(name.len());
+                inner.names.len() - 1
+            }
+        };
+        let mut out = Vec::with_capacity(line.len() + inner.width + 16);
+        if inner.prefix {
+            let text = format!("{name:width$}  | ", width = inner.width);
+            let painted =
+                if inner.colour { format!("\u{1b}[{}m{text}\u{1b}[0m", COLOURS[index % COLOURS.len()]) } else { text };
+            out.extend_from_slice(painted.as_bytes());
+        }
+        out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        out.push(b'\n');
+        // a reader that went away is no reason to fail
+        let _ = if to_stderr {
+            std::io::stderr().lock().write_all(&out)
+        } else {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(&out).and_then(|()| stdout.flush())
+        };
+    }
+}
+
+/// Splits what a container writes into lines.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    decoder: Option<Decoder>,
+    pending: [BytesMut; 2],
+}
+
+impl Lines {
+    /// `raw`: the container has a terminal, so what it writes has no frames.
+    pub(super) fn new(raw: bool) -> Lines {
+        Lines { decoder: (!raw).then(Decoder::new), pending: [BytesMut::new(), BytesMut::new()] }
+    }
+
+    /// Takes in what was read and returns the lines that are complete, with true for stderr.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<(bool, Vec<u8>)> {
+        let mut out = Vec::new();
+        match &mut self.decoder {
+            None => {
+                self.pending[0].extend_from_slice(bytes);
+                take_lines(&mut self.pending[0], false, &mut out);
+            }
+            Some(decoder) => {
+                decoder.push(bytes);
+                while let Ok(Some((stream, piece))) = decoder.next_piece() {
+                    let err = matches!(stream, barque_api::stdcopy::Stream::Stderr);
+                    let pending = &mut self.pending[usize::from(err)];
+                    pending.extend_from_slice(&piece);
+                    take_lines(pending, err, &mut out);
+                }
+            }
+        }
+        out
+    }
+
+    /// What is left without a line break at the end.
+    pub(super) fn finish(&mut self) -> Vec<(bool, Vec<u8>)> {
+        let rest = self.pending.iter_mut().enumerate().filter(|(_, p)| !p.is_empty());
+        rest.map(|(i, p)| (i == 1, p.split().to_vec())).collect()
+    }
+}
+
+fn take_lines(pending: &mut BytesMut, err: bool, out: &mut Vec<(bool, Vec<u8>)>) {
+    while let Some(at) = pending.iter().position(|b| *b == b'\n') {
+        let mut line = pending.split_to(at + 1);
+        line.truncate(at);
+        out.push((err, line.to_vec()));
+    }
+}
+
+/// Copies a container's log to the printer until it ends.
+pub(super) async fn follow(
+    reader: &Reader,
+    id: &str,
+    name: &str,
+    query: &LogsQuery,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let raw = reader.inspect(id).await?.config.tty;
+    let mut stream = reader.client().container_logs(id, query).await?;
+    let mut lines = Lines::new(raw);
+    while let Some(piece) = stream.next().await? {
+        for (_, line) in lines.push(&piece) {
+            printer.line(name, &line, false);
+        }
+    }
+    for (_, line) in lines.finish() {
+        printer.line(name, &line, false);
+    }
+    Ok(())
+}
+
+/// Runs `logs`.
+pub(super) async fn logs(cx: &Context, args: Logs) -> Outcome {
+    let session = Session::open(cx, "Running").await?;
+    let mut found = session.containers(&args.services, true, false).await?;
+    if let Some(project) = session.project.as_ref().filter(|_| args.services.is_empty()) {
+        // services that say so keep their logs to themselves
+        found.retain(|c| project.services.get(&c.service).is_none_or(|s| s.spec.attach != Some(false)));
+    }
+    if args.index > 0 {
+        found.retain(|c| c.number == args.index);
+    }
+    let colour = cx.colour() && !args.no_color;
+    let printer = Printer::new(found.iter().map(Container::log_name), colour, !args.no_log_prefix);
+    let query = LogsQuery {
+        follow: args.follow,
+        stdout: true,
+        stderr: true,
+        since: moment(args.since.as_deref())?,
+        until: moment(args.until.as_deref())?,
+        timestamps: args.timestamps,
+        tail: args.tail.clone(),
+        ..LogsQuery::default()
+    };
+    if !args.follow {
+        return merged(&session, &found, query, &printer).await;
+    }
+    tokio::select! {
+        result = follow_all(&session, &found, &query, &printer) => result.map(|()| 0),
+        _ = tokio::signal::ctrl_c() => Ok(130),
+    }
+}
+
+/// Follows logs; containers that start meanwhile are followed from their start.
+async fn follow_all(
+    session: &Session,
+    found: &[Container],
+    query: &LogsQuery,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let reader = session.engine.read();
+    let mut query = query.clone();
+    let mut current = found.to_vec();
+    loop {
+        let now = jiff::Timestamp::now();
+        let results = join_all(current.iter().map(|c| {
+            let (query, name) = (&query, c.log_name());
+            async move { follow(reader, &c.id, &name, query, printer).await }
+        }))
+        .await;
+        results.into_iter().collect::<Result<Vec<()>, _>>()?;
+        // they may have been restarted: go on with what they wrote since
+        let ids: Vec<&str> = current.iter().map(|c| c.id.as_str()).collect();
+        let running: Vec<Container> =
+            session.containers(&[], false, false).await?.into_iter().filter(|c| ids.contains(&c.id.as_str())).collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        query.since = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+        query.tail = "all".to_owned();
+        current = running;
+    }
+}
+
+/// `42m`, a time, or seconds since 1970 → what the API takes.
+pub(super) fn moment(text: Option<&str>) -> Result<String, Failure> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(String::new()) };
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Ok(text.to_owned());
+    }
+    let render = |t: jiff::Timestamp| format!("{}.{:09}", t.as_second(), t.subsec_nanosecond());
+    if let Ok(nanos) = crate::file::units::duration(text) {
+        let ago = jiff::SignedDuration::from_nanos(nanos);
+        return jiff::Timestamp::now()
+            .checked_sub(ago)
+            .map(render)
+            .map_err(|_| Failure::new(format!("invalid time: {text}")));
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(render(time));
+    }
+    let zoned = text
+        .parse::<jiff::civil::DateTime>()
+        .or_else(|_| text.parse::<jiff::civil::Date>().map(|d| d.at(0, 0, 0, 0)))
+        .and_then(|d| d.to_zoned(jiff::tz::TimeZone::system()));
+    zoned.map(|z| render(z.timestamp())).map_err(|_| {
+        Failure::new(format!("invalid time: {text}")).with_hint("write 42m, 2013-01-02T13:23:37Z or seconds since 1970")
+    })
+}
+
+/// A log read line by line, one line ahead.
+struct Source {
+    name: String,
+    stream: ByteStream,
+    lines: Lines,
+    ready: std::collections::VecDeque<Vec<u8>>,
+    ended: bool,
+}
+
+impl Source {
+    async fn fill(&mut self) -> Result<(), Failure> {
+        while self.ready.is_empty() && !self.ended {
+            match self.stream.next().await? {
+                Some(piece) => self.ready.extend(self.lines.push(&piece).into_iter().map(|(_, l)| l)),
+                None => {
+                    self.ended = true;
+                    self.ready.extend(self.lines.finish().into_iter().map(|(_, l)| l));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints logs that are not followed, merged by time.
+async fn merged(session: &Session, found: &[Container], query: LogsQuery, printer: &Printer) -> Outcome {
+    let shown = query.timestamps;
+    let query = LogsQuery { timestamps: true, ..query };
+    let reader = session.engine.read();
+    let opened = try_join_all(found.iter().map(|c| {
+        let query = &query;
+        async move {
+            let raw = reader.inspect(&c.id).await?.config.tty;
+            let stream = reader.client().container_logs(&c.id, query).await?;
+            let (lines, ready) = (Lines::new(raw), std::collections::VecDeque::new());
+            Ok::<_, Failure>(Source { name: c.log_name(), stream, lines, ready, ended: false })
+        }
+    }))
+    .await?;
+    let mut sources: BTreeMap<usize, Source> = opened.into_iter().enumerate().collect();
+    loop {
+        for source in sources.values_mut() {
+            source.fill().await?;
+        }
+        sources.retain(|_, s| !s.ready.is_empty());
+        let stamp = |s: &Source| s.ready.front().map(|l| time_of(l).to_vec()).unwrap_or_default();
+        let Some(next) = sources.iter().min_by_key(|(i, s)| (stamp(s), **i)).map(|(i, _)| *i) else { return Ok(0) };
+        let Some(source) = sources.get_mut(&next) else { return Ok(0) };
+        let Some(line) = source.ready.pop_front() else { continue };
+        let text = if shown { &line[..] } else { line.get(time_of(&line).len() + 1..).unwrap_or_default() };
+        printer.line(&source.name, text, false);
+    }
+}
+
+/// The time a line starts with.
+fn time_of(line: &[u8]) -> &[u8] {
+    line.split(|b| *b == b' ').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together() {
+        let mut lines = Lines::new(true);
+        assert_eq!(lines.push(b"one\ntw"), [(false, b"one".to_vec())]);
+        assert_eq!(lines.push(b"o\n"), [(false, b"two".to_vec())]);
+        assert!(lines.push(b"rest").is_empty());
+        assert_eq!(lines.finish(), [(false, b"rest".to_vec())]);
+    }
+
+    #[test]
+    fn frames_are_told_apart() {
+        let mut wire = Vec::new();
+        barque_api::stdcopy::encode(barque_api::stdcopy::Stream::Stdout, b"out\n", &mut wire);
+        barque_api::stdcopy::encode(barque_api::stdcopy::Stream::Stderr, b"err\n", &mut wire);
+        let mut lines = Lines::new(false);
+        assert_eq!(lines.push(&wire), [(false, b"out".to_vec()), (true, b"err".to_vec())]);
+    }
+
+    #[test]
+    fn moments() {
+        assert_eq!(moment(Some("1136073845")).unwrap(), "1136073845");
+        assert_eq!(moment(Some("2006-01-02T15:04:05Z")).unwrap(), "1136214245.000000000");
+        assert!(moment(Some("1h30m")).unwrap().contains('.'));
+        assert!(moment(Some("soon")).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! A project and the engine it runs on.
+
+use barque_api::ApiVersion;
+
+use super::context::{Ansi, Context, Failure};
+use crate::apply::engine::Engine;
+use crate::apply::observe;
+use crate::apply::progress::Progress;
+use crate::file::project::Project;
+use crate::plan::observed::Container;
+
+/// What most commands work with.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) engine: Engine,
+    pub(super) progress: Progress,
+    pub(super) project: Option<Project>,
+    pub(super) name: String,
+}
+
+impl Session {
+    /// Loads the project, if there is one, and connects.
+    pub(super) async fn open(cx: &Context, title: &str) -> Result<Session, Failure> {
+        let (project, name) = cx.project_or_name(&[])?;
+        Session::with(cx, project, name, title).await
+    }
+
+    /// Connects for a project that is loaded.
+    pub(super) async fn with(
+        cx: &Context,
+        project: Option<Project>,
+        name: String,
+        title: &str,
+    ) -> Result<Session, Failure> {
+        let client = cx.connect().await?;
+        let engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run);
+        let progress = progress(cx);
+        progress.title(title);
+        Ok(Session { engine, progress, project, name })
+    }
+
+    /// The containers of the project; of some services if any are named. Those of `run` only with `oneoff`.
+    pub(super) async fn containers(
+        &self,
+        services: &[String],
+        all: bool,
+        oneoff: bool,
+    ) -> Result<Vec<Container>, Failure> {
+        let found = observe::containers(self.engine.read(), &self.name, all).await?;
+        self.check_services(services, &found)?;
+        let wanted = |c: &Container| (services.is_empty() || services.contains(&c.service)) && (oneoff || !c.oneoff);
+        Ok(found.into_iter().filter(wanted).collect())
+    }
+
+    fn check_services(&self, services: &[String], found: &[Container]) -> Result<(), Failure> {
+        for name in services {
+            let in_file =
+                self.project.as_ref().is_some_and(|p| p.services.contains_key(name) || p.disabled.contains_key(name));
+            if !in_file && !found.iter().any(|c| c.service == *name) {
+                return Err(Failure::new(format!("no such service: {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The running container of a service with a number (0: the first).
+    pub(super) async fn one(&self, service: &str, index: usize) -> Result<Container, Failure> {
+        let found = self.containers(&[service.to_owned()], false, false).await?;
+        let mut found: Vec<Container> = found.into_iter().filter(|c| index == 0 || c.number == index).collect();
+        found.sort_by_key(|c| c.number);
+        if found.is_empty() {
+            let text = match index {
+                0 => format!("service {service:?} is not running"),
+                index => format!("service {service:?} is not running container #{index}"),
+            };
+            return Err(Failure::new(text).with_hint(format!("start it: docker compose up -d {service}")));
+        }
+        Ok(found.remove(0))
+    }
+}
+
+/// The view of `--progress`.
+pub(super) fn progress(cx: &Context) -> Progress {
+    let mode = cx.global.progress.clone().or_else(|| cx.host.environment.get("COMPOSE_PROGRESS").cloned());
+    Progress::new(mode.as_deref(), cx.ansi() != Ansi::Never, cx.global.dry_run)
+}
+
+/// The API version spoken.
+pub(super) async fn api(engine: &Engine) -> Result<ApiVersion, Failure> {
+    Ok(engine.read().client().version_used().await?)
+}
+
+impl From<barque_client::Error> for Failure {
+    fn from(e: barque_client::Error) -> Self {
+        Failure::new(e.for_user())
+    }
+}

@@ -1,0 +1,9 @@
+//! [`Project`](crate::file::project::Project) × [`Observed`](observed::Observed) → steps, without doing anything.
+
+pub mod diff;
+pub mod images;
+pub mod labels;
+pub mod observed;
+pub mod reconcile;
+pub mod step;
+pub mod text;

@@ -1,0 +1,500 @@
+//! The decisions of `up`: what to make, make again, start and remove.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+use super::diff;
+use super::labels;
+use super::observed::{Container, Observed, State};
+use super::step::{Action, Plan, Reason, Wait};
+use crate::file::hash;
+use crate::file::model::Condition;
+use crate::file::project::{Project, Service};
+
+/// When containers are made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recreate {
+    /// When they differ from the file.
+    #[default]
+    Changed,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Services named on the command line; empty for all.
+    pub named: Vec<String>,
+    /// `--scale`.
+    pub scale: BTreeMap<String, usize>,
+    /// For named services (all if none is named).
+    pub recreate: Recreate,
+    /// For services others need.
+    pub recreate_deps: Recreate,
+    /// `--remove-orphans`.
+    pub remove_orphans: bool,
+    /// Start what is made and what is stopped.
+    pub start: bool,
+    /// Join names with `_`.
+    pub compatibility: bool,
+    /// Services whose image will be pulled or built, if that has not happened yet.
+    pub images_pending: BTreeMap<String, String>,
+}
+
+/// The name of a container.
+pub fn container_name(project: &Project, service: &Service, number: usize, compatibility: bool) -> String {
+    if !service.spec.container_name.is_empty() {
+        return service.spec.container_name.clone();
+    }
+    let glue = if compatibility { "_" } else { "-" };
+    format!("{}{glue}{}{glue}{number}", project.name, service.name)
+}
+
+/// How many containers a service shall have.
+pub fn scale_of(service: &Service, wish: &Wish) -> usize {
+    wish.scale.get(&service.name).copied().unwrap_or_else(|| service.replicas())
+}
+
+/// The configuration a container is made of, references to other services replaced by their containers.
+pub fn resolved(service: &Service, observed: &Observed) -> Json {
+    let mut json = service.json.clone();
+    let Some(map) = json.as_object_mut() else { return json };
+    let first = |name: &str| observed.of_service(name).first().map(|c| c.id.clone());
+    for key in ["network_mode", "ipc", "pid"] {
+        let Some(target) = map.get(key).and_then(Json::as_str).and_then(|s| s.strip_prefix("service:")) else {
+            continue;
+        };
+        if let Some(id) = first(target) {
+            map.insert(key.to_owned(), Json::String(format!("container:{id}")));
+        }
+    }
+    for from in map.get_mut("volumes_from").and_then(Json::as_array_mut).into_iter().flatten() {
+        let text = from.as_str().unwrap_or_default().to_owned();
+        match text.strip_prefix("container:") {
+            Some(name) => *from = Json::String(name.to_owned()),
+            None => {
+                if let Some(id) = first(text.split(':').next().unwrap_or_default()) {
+                    *from = Json::String(id);
+                }
+            }
+        }
+    }
+    json
+}
+
+/// Plans `up`.
+pub fn plan(project: &Project, observed: &Observed, wish: &Wish) -> Plan {
+    let mut planner = Planner {
+        project,
+        observed,
+        wish,
+        plan: Plan::default(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        recreated: BTreeSet::new(),
+        made: BTreeMap::new(),
+        starts: BTreeMap::new(),
+        stopped: BTreeSet::new(),
+    };
+    planner.networks();
+    planner.volumes();
+    let order = dependency_order(project);
+    for name in &order {
+        planner.containers(&project.services[name]);
+    }
+    planner.orphans();
+    if wish.start {
+        for name in &order {
+            planner.starts(&project.services[name]);
+        }
+    }
+    planner.plan
+}
+
+/// Services, those needed by others first. A cycle, which loading refuses, would end up last.
+pub fn dependency_order(project: &Project) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut left: BTreeSet<&String> = project.services.keys().collect();
+    while !left.is_empty() {
+        let ready: Vec<&String> = left
+            .iter()
+            .copied()
+            .filter(|name| project.services[*name].spec.depends_on.keys().all(|d| !left.contains(d)))
+            .collect();
+        if ready.is_empty() {
+            out.extend(left.iter().map(|n| (*n).clone()));
+            break;
+        }
+        for name in ready {
+            left.remove(name);
+            out.push(name.clone());
+        }
+    }
+    out
+}
+
+struct Planner<'a> {
+    project: &'a Project,
+    observed: &'a Observed,
+    wish: &'a Wish,
+    plan: Plan,
+    /// Steps that make networks, by key.
+    networks: BTreeMap<String, usize>,
+    /// Steps that make volumes, by key.
+    volumes: BTreeMap<String, usize>,
+    recreated: BTreeSet<String>,
+    /// Steps that make containers, by service and number.
+    made: BTreeMap<(String, usize), usize>,
+    /// Steps that start containers, by service.
+    starts: BTreeMap<String, Vec<usize>>,
+    /// Containers a recreated network stops.
+    stopped: BTreeSet<String>,
+}
+
+impl Planner<'_> {
+    fn networks(&mut self) {
+        for (key, network) in &self.project.networks {
+            let name = &network.spec.name;
+            if network.spec.external {
+                continue;
+            }
+            let Some(found) = self.observed.networks.get(name) else {
+                let step = self.plan.push(
+                    Action::CreateNetwork { key: key.clone() },
+                    name.clone(),
+                    vec![Reason::text("it does not exist")],
+                    Vec::new(),
+                );
+                self.networks.insert(key.clone(), step);
+                continue;
+            };
+            if found.project.as_deref() != Some(self.project.name.as_str()) {
+                let by = if found.project.is_none() {
+                    "by compose".to_owned()
+                } else {
+                    format!("for project {:?}", self.project.name)
+                };
+                self.plan.warnings.push(format!(
+                    "a network with name {name} exists but was not created {by}.\nSet `external: true` to use an existing network"
+                ));
+                continue;
+            }
+            let wanted = hash::network(&network.json);
+            if found.hash.as_ref().is_some_and(|h| !h.is_empty() && *h != wanted) {
+                let users: Vec<Container> =
+                    self.observed.containers.iter().filter(|c| c.networks.contains_key(name)).cloned().collect();
+                self.stopped.extend(users.iter().map(|c| c.id.clone()));
+                let action = Action::RecreateNetwork { key: key.clone(), old: found.id.clone(), users };
+                let step =
+                    self.plan.push(action, name.clone(), vec![Reason::text("its configuration changed")], Vec::new());
+                self.networks.insert(key.clone(), step);
+            }
+        }
+    }
+
+    fn volumes(&mut self) {
+        for (key, volume) in &self.project.volumes {
+            let name = &volume.spec.name;
+            if volume.spec.external {
+                continue;
+            }
+            let Some(found) = self.observed.volumes.get(name) else {
+                let action = Action::CreateVolume { key: key.clone() };
+                let step = self.plan.push(action, name.clone(), vec![Reason::text("it does not exist")], Vec::new());
+                self.volumes.insert(key.clone(), step);
+                continue;
+            };
+            match &found.project {
+                None => self.plan.warnings.push(format!(
+                    "volume {name:?} already exists but was not created by Docker Compose. Use `external: true` to use an existing volume"
+                )),
+                Some(other) if *other != self.project.name => self.plan.warnings.push(format!(
+                    "volume {name:?} already exists but was created for project {other:?} (expected {:?}). Use `external: true` to use an existing volume",
+                    self.project.name
+                )),
+                Some(_) => {
+                    if found.hash.as_ref().is_some_and(|h| !h.is_empty() && *h != hash::volume(&volume.json)) {
+                        // its data is worth more than its options
+                        self.plan.warnings.push(format!(
+                            "Volume {name:?} exists but doesn't match configuration in compose file. Remove it to have it made again (its data will be lost)"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Steps that must be done before containers of a service are made.
+    fn infrastructure(&self, service: &Service) -> Vec<usize> {
+        let networks = service.spec.networks.keys().filter_map(|k| self.networks.get(k));
+        let volumes = service.spec.volumes.iter().filter_map(|v| self.volumes.get(&v.source));
+        let shared = shared_with(service)
+            .into_iter()
+            .flat_map(|name| self.made.iter().filter(move |((service, _), _)| *service == name).map(|(_, step)| step));
+        let mut all: Vec<usize> = networks.chain(volumes).chain(shared).copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn containers(&mut self, service: &Service) {
+        if service.spec.provider.is_some() {
+            self.plan
+                .warnings
+                .push(format!("not implemented yet: service {} has a provider; it is left out", service.name));
+            return;
+        }
+        let wanted = scale_of(service, self.wish);
+        let after = self.infrastructure(service);
+        let mut existing: Vec<(Container, Vec<Reason>)> = self
+            .observed
+            .of_service(&service.name)
+            .into_iter()
+            .map(|c| (c.clone(), self.reasons(service, c)))
+            .collect();
+        // those that are up to date are kept first, then the lower numbers
+        existing.sort_by_key(|(c, reasons)| (!reasons.is_empty(), c.number));
+        let mut taken: BTreeSet<usize> = existing.iter().map(|(c, _)| c.number).collect();
+        for (i, (container, reasons)) in existing.into_iter().enumerate() {
+            if i >= wanted {
+                taken.remove(&container.number);
+                let reason = Reason::text(format!("{wanted} containers are wanted"));
+                let name = container.name.clone();
+                self.plan.push(Action::Remove { old: Box::new(container) }, name, vec![reason], Vec::new());
+                continue;
+            }
+            if reasons.is_empty() {
+                if container.state == State::Running && !self.stopped.contains(&container.id) {
+                    self.plan.running.push(container);
+                }
+                continue;
+            }
+            self.recreated.insert(service.name.clone());
+            let number = container.number.max(1);
+            let name = container_name(self.project, service, number, self.wish.compatibility);
+            let action = Action::Recreate { service: service.name.clone(), number, old: Box::new(container) };
+            let step = self.plan.push(action, name, reasons, after.clone());
+            self.made.insert((service.name.clone(), number), step);
+        }
+        let kept = taken.len();
+        let mut number = 0;
+        for _ in kept..wanted {
+            number += 1;
+            while taken.contains(&number) {
+                number += 1;
+            }
+            taken.insert(number);
+            let name = container_name(self.project, service, number, self.wish.compatibility);
+            let reason = Reason::text("it does not exist");
+            let action = Action::Create { service: service.name.clone(), number };
+            let step = self.plan.push(action, name, vec![reason], after.clone());
+            self.made.insert((service.name.clone(), number), step);
+        }
+    }
+
+    /// Why a container must be made again; empty if it need not.
+    fn reasons(&self, service: &Service, container: &Container) -> Vec<Reason> {
+        let named = self.wish.named.is_empty() || self.wish.named.contains(&service.name);
+        match if named { self.wish.recreate } else { self.wish.recreate_deps } {
+            Recreate::Never => return Vec::new(),
+            Recreate::Always => return vec![Reason::text("--force-recreate")],
+            Recreate::Changed => {}
+        }
+        if let Some(parent) = shared_with(service).into_iter().find(|p| self.recreated.contains(p)) {
+            return vec![Reason::text(format!(
+                "service {parent}, whose namespace or volumes it shares, is made again"
+            ))];
+        }
+        let mut out = self.configuration(service, container);
+        if let Some(why) = self.wish.images_pending.get(&service.name) {
+            out.push(Reason::text(format!("its image is to be fetched anew: {why}")));
+        }
+        let image = service.image(&self.project.name);
+        if let Some(image) = self.observed.images.get(&image) {
+            let made_of = container.labels.get(labels::IMAGE).filter(|i| !i.is_empty()).unwrap_or(&container.image_id);
+            if *made_of != image.id && container.image_id != image.id {
+                out.push(Reason::field("image id", Some(short(made_of)), Some(short(&image.id))));
+            }
+        }
+        self.attachments(service, container, &mut out);
+        out
+    }
+
+    fn configuration(&self, service: &Service, container: &Container) -> Vec<Reason> {
+        let json = resolved(service, self.observed);
+        if hash::FORMS.iter().any(|form| hash::service(&json, *form) == container.hash) {
+            return Vec::new();
+        }
+        let old = container.labels.get(labels::CONFIG).and_then(|text| serde_json::from_str::<Json>(text).ok());
+        let fields = old.map(|old| diff::fields(&old, &hash::hashed(&json, hash::Form::V5))).unwrap_or_default();
+        if !fields.is_empty() {
+            return fields;
+        }
+        let by = container.labels.get(labels::VERSION).map(String::as_str).unwrap_or("an unknown version");
+        let (old, new) = (short(&container.hash), short(&hash::service(&json, hash::Form::V5)));
+        vec![Reason::text(format!("its configuration changed (hash {old} → {new}; made by Compose {by})"))]
+    }
+
+    fn attachments(&self, service: &Service, container: &Container, out: &mut Vec<Reason>) {
+        if container.state == State::Running {
+            for key in service.spec.networks.keys() {
+                let Some(network) = self.project.networks.get(key) else { continue };
+                let Some(found) = self.observed.networks.get(&network.spec.name) else { continue };
+                let joined = container.networks.iter().any(|(name, id)| *name == found.name || *id == found.id);
+                if !joined {
+                    out.push(Reason::text(format!("it is not connected to network {}", found.name)));
+                }
+            }
+        }
+        for mount in service.spec.volumes.iter().filter(|m| m.kind == "volume" && !m.source.is_empty()) {
+            let Some(volume) = self.project.volumes.get(&mount.source) else { continue };
+            let name = &volume.spec.name;
+            if !self.observed.volumes.contains_key(name) {
+                continue;
+            }
+            if !container.mounts.iter().any(|m| m.kind == "volume" && m.name == *name) {
+                out.push(Reason::text(format!("volume {name} is not mounted")));
+            }
+        }
+    }
+
+    fn orphans(&mut self) {
+        let known = |c: &Container| {
+            self.project.services.contains_key(&c.service) || self.project.disabled.contains_key(&c.service)
+        };
+        let orphans: Vec<Container> =
+            self.observed.containers.iter().filter(|c| !c.oneoff && !known(c)).cloned().collect();
+        if self.wish.remove_orphans {
+            for orphan in &orphans {
+                let reason = Reason::text(format!("the file has no service {}", orphan.service));
+                self.plan.push(
+                    Action::Remove { old: Box::new(orphan.clone()) },
+                    orphan.name.clone(),
+                    vec![reason],
+                    Vec::new(),
+                );
+            }
+        }
+        self.plan.orphans = orphans;
+    }
+
+    /// True if a container ended well and others only waited for that end.
+    fn is_done(&self, service: &Service, container: &Container) -> bool {
+        container.state == State::Exited
+            && container.exit_code == Some(0)
+            && self
+                .project
+                .services
+                .values()
+                .any(|s| s.spec.depends_on.get(&service.name).is_some_and(|d| d.condition == Condition::Completed))
+    }
+
+    fn starts(&mut self, service: &Service) {
+        let waits: Vec<Wait> = service
+            .spec
+            .depends_on
+            .iter()
+            .filter(|(name, _)| self.project.services.contains_key(*name))
+            .map(|(name, d)| Wait { service: name.clone(), condition: d.condition, required: d.required })
+            .collect();
+        let before: Vec<usize> = waits.iter().filter_map(|w| self.starts.get(&w.service)).flatten().copied().collect();
+        let mut out = Vec::new();
+        let made: Vec<(usize, usize)> = self
+            .made
+            .iter()
+            .filter(|((name, _), _)| *name == service.name)
+            .map(|((_, number), step)| (*number, *step))
+            .collect();
+        for (number, step) in &made {
+            let name = self.plan.steps[*step].name.clone();
+            let action =
+                Action::Start { service: service.name.clone(), number: *number, existing: None, waits: waits.clone() };
+            out.push(self.plan.push(action, name, Vec::new(), [before.clone(), vec![*step]].concat()));
+        }
+        let removed: BTreeSet<String> = self
+            .plan
+            .steps
+            .iter()
+            .filter_map(|s| match &s.action {
+                Action::Remove { old } => Some(old.id.clone()),
+                _ => None,
+            })
+            .collect();
+        for container in self.observed.of_service(&service.name) {
+            let replaced = made.iter().any(|(number, _)| *number == container.number.max(1));
+            let stopped = self.stopped.contains(&container.id);
+            let mut before = before.clone();
+            let up = matches!(container.state, State::Running | State::Restarting) && !stopped;
+            if up && !replaced && !removed.contains(&container.id) {
+                if let Some(stop) = self.stop_for_dependency(service, container) {
+                    before.push(stop);
+                    self.push_start(
+                        service,
+                        container,
+                        &waits,
+                        "a service it depends on is made again",
+                        before,
+                        &mut out,
+                    );
+                }
+                continue;
+            }
+            if replaced || removed.contains(&container.id) || up || self.is_done(service, container) {
+                continue;
+            }
+            let reason = match container.exit_code {
+                Some(code) if container.state == State::Exited => format!("it has exited ({code})"),
+                _ => format!("it is {}", container.state.as_str()),
+            };
+            before.extend(service.spec.networks.keys().filter_map(|k| self.networks.get(k)).copied());
+            self.push_start(service, container, &waits, &reason, before, &mut out);
+        }
+        self.starts.insert(service.name.clone(), out);
+    }
+
+    fn push_start(
+        &mut self,
+        service: &Service,
+        container: &Container,
+        waits: &[Wait],
+        why: &str,
+        after: Vec<usize>,
+        out: &mut Vec<usize>,
+    ) {
+        let action = Action::Start {
+            service: service.name.clone(),
+            number: container.number,
+            existing: Some(Box::new(container.clone())),
+            waits: waits.to_vec(),
+        };
+        out.push(self.plan.push(action, container.name.clone(), vec![Reason::text(why)], after));
+    }
+
+    /// With `depends_on: {x: {restart: true}}`, a container stops when that of x is made again.
+    fn stop_for_dependency(&mut self, service: &Service, container: &Container) -> Option<usize> {
+        let cause = service.spec.depends_on.iter().find(|(name, d)| d.restart && self.recreated.contains(*name))?;
+        let reason =
+            Reason::text(format!("service {}, which it depends on with restart: true, is made again", cause.0));
+        self.plan.running.retain(|c| c.id != container.id);
+        let action = Action::Stop { old: Box::new(container.clone()) };
+        Some(self.plan.push(action, container.name.clone(), vec![reason], Vec::new()))
+    }
+}
+
+/// Services whose namespaces or volumes a service uses.
+pub fn shared_with(service: &Service) -> Vec<String> {
+    let spec = &service.spec;
+    let namespaces = [&spec.network_mode, &spec.ipc, &spec.pid];
+    let namespaces = namespaces.into_iter().filter_map(|m| m.strip_prefix("service:").map(str::to_owned));
+    let volumes = spec.volumes_from.iter().filter(|v| !v.starts_with("container:"));
+    namespaces.chain(volumes.map(|v| v.split(':').next().unwrap_or_default().to_owned())).collect()
+}
+
+/// The first twelve digits of an id or hash.
+pub fn short(id: &str) -> String {
+    id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect()
+}
