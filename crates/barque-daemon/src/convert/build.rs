@@ -1,0 +1,152 @@
+//! Builds: options in, messages out.
+
+use barque_api::auth::AuthConfigs;
+use barque_api::build::{BuildCacheRecord, BuildQuery};
+use barque_api::progress::{JsonMessage, ProgressDetail};
+use barque_build::options::{BuildOptions, NetworkMode, PullPolicy, Resources, Ulimit};
+use barque_build::render::classic::Message;
+use barque_engine::image::types::RegistryAuth;
+use barque_engine::system::BuildCacheEntry;
+use barque_model::{Error, Reference, Result};
+
+/// # Errors
+/// What makes no sense; what only BuildKit can.
+pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
+    if query.version == "2" || query.remote == "client-session" {
+        return Err(Error::not_implemented("BuildKit's own protocol (/session)")
+            .with_hint("DOCKER_BUILDKIT=0 docker build, or barque build: same Dockerfiles, same cache"));
+    }
+    if !query.outputs.is_empty() && query.outputs != "null" && query.outputs != "[]" {
+        return Err(Error::not_implemented("build outputs (-o) over the classic API"));
+    }
+    let natural = |name: &str, value: i64| match u64::try_from(value) {
+        Ok(value) => Ok(value),
+        Err(_) => Err(Error::invalid(format!("invalid {name}: {value}: it must not be negative"))),
+    };
+    let mut options = BuildOptions::new(std::path::PathBuf::new());
+    options.target.clone_from(&query.target);
+    options.build_args = query.build_args.0.clone();
+    options.no_cache = query.no_cache;
+    let pull = !matches!(query.pull.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none");
+    options.pull = if pull { PullPolicy::Always } else { PullPolicy::Missing };
+    options.labels = query.labels.0.clone();
+    options.extra_hosts = extra_hosts(&query.extra_hosts)?;
+    options.network = NetworkMode::parse(&query.network_mode);
+    options.shm_size = Some(natural("shmsize", query.shm_size)?).filter(|size| *size > 0);
+    options.ulimits = query
+        .ulimits
+        .0
+        .iter()
+        .map(|limit| Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })
+        .collect();
+    options.resources = Resources {
+        memory: query.memory,
+        memory_swap: query.memory_swap,
+        cpu_shares: query.cpu_shares,
+        cpu_period: query.cpu_period,
+        cpu_quota: query.cpu_quota,
+        cpuset_cpus: query.cpuset_cpus.clone(),
+        cpuset_mems: query.cpuset_mems.clone(),
+        cgroup_parent: query.cgroup_parent.clone(),
+    };
+    options.platform = super::create::platform(&query.platform)?;
+    options.squash = query.squash;
+    Ok(options)
+}
+
+/// `name:address`, comma-separated.
+fn extra_hosts(text: &str) -> Result<Vec<(String, String)>> {
+    let pair = |entry: &str| match entry.split_once([':', '=']) {
+        Some((name, address)) if !name.is_empty() => Ok((name.to_owned(), address.to_owned())),
+        _ => Err(Error::invalid(format!("bad format for add-host: {entry:?}"))),
+    };
+    text.split(',').filter(|entry| !entry.is_empty()).map(pair).collect()
+}
+
+/// # Errors
+/// Malformed names.
+pub(crate) fn tags(list: &[String]) -> Result<Vec<Reference>> {
+    let mut tags: Vec<Reference> = Vec::new();
+    for text in list.iter().filter(|text| !text.is_empty()) {
+        let reference: Reference = text.parse()?;
+        if reference.digest().is_some() {
+            return Err(Error::invalid("build tag cannot contain a digest"));
+        }
+        let reference = reference.with_default_tag();
+        if !tags.contains(&reference) {
+            tags.push(reference);
+        }
+    }
+    Ok(tags)
+}
+
+pub(crate) fn credentials(configs: AuthConfigs) -> Vec<(String, RegistryAuth)> {
+    let host = |key: &str| match key {
+        // The name that configuration files have for the public registry.
+        "https://index.docker.io/v1/" | "index.docker.io" => "docker.io".to_owned(),
+        other => other.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned(),
+    };
+    configs.into_iter().map(|(key, wire)| (host(&key), super::auth::credentials(wire))).collect()
+}
+
+pub(crate) fn record(entry: &BuildCacheEntry) -> BuildCacheRecord {
+    BuildCacheRecord {
+        id: entry.id.clone(),
+        parents: None,
+        parent: None,
+        kind: entry.kind.clone(),
+        description: entry.description.clone(),
+        in_use: entry.in_use,
+        shared: entry.shared,
+        size: i64::try_from(entry.size).unwrap_or(i64::MAX),
+        created_at: entry.created_at.to_string(),
+        last_used_at: entry.last_used_at.map(|time| time.to_string()),
+        usage_count: i64::try_from(entry.usage_count).unwrap_or(i64::MAX),
+    }
+}
+
+/// A message of the builder on the wire.
+pub(crate) fn message(message: Message) -> JsonMessage {
+    match message {
+        Message::Stream(text) => JsonMessage::stream(text),
+        Message::Aux(image) => JsonMessage::aux(serde_json::json!({ "ID": image.to_string() })),
+        Message::Progress(progress) => {
+            let mut message = JsonMessage::status(progress.id, progress.action);
+            message.progress_detail = Some(ProgressDetail {
+                current: i64::try_from(progress.current).unwrap_or(i64::MAX),
+                total: i64::try_from(progress.total).unwrap_or(i64::MAX),
+                ..ProgressDetail::default()
+            });
+            message
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_query() {
+        let params = barque_api::query::Params::parse(
+            "buildargs={\"A\":\"1\",\"B\":null}&extrahosts=a:1.2.3.4,b:5.6.7.8&pull=1&nocache=1&shmsize=5&networkmode=host",
+        );
+        let query = BuildQuery::from_params(&params).unwrap();
+        let options = options(&query).unwrap();
+        assert_eq!(options.build_args["A"].as_deref(), Some("1"));
+        assert_eq!(options.build_args["B"], None);
+        assert_eq!((options.extra_hosts.len(), options.shm_size), (2, Some(5)));
+        assert_eq!((options.pull, options.network), (PullPolicy::Always, NetworkMode::Host));
+        let query = BuildQuery { version: "2".into(), ..BuildQuery::default() };
+        assert!(super::options(&query).unwrap_err().to_string().starts_with("not implemented yet: "));
+    }
+
+    #[test]
+    fn names() {
+        let list = ["a".to_owned(), "a:latest".into(), String::new(), "b:1".into()];
+        let tags: Vec<String> = tags(&list).unwrap().iter().map(Reference::familiar).collect();
+        assert_eq!(tags, ["a:latest", "b:1"]);
+        assert!(super::tags(&[format!("a@sha256:{}", "0".repeat(64))]).is_err());
+        assert!(super::tags(&["UPPER".into()]).is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! Endpoints: wishes in, addresses out.
+
+use std::collections::BTreeMap;
+
+use barque_api::ApiVersion;
+use barque_api::network::{EndpointIpamConfig, EndpointSettings, NetworkingConfig};
+use barque_engine::container::spec::{EndpointWish, NetworkMode};
+use barque_engine::container::view::{ContainerView, EndpointView};
+use barque_model::{Error, Result};
+
+use super::{address, listed, shown};
+
+/// `NetworkMode` of a host configuration.
+pub(crate) fn mode(text: &str) -> Result<NetworkMode> {
+    Ok(match text {
+        "" | "default" | "bridge" => NetworkMode::Default,
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        _ => match text.strip_prefix("container:") {
+            Some("") => {
+                return Err(Error::invalid("Invalid network mode: invalid container format container:<name|id>"));
+            }
+            Some(name) => NetworkMode::Container(name.to_owned()),
+            None => NetworkMode::Named(text.to_owned()),
+        },
+    })
+}
+
+/// What a client wishes for one endpoint.
+///
+/// # Errors
+/// Malformed addresses.
+pub(crate) fn wish(network: &str, settings: Option<&EndpointSettings>) -> Result<EndpointWish> {
+    let settings = settings.cloned().unwrap_or_default();
+    let ipam = settings.ipam_config.unwrap_or_default();
+    let present = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok(EndpointWish {
+        network: if network == "default" { "bridge".into() } else { network.to_owned() },
+        aliases: settings.aliases.unwrap_or_default(),
+        links: settings.links.unwrap_or_default(),
+        ipv4: address(&ipam.ipv4_address, "IPv4 address")?,
+        ipv6: address(&ipam.ipv6_address, "IPv6 address")?,
+        mac_address: present(settings.mac_address),
+        gw_priority: settings.gw_priority,
+        driver_opts: settings.driver_opts.unwrap_or_default(),
+    })
+}
+
+/// The wishes of a new container. The first is that of `mode`, if it has one.
+///
+/// # Errors
+/// Several networks for clients older than 1.44; malformed addresses.
+pub(crate) fn wishes(
+    mode: &NetworkMode,
+    networking: Option<&NetworkingConfig>,
+    version: ApiVersion,
+) -> Result<Vec<EndpointWish>> {
+    let Some(endpoints) = networking.and_then(|config| config.endpoints_config.as_ref()) else { return Ok(Vec::new()) };
+    if version.before(44) && endpoints.len() > 1 {
+        let names: Vec<&str> = endpoints.keys().map(String::as_str).collect();
+        return Err(Error::invalid(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        )));
+    }
+    let mut wishes = Vec::new();
+    for (name, settings) in endpoints {
+        wishes.push(wish(name, settings.as_ref())?);
+    }
+    let main = match mode {
+        NetworkMode::Default => "bridge",
+        NetworkMode::Named(name) => name,
+        _ => "",
+    };
+    wishes.sort_by_key(|wish| wish.network != main);
+    Ok(wishes)
+}
+
+/// `NetworkSettings.Networks` of a container.
+pub(crate) fn networks(view: &ContainerView) -> BTreeMap<String, Option<EndpointSettings>> {
+    let running = view.state.is_running();
+    view.endpoints.iter().map(|endpoint| (endpoint.network_name.clone(), Some(settings(endpoint, running)))).collect()
+}
+
+fn settings(endpoint: &EndpointView, running: bool) -> EndpointSettings {
+    let asked = endpoint.wanted_ipv4.is_some() || endpoint.wanted_ipv6.is_some();
+    let mut settings = EndpointSettings {
+        ipam_config: asked.then(|| EndpointIpamConfig {
+            ipv4_address: shown(endpoint.wanted_ipv4),
+            ipv6_address: shown(endpoint.wanted_ipv6),
+            link_local_ips: None,
+        }),
+        links: listed(endpoint.links.clone()),
+        aliases: listed(endpoint.aliases.clone()),
+        driver_opts: Some(endpoint.driver_opts.clone()).filter(|options| !options.is_empty()),
+        gw_priority: endpoint.gw_priority,
+        network_id: endpoint.network_id.clone(),
+        dns_names: listed(endpoint.dns_names.clone()),
+        ..EndpointSettings::default()
+    };
+    // A stopped container keeps its reservation, but Docker shows no address for it.
+    if running {
+        settings.endpoint_id.clone_from(&endpoint.endpoint_id);
+        settings.gateway = shown(endpoint.gateway);
+        settings.ip_address = shown(endpoint.ipv4);
+        settings.ip_prefix_len = i64::from(endpoint.prefix4);
+        settings.ipv6_gateway = shown(endpoint.gateway6);
+        settings.global_ipv6_address = shown(endpoint.ipv6);
+        settings.global_ipv6_prefix_len = i64::from(endpoint.prefix6);
+        settings.mac_address.clone_from(&endpoint.mac);
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode("default").unwrap(), NetworkMode::Default);
+        assert_eq!(mode("container:a").unwrap(), NetworkMode::Container("a".into()));
+        assert_eq!(mode("mine").unwrap(), NetworkMode::Named("mine".into()));
+        assert!(mode("container:").is_err());
+    }
+
+    #[test]
+    fn the_modes_own_endpoint_comes_first() {
+        let config: NetworkingConfig = barque_api::json::from_str(
+            r#"{"EndpointsConfig":{"a":null,"b":{"Aliases":["x"],"IPAMConfig":{"IPv4Address":"10.0.0.9"}}}}"#,
+        )
+        .unwrap();
+        let list = wishes(&NetworkMode::Named("b".into()), Some(&config), ApiVersion::MAX).unwrap();
+        assert_eq!((list[0].network.as_str(), list[1].network.as_str()), ("b", "a"));
+        assert_eq!(list[0].ipv4, Some([10, 0, 0, 9].into()));
+        assert!(wishes(&NetworkMode::Default, Some(&config), ApiVersion::new(1, 43)).is_err());
+        let bad: NetworkingConfig =
+            barque_api::json::from_str(r#"{"EndpointsConfig":{"b":{"IPAMConfig":{"IPv4Address":"x"}}}}"#).unwrap();
+        assert!(wishes(&NetworkMode::Default, Some(&bad), ApiVersion::MAX).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! `/exec`.
+
+use barque_api::error::IdResponse;
+use barque_api::exec::{ExecCreateRequest, ExecStartRequest};
+
+use super::Context;
+use super::attach::pump;
+use crate::convert;
+use crate::http::{self, Outcome};
+use crate::router::{Routed, inline, keep};
+
+/// Finds the route below `/exec`.
+pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Routed> {
+    Some(match (method, path) {
+        ("GET", [id, "json"]) => inline(inspect(context, id.to_string())),
+        ("POST", [id, "start"]) => keep(start(context, id.to_string())),
+        ("POST", [id, "resize"]) => inline(resize(context, id.to_string())),
+        _ => return None,
+    })
+}
+
+/// `POST /containers/{id}/exec`.
+pub(super) async fn create(context: Context, container: String) -> Outcome {
+    let Context { state, mut call } = context;
+    let version = call.version;
+    let request: ExecCreateRequest = call.json().await?;
+    let id = state.engine.exec_create(&container, convert::exec::create(request, version)?).await?;
+    http::created(&IdResponse { id: id.to_string() })
+}
+
+async fn start(context: Context, id: String) -> Outcome {
+    let Context { state, mut call } = context;
+    // Refuses an unknown one before anything else, as Docker does.
+    let view = state.engine.exec_inspect(&id).await?;
+    let request: ExecStartRequest = call.json().await?;
+    let start = convert::exec::start(&request, call.version);
+    let stream = state.engine.exec_start(&id, start).await?;
+    let Some(stream) = stream else { return http::ok() };
+    let keys = crate::detach::parse(view.spec.detach_keys.as_deref().unwrap_or_default())?;
+    let wants_input = view.spec.process.attach_stdin;
+    let tty = stream.tty;
+    Ok(http::hijack(call, !tty, move |client| pump(client, stream, wants_input, tty.then_some(keys))))
+}
+
+async fn resize(context: Context, id: String) -> Outcome {
+    let (rows, columns) = super::container::terminal_size(&context)?;
+    context.state.engine.exec_resize(&id, rows, columns).await?;
+    http::ok()
+}
+
+async fn inspect(context: Context, id: String) -> Outcome {
+    let view = context.state.engine.exec_inspect(&id).await?;
+    http::json(&convert::exec::inspect(&view))
+}

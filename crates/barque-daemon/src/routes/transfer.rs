@@ -1,0 +1,197 @@
+//! Progress of transfers as a stream of JSON documents.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use barque_api::ApiVersion;
+use barque_api::progress::JsonMessage;
+use barque_engine::image::types::ProgressSink;
+use barque_model::Result;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::mpsc;
+
+use crate::convert;
+use crate::http::{self, Outcome};
+use crate::wording;
+
+/// Runs a transfer and streams its progress. An error before the first message is an error of the request; a
+/// later one is the last document. The transfer stops when the client goes away.
+pub(super) async fn stream<F, Fut>(version: ApiVersion, work: F) -> Outcome
+where
+    F: FnOnce(ProgressSink) -> Fut,
+    Fut: Future<Output = Result<Vec<JsonMessage>>> + Send + 'static,
+{
+    run(version, |progress, version| convert::progress::message(&progress, version), Arc::default(), work).await
+}
+
+/// As [`stream`], for work that makes its messages itself. `waiting` are the bytes of output that the work has
+/// sent and the client not yet taken: the work adds, the stream subtracts.
+pub(super) async fn messages<F, Fut>(version: ApiVersion, waiting: Arc<AtomicUsize>, work: F) -> Outcome
+where
+    F: FnOnce(mpsc::UnboundedSender<JsonMessage>) -> Fut,
+    Fut: Future<Output = Result<Vec<JsonMessage>>> + Send + 'static,
+{
+    run(version, |message, _| message, waiting, work).await
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Vec<JsonMessage>>> + Send>>;
+
+async fn run<T, F, Fut>(
+    version: ApiVersion,
+    convert: fn(T, ApiVersion) -> JsonMessage,
+    waiting: Arc<AtomicUsize>,
+    work: F,
+) -> Outcome
+where
+    T: Send + 'static,
+    F: FnOnce(mpsc::UnboundedSender<T>) -> Fut,
+    Fut: Future<Output = Result<Vec<JsonMessage>>> + Send + 'static,
+{
+    let (sink, progress) = mpsc::unbounded_channel();
+    let mut transfer = Transfer { ready: VecDeque::new(), progress, work: None, convert, waiting, version };
+    let mut work: Work = Box::pin(work(sink));
+    tokio::select! {
+        biased;
+        Some(message) = transfer.progress.recv() => transfer.ready.push_back(convert(message, version)),
+        outcome = &mut work => {
+            transfer.drain();
+            transfer.ready.extend(outcome?);
+            return Ok(http::stream("application/json", transfer));
+        }
+    };
+    transfer.work = Some(work);
+    Ok(http::stream("application/json", transfer))
+}
+
+fn encode(message: &JsonMessage) -> io::Result<Bytes> {
+    let mut bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
+    // Docker ends each document of a progress stream so.
+    bytes.extend_from_slice(b"\r\n");
+    Ok(bytes.into())
+}
+
+struct Transfer<T> {
+    ready: VecDeque<JsonMessage>,
+    progress: mpsc::UnboundedReceiver<T>,
+    work: Option<Work>,
+    convert: fn(T, ApiVersion) -> JsonMessage,
+    waiting: Arc<AtomicUsize>,
+    version: ApiVersion,
+}
+
+impl<T> Transfer<T> {
+    /// Queues what was reported so far.
+    fn drain(&mut self) {
+        while let Ok(message) = self.progress.try_recv() {
+            push_latest(&mut self.ready, (self.convert)(message, self.version));
+        }
+    }
+}
+
+impl<T> Stream for Transfer<T> {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(message) = this.ready.pop_front() {
+                let taken = message.stream.len();
+                let _before = this.waiting.fetch_update(Relaxed, Relaxed, |bytes| Some(bytes.saturating_sub(taken)));
+                return Poll::Ready(Some(encode(&message)));
+            }
+            this.drain();
+            if !this.ready.is_empty() {
+                continue;
+            }
+            let Some(work) = &mut this.work else { return Poll::Ready(None) };
+            match work.as_mut().poll(cx) {
+                Poll::Ready(outcome) => {
+                    this.work = None;
+                    this.drain();
+                    match outcome {
+                        Ok(last) => this.ready.extend(last),
+                        Err(error) => this.ready.push_back(JsonMessage::error(wording::sentence(&error))),
+                    }
+                }
+                // The work may have reported while it was polled, or report from another thread.
+                Poll::Pending => match this.progress.poll_recv(cx) {
+                    Poll::Ready(Some(message)) => {
+                        push_latest(&mut this.ready, (this.convert)(message, this.version));
+                    }
+                    _ => return Poll::Pending,
+                },
+            }
+        }
+    }
+}
+
+/// Queues a message; of several about the same layer's progress that wait, the client needs the latest only.
+fn push_latest(queue: &mut VecDeque<JsonMessage>, message: JsonMessage) {
+    let counts = |message: &JsonMessage| message.progress_detail.as_ref().is_some_and(|detail| detail.current > 0);
+    let same = |have: &JsonMessage| !message.id.is_empty() && have.id == message.id && have.status == message.status;
+    match queue.iter_mut().rev().take(64).find(|have| counts(have) && same(have)) {
+        Some(have) if counts(&message) => *have = message,
+        _ => queue.push_back(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use barque_engine::image::types::Progress;
+    use barque_model::Error;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn text(outcome: Outcome) -> String {
+        let bytes = outcome.unwrap().into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn early_errors_are_of_the_request_and_late_ones_of_the_stream() {
+        let early = stream(ApiVersion::MAX, |_sink| async { Err(Error::not_found("nothing there")) }).await;
+        assert_eq!(early.err().unwrap().to_string(), "nothing there");
+        let late = stream(ApiVersion::MAX, |sink| async move {
+            let _listening = sink.send(Progress::of("a", "Downloading").at(1, 2));
+            tokio::task::yield_now().await;
+            let _listening = sink.send(Progress::of("a", "Download complete"));
+            Err(Error::unavailable("disk full"))
+        })
+        .await;
+        let text = text(late).await;
+        let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines[2], r#"{"errorDetail":{"message":"disk full"},"error":"disk full"}"#);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn everything_that_was_reported_arrives() {
+        let outcome = stream(ApiVersion::MAX, |sink| async move {
+            for n in 0..5 {
+                let _listening = sink.send(Progress::status(format!("step {n}")));
+            }
+            Ok(vec![JsonMessage::status("", "done")])
+        })
+        .await;
+        let text = text(outcome).await;
+        assert_eq!(text.matches("step").count(), 5);
+        assert!(text.ends_with("{\"status\":\"done\"}\r\n"), "{text}");
+    }
+
+    #[test]
+    fn only_the_latest_count_waits() {
+        let mut queue = VecDeque::new();
+        let count = |n| convert::progress::message(&Progress::of("a", "Downloading").at(n, 10), ApiVersion::MAX);
+        push_latest(&mut queue, count(1));
+        push_latest(&mut queue, count(2));
+        push_latest(&mut queue, convert::progress::message(&Progress::of("a", "Complete"), ApiVersion::MAX));
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue[0].progress_detail.as_ref().unwrap().current, 2);
+    }
+}

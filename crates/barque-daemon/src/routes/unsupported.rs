@@ -1,0 +1,63 @@
+//! Paths of the API that are not built, and those that have one true answer without being built.
+
+use barque_model::Error;
+
+use crate::http::{self, Outcome};
+use crate::router::{Routed, inline};
+use crate::wording;
+
+/// Finds the answer for a path that no other file serves.
+pub(crate) fn route(method: &str, path: &[&str]) -> Option<Routed> {
+    let answer: Outcome = match (method, path) {
+        // There are none, and there can be none.
+        ("GET", ["plugins"]) => http::json::<[u8; 0]>(&[]),
+        ("GET", ["plugins", name @ .., "json"]) if !name.is_empty() => {
+            Err(Error::not_found(format!("plugin \"{}\" not found", name.join("/"))))
+        }
+        (_, ["plugins", ..]) => not_built("managed plugins"),
+        ("POST", ["swarm", "init" | "join"]) => not_built("swarm mode"),
+        // The engine is not part of a swarm: this is what Docker says then.
+        ("GET" | "POST" | "DELETE", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => {
+            Err(Error::unavailable(wording::NOT_A_MANAGER))
+        }
+        (_, ["containers", _, "checkpoints", ..]) => not_built("checkpoints"),
+        ("GET", ["distribution", _, .., "json"]) => not_built("inspecting images in a registry"),
+        ("POST", ["session"]) => not_built("BuildKit sessions"),
+        ("POST", ["grpc"]) => not_built("BuildKit over the API's socket"),
+        ("GET", ["debug", ..]) => not_built("debug endpoints"),
+        _ => return None,
+    };
+    Some(inline(std::future::ready(answer)))
+}
+
+fn not_built(what: &str) -> Outcome {
+    Err(Error::not_implemented(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn of(method: &str, path: &str) -> Option<(u16, String)> {
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        Some(match route(method, &segments)?.await {
+            Ok(reply) => (reply.status().as_u16(), String::new()),
+            Err(error) => (error.kind().http_status(), error.to_string()),
+        })
+    }
+
+    #[tokio::test]
+    async fn answers() {
+        assert_eq!(of("GET", "/plugins").await, Some((200, String::new())));
+        assert_eq!(of("GET", "/plugins/a/b/json").await, Some((404, "plugin \"a/b\" not found".into())));
+        assert_eq!(of("POST", "/plugins/pull").await.unwrap().0, 501);
+        assert_eq!(of("POST", "/swarm/init").await, Some((501, "not implemented yet: swarm mode".into())));
+        for path in ["/swarm", "/nodes", "/services/x/logs", "/tasks", "/secrets", "/configs/x"] {
+            assert_eq!(of("GET", path).await, Some((503, wording::NOT_A_MANAGER.into())), "{path}");
+        }
+        assert_eq!(of("POST", "/session").await.unwrap().0, 501);
+        assert_eq!(of("GET", "/distribution/a/b/json").await.unwrap().0, 501);
+        assert_eq!(of("GET", "/nonsense").await, None);
+        assert_eq!(of("PUT", "/swarm").await, None);
+    }
+}

@@ -1,0 +1,60 @@
+//! `/volumes`.
+
+use barque_api::container::PruneQuery;
+use barque_api::volume::{VolumeCreateRequest, VolumeListQuery, VolumeListResponse, VolumeRemoveQuery, VolumesPruned};
+use barque_model::{Error, ErrorKind, Timestamp};
+
+use super::Context;
+use crate::convert;
+use crate::filter;
+use crate::http::{self, Outcome};
+use crate::router::{Routed, inline, keep};
+use crate::wording;
+
+/// Finds the route below `/volumes`.
+pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Routed> {
+    Some(match (method, path) {
+        ("GET", []) => inline(list(context)),
+        ("POST", ["create"]) => keep(create(context)),
+        ("POST", ["prune"]) => keep(prune(context)),
+        ("GET", [name]) => inline(inspect(context, name.to_string())),
+        ("DELETE", [name]) => keep(remove(context, name.to_string())),
+        ("PUT", [_]) => inline(async { Err(Error::unavailable(wording::NOT_A_MANAGER)) }),
+        _ => return None,
+    })
+}
+
+async fn list(context: Context) -> Outcome {
+    let query = context.call.query(VolumeListQuery::from_params)?;
+    let keep = filter::volume::list(query.filters)?;
+    let volumes = context.state.engine.volumes().await?;
+    let volumes = volumes.iter().filter(|view| keep(view)).map(|view| convert::volume::volume(view, None)).collect();
+    http::json(&VolumeListResponse { volumes, warnings: None })
+}
+
+async fn inspect(context: Context, name: String) -> Outcome {
+    let view = context.state.engine.volume(&name).await?;
+    http::json(&convert::volume::volume(&view, None))
+}
+
+async fn create(context: Context) -> Outcome {
+    let Context { state, mut call } = context;
+    let request: VolumeCreateRequest = call.json().await?;
+    let view = state.engine.volume_create(convert::volume::create(request)?).await?;
+    http::created(&convert::volume::volume(&view, None))
+}
+
+async fn remove(context: Context, name: String) -> Outcome {
+    let query = context.call.query(VolumeRemoveQuery::from_params)?;
+    match context.state.engine.volume_remove(&name, query.force).await {
+        Err(error) if query.force && error.kind() == ErrorKind::NotFound => http::empty(),
+        outcome => outcome.and_then(|()| http::empty()),
+    }
+}
+
+async fn prune(context: Context) -> Outcome {
+    let query = context.call.query(PruneQuery::from_params)?;
+    let filter = filter::volume::prune(query.filters, context.call.version, Timestamp::now())?;
+    let (removed, bytes) = context.state.engine.volumes_prune(filter, false).await?;
+    http::json(&VolumesPruned { volumes_deleted: convert::listed(removed), space_reclaimed: bytes })
+}

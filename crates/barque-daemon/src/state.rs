@@ -1,0 +1,51 @@
+//! What the routes share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use barque_engine::Engine;
+
+use crate::config::Settings;
+
+/// How the product names itself in `/version`, `/info` and the `Server` header.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// `Barque Engine`.
+    pub name: String,
+    /// `1.2.3`.
+    pub version: String,
+    pub git_commit: String,
+    /// RFC 3339.
+    pub build_time: String,
+}
+
+impl Default for Product {
+    fn default() -> Self {
+        Product {
+            name: "Barque Engine".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            git_commit: String::new(),
+            build_time: String::new(),
+        }
+    }
+}
+
+/// What the routes share.
+pub(crate) struct State {
+    pub(crate) engine: Engine,
+    pub(crate) product: Product,
+    /// The machine has the unified hierarchy: containers get a cgroup namespace of their own.
+    pub(crate) cgroup_v2: bool,
+    settings: Arc<RwLock<Arc<Settings>>>,
+}
+
+impl State {
+    pub(crate) fn new(engine: Engine, product: Product, settings: Arc<RwLock<Arc<Settings>>>) -> State {
+        let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        State { engine, product, cgroup_v2, settings }
+    }
+
+    /// The settings in force; a reload replaces them.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
