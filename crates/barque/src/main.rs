@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         (Some("daemon"), _) => daemon::run(&rest(2)),
         (Some("registry"), Some("serve")) => registry::run(&rest(3)),
         (Some("runtime"), _) => Err(barque_model::Error::not_implemented("barque runtime")),
-        _ => return barque_cli::main_entry(args),
+        _ => return command_line(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +40,21 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// Called as `docker` it is the same command line under that name; as `docker-compose` it is its `compose`.
+fn command_line(mut args: Vec<OsString>) -> ExitCode {
+    let called = if args.is_empty() { OsString::new() } else { args.remove(0) };
+    let name = std::path::Path::new(&called).file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let program = match name {
+        "docker" => "docker",
+        "docker-compose" => {
+            args.insert(0, "compose".into());
+            "docker"
+        }
+        _ => "barque",
+    };
+    barque_cli::main_entry(args, program, barque_cli::Roles::default())
 }
 
 /// A line on standard output; nobody reading it is no failure.
