@@ -62,27 +62,7 @@ pub fn make(making: &Making<'_>) -> Result<Body, ModelError> {
     let (binds, mounts) = body_mounts::mounts(making)?;
     let (security, unconfined) = body_resources::security(spec, project)?;
     let networking = body_network::networking(making)?;
-    let config = ContainerConfig {
-        hostname: spec.hostname.clone(),
-        domainname: spec.domainname.clone(),
-        user: spec.user.clone(),
-        exposed_ports: some(exposed),
-        tty: spec.tty,
-        open_stdin: spec.stdin_open,
-        attach_stdout: true,
-        attach_stderr: true,
-        env: some(environment(spec)),
-        cmd: spec.command.clone(),
-        entrypoint: spec.entrypoint.clone(),
-        healthcheck: spec.healthcheck.as_ref().map(healthcheck),
-        image: service.image(&project.name),
-        working_dir: spec.working_dir.clone(),
-        labels: Some(labels_of(making)),
-        stop_signal: spec.stop_signal.clone(),
-        stop_timeout: spec.stop_grace_period.map(|n| (n + 999_999_999) / 1_000_000_000),
-        mac_address: if making.api.before(44) { spec.mac_address.clone() } else { String::new() },
-        ..ContainerConfig::default()
-    };
+    let config = config(making, exposed);
     let tmpfs =
         spec.tmpfs.iter().map(|t| t.split_once(':').unwrap_or((t, ""))).map(|(k, v)| (k.to_owned(), v.to_owned()));
     let host = HostConfig {
@@ -125,6 +105,32 @@ pub fn make(making: &Making<'_>) -> Result<Body, ModelError> {
     };
     let request = ContainerCreateRequest { config, host_config: Some(host), networking_config: networking.config };
     Ok(Body { request, later: networking.later })
+}
+
+/// The part of the request that does not depend on the host.
+fn config(making: &Making<'_>, exposed: barque_api::json::Set) -> ContainerConfig {
+    let spec = &making.service.spec;
+    ContainerConfig {
+        hostname: spec.hostname.clone(),
+        domainname: spec.domainname.clone(),
+        user: spec.user.clone(),
+        exposed_ports: some(exposed),
+        tty: spec.tty,
+        open_stdin: spec.stdin_open,
+        attach_stdout: true,
+        attach_stderr: true,
+        env: some(environment(spec)),
+        cmd: spec.command.clone(),
+        entrypoint: spec.entrypoint.clone(),
+        healthcheck: spec.healthcheck.as_ref().map(healthcheck),
+        image: making.service.image(&making.project.name),
+        working_dir: spec.working_dir.clone(),
+        labels: Some(labels_of(making)),
+        stop_signal: spec.stop_signal.clone(),
+        stop_timeout: spec.stop_grace_period.map(|n| (n + 999_999_999) / 1_000_000_000),
+        mac_address: if making.api.before(44) { spec.mac_address.clone() } else { String::new() },
+        ..ContainerConfig::default()
+    }
 }
 
 /// Empty lists and mappings are not sent, so that the engine applies its defaults.

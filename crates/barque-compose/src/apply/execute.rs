@@ -158,7 +158,7 @@ impl<'a> Executor<'a> {
         let result = self.create_quietly(service, number, name, old).await;
         match &result {
             Ok(()) => self.progress.done(&shown, done),
-            Err(e) => self.progress.detailed(&shown, "Error", e.message(), Status::Error),
+            Err(e) => self.progress.failed(&shown, e.message()),
         }
         result
     }
@@ -239,7 +239,7 @@ impl<'a> Executor<'a> {
         let result = self.engine.stop(&container.id, self.timeout).await.map_err(|e| model_error(&e));
         match &result {
             Ok(()) => self.progress.done(&shown, "Stopped"),
-            Err(e) => self.progress.detailed(&shown, "Error", e.message(), Status::Error),
+            Err(e) => self.progress.failed(&shown, e.message()),
         }
         result
     }
@@ -283,7 +283,7 @@ impl<'a> Executor<'a> {
         };
         match &result {
             Ok(()) => self.progress.done(&shown, "Started"),
-            Err(e) => self.progress.detailed(&shown, "Error", e.message(), Status::Error),
+            Err(e) => self.progress.failed(&shown, e.message()),
         }
         if result.is_ok() {
             let mut observed = self.lock();

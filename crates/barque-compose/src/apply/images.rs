@@ -48,7 +48,7 @@ pub async fn pull(engine: &Engine, progress: &Progress, id: &str, image: &str, p
     let result = pull_stream(engine, progress, id, image, platform).await;
     match &result {
         Ok(()) => progress.done(id, "Pulled"),
-        Err(e) => progress.detailed(id, "Error", e.message(), Status::Error),
+        Err(e) => progress.failed(id, e.message()),
     }
     result
 }
@@ -115,7 +115,7 @@ pub async fn build(
     progress.resume();
     match &result {
         Ok(()) => progress.done(&id, "Built"),
-        Err(e) => progress.detailed(&id, "Error", e.message(), Status::Error),
+        Err(e) => progress.failed(&id, e.message()),
     }
     result.map_err(|e| e.context(format!("failed to build service {}", service.name)))
 }

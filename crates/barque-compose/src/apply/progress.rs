@@ -107,6 +107,13 @@ impl Progress {
         self.event(id, text, Status::Done);
     }
 
+    /// Something failed.
+    pub fn failed(&self, id: &str, why: &str) {
+        let first = why.lines().next().unwrap_or_default();
+        let text = if first.starts_with("Error") { first.to_owned() } else { format!("Error {first}") };
+        self.event(id, &text, Status::Error);
+    }
+
     /// Reports an event.
     pub fn event(&self, id: &str, text: &str, status: Status) {
         self.detailed(id, text, "", status);
@@ -115,13 +122,18 @@ impl Progress {
     /// Reports an event with details.
     pub fn detailed(&self, id: &str, text: &str, details: &str, status: Status) {
         let mut state = self.lock();
+        // several wait for the same thing; once is enough
+        let known =
+            state.tasks.iter().any(|t| t.id == id && t.text == text && t.details == details && t.status == status);
+        if known && self.mode != Mode::Tty {
+            return;
+        }
         match self.mode {
             Mode::Quiet => return,
             Mode::Plain => {
                 let prefix = if self.dry_run { " DRY-RUN MODE - " } else { "" };
                 let line = format!("{prefix} {id}  {text} {details}");
                 let _ = writeln!(std::io::stderr().lock(), "{}", line.trim_end());
-                return;
             }
             Mode::Json => {
                 let word = match status {
@@ -132,7 +144,6 @@ impl Progress {
                 };
                 let line = serde_json::json!({"dry-run": self.dry_run, "id": id, "status": word, "text": text, "details": details});
                 let _ = writeln!(std::io::stderr().lock(), "{line}");
-                return;
             }
             Mode::Tty => {}
         }

@@ -80,7 +80,7 @@ async fn container(
 ) -> Result<(), Error> {
     let shown = format!("Container {}", container.name);
     let fail = |e: Error| {
-        progress.detailed(&shown, "Error", e.message(), Status::Error);
+        progress.failed(&shown, e.message());
         e
     };
     if how.stop && (container.state.is_up() || !how.remove) {
@@ -123,7 +123,7 @@ pub async fn networks(engine: &Engine, progress: &Progress, found: &[Resource]) 
             }
             Err(e) => {
                 let e = model_error(&e);
-                progress.detailed(&shown, "Error", e.message(), Status::Error);
+                progress.failed(&shown, e.message());
                 return Err(e.context(format!("failed to remove network {}", network.name)));
             }
         }

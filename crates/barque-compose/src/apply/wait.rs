@@ -7,7 +7,7 @@ use barque_model::Error;
 
 use super::body::model_error;
 use super::engine::Engine;
-use super::progress::{Progress, Status};
+use super::progress::Progress;
 use crate::file::model::Condition;
 
 /// Longest pause between two looks at a container's health.
@@ -36,7 +36,7 @@ pub async fn until(
     };
     match &result {
         Ok(word) => progress.done(&shown, word),
-        Err(e) => progress.detailed(&shown, "Error", e.message(), Status::Error),
+        Err(e) => progress.failed(&shown, e.message()),
     }
     result.map(|_| ())
 }
@@ -133,7 +133,7 @@ pub async fn running_or_healthy(
                 return Ok(());
             }
             Some(Err(e)) => {
-                progress.detailed(&shown, "Error", e.message(), Status::Error);
+                progress.failed(&shown, e.message());
                 return Err(e);
             }
             None => {}

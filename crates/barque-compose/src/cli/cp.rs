@@ -292,6 +292,10 @@ fn renamed(name: &Path, old: &str, base: &str) -> Option<PathBuf> {
     if parts.first().is_some_and(|p| p.to_str() == Some(old)) {
         parts.remove(0);
     }
+    // joining nothing would add a slash, and so ask for a directory
+    if parts.is_empty() {
+        return Some(PathBuf::from(base));
+    }
     Some(Path::new(base).join(parts.iter().collect::<PathBuf>()))
 }
 

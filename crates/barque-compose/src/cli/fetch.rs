@@ -97,7 +97,7 @@ pub(super) async fn pull(cx: &Context, args: Pull) -> Outcome {
         match skip {
             Some(why) => shown.event(&service.name, &format!("Skipped {why}"), Status::Done),
             None => {
-                drop(pulls.entry((image, service.spec.platform.clone())).or_insert((service.name.clone(), buildable)))
+                pulls.entry((image, service.spec.platform.clone())).or_insert((service.name.clone(), buildable));
             }
         }
     }
@@ -179,7 +179,7 @@ async fn push_one(session: &Session, shown: &Progress, service: &str, image: &st
     let mut output = session.engine.writer()?.image_push(&reference.familiar_name(), &query, auth.as_ref()).await?;
     while let Some(message) = output.next().await? {
         if let Some(text) = message.error_message() {
-            shown.detailed(&id, "Error", text, Status::Error);
+            shown.failed(&id, text);
             return Err(Failure::new(format!("push of {image} for service {service} failed: {text}")));
         }
     }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use barque_api::container::{AttachQuery, LogsQuery};
 use barque_api::event::{EventMessage, EventsQuery};
 use barque_api::filters::Filters;
+use barque_client::JsonStream;
 use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::args::Up;
@@ -46,6 +47,8 @@ struct Watch<'a> {
     shown: BTreeSet<String>,
     tasks: Vec<JoinHandle<()>>,
     ended: BTreeMap<String, i64>,
+    /// When each container died last, nanoseconds since 1970.
+    died_at: BTreeMap<String, i64>,
     abort_on_exit: bool,
     abort_on_failure: bool,
     code_from: Option<String>,
@@ -55,90 +58,19 @@ struct Watch<'a> {
 
 /// Starts what is made and shows its output.
 pub(super) async fn up(cx: &Context, ready: &Ready, executor: &Executor<'_>, args: &Up) -> Outcome {
-    let engine = &ready.session.engine;
-    let services = shown_services(ready, args)?;
-    let project = ready.project()?;
-    let ours =
-        executor.observed().containers.into_iter().filter(|c| !c.oneoff && project.services.contains_key(&c.service));
-    let containers: BTreeMap<String, Container> = ours.map(|c| (c.id.clone(), c)).collect();
-    let shown: BTreeSet<String> =
-        containers.values().filter(|c| services.contains(&c.service)).map(|c| c.id.clone()).collect();
-    let names: BTreeSet<String> =
-        containers.values().filter(|c| shown.contains(&c.id)).map(Container::log_name).collect();
-    cx.print(&format!("Attaching to {}\n", names.iter().cloned().collect::<Vec<_>>().join(", ")));
-    let printer = Printer::new(names, cx.colour() && !args.no_color, !args.no_log_prefix);
+    let mut watch = Watch::new(cx, ready, executor, args)?;
     let now = jiff::Timestamp::now();
     let query = EventsQuery {
         since: format!("{}.{:09}", now.as_second(), now.subsec_nanosecond()),
         filters: Filters::new()
             .with("type", "container")
-            .with("label", format!("{}={}", labels::PROJECT, project.name)),
+            .with("label", format!("{}={}", labels::PROJECT, ready.session.name)),
         ..EventsQuery::default()
     };
-    let mut events = engine.read().client().events(&query).await?;
-    let mut watch = Watch {
-        engine,
-        printer,
-        containers,
-        shown,
-        tasks: Vec::new(),
-        ended: BTreeMap::new(),
-        abort_on_exit: args.abort_on_container_exit
-            || (args.exit_code_from.is_some() && !args.abort_on_container_failure),
-        abort_on_failure: args.abort_on_container_failure,
-        code_from: args.exit_code_from.clone(),
-        code: None,
-        stopping: false,
-    };
+    let events = watch.engine.read().client().events(&query).await?;
     watch.attach_all(args.timestamps).await?;
     watch.forget_finished(&ready.plan);
-    // output of containers and progress would overwrite each other
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(|e| Failure::new(e.to_string()))?;
-    let mut terminations = signal(SignalKind::terminate()).map_err(|e| Failure::new(e.to_string()))?;
-    let mut starting = Some(Box::pin(executor.start(&ready.plan)));
-    let mut stopping: Option<std::pin::Pin<Box<dyn Future<Output = Result<(), barque_model::Error>> + '_>>> = None;
-    let mut interrupted = false;
-    loop {
-        if starting.is_none() && stopping.is_none() && watch.is_over() {
-            break;
-        }
-        tokio::select! {
-            result = pending(&mut starting) => {
-                starting = None;
-                if let Err(e) = result {
-                    stop_all(engine, cx, &ready.session.progress, ready, args.timeout).await?;
-                    return Err(e.into());
-                }
-            }
-            result = pending(&mut stopping) => {
-                stopping = None;
-                result?;
-                watch.refresh().await;
-            }
-            event = events.next() => match event? {
-                Some(event) => {
-                    if watch.event(&event).await && stopping.is_none() && !watch.stopping {
-                        watch.stopping = true;
-                        starting = None;
-                        cx.print("Aborting on container exit...\n");
-                        stopping = Some(Box::pin(stop(engine, ready, &ready.session.progress, args.timeout)));
-                    }
-                }
-                None => return Err(Failure::new("the engine closed the stream of events")),
-            },
-            _ = async { tokio::select! { _ = interrupts.recv() => {}, _ = terminations.recv() => {} } } => {
-                starting = None;
-                if interrupted {
-                    kill(engine, ready).await;
-                    break;
-                }
-                interrupted = true;
-                watch.stopping = true;
-                cx.print("\nGracefully Stopping... press Ctrl+C again to force\n");
-                stopping = Some(Box::pin(stop(engine, ready, &ready.session.progress, args.timeout)));
-            }
-        }
-    }
+    let interrupted = watch.run(cx, ready, executor, events, args.timeout).await?;
     watch.drain().await;
     Ok(match (watch.code, interrupted) {
         (_, true) => 130,
@@ -147,23 +79,18 @@ pub(super) async fn up(cx: &Context, ready: &Ready, executor: &Executor<'_>, arg
     })
 }
 
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
+}
+
 async fn pending<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
     }
-}
-
-async fn stop_all(
-    engine: &Engine,
-    cx: &Context,
-    progress: &Progress,
-    ready: &Ready,
-    timeout: Option<i64>,
-) -> Result<(), Failure> {
-    let _ = cx;
-    stop(engine, ready, progress, timeout).await?;
-    Ok(())
 }
 
 async fn stop(
@@ -188,7 +115,89 @@ async fn kill(engine: &Engine, ready: &Ready) {
     }
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(cx: &Context, ready: &'a Ready, executor: &Executor<'_>, args: &Up) -> Result<Self, Failure> {
+        let services = shown_services(ready, args)?;
+        let project = ready.project()?;
+        let ours = |c: &Container| !c.oneoff && project.services.contains_key(&c.service);
+        let containers: BTreeMap<String, Container> =
+            executor.observed().containers.into_iter().filter(ours).map(|c| (c.id.clone(), c)).collect();
+        let shown: BTreeSet<String> =
+            containers.values().filter(|c| services.contains(&c.service)).map(|c| c.id.clone()).collect();
+        let names: BTreeSet<String> =
+            containers.values().filter(|c| shown.contains(&c.id)).map(Container::log_name).collect();
+        cx.print(&format!("Attaching to {}\n", names.iter().cloned().collect::<Vec<_>>().join(", ")));
+        let from_code = args.exit_code_from.is_some() && !args.abort_on_container_failure;
+        Ok(Watch {
+            engine: &ready.session.engine,
+            printer: Printer::new(names, cx.colour() && !args.no_color, !args.no_log_prefix),
+            containers,
+            shown,
+            tasks: Vec::new(),
+            ended: BTreeMap::new(),
+            died_at: BTreeMap::new(),
+            abort_on_exit: args.abort_on_container_exit || from_code,
+            abort_on_failure: args.abort_on_container_failure,
+            code_from: args.exit_code_from.clone(),
+            code: None,
+            stopping: false,
+        })
+    }
+
+    /// Starts everything and goes on until all has ended; true if the user interrupted.
+    async fn run(
+        &mut self,
+        cx: &Context,
+        ready: &Ready,
+        executor: &Executor<'_>,
+        mut events: JsonStream<EventMessage>,
+        timeout: Option<i64>,
+    ) -> Result<bool, Failure> {
+        let (engine, progress) = (self.engine, &ready.session.progress);
+        let listen = |kind| signal(kind).map_err(|e| Failure::new(e.to_string()));
+        let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let mut starting = Some(Box::pin(executor.start(&ready.plan)));
+        let mut stopping = None;
+        let mut interrupted = false;
+        while starting.is_some() || stopping.is_some() || !self.is_over() {
+            tokio::select! {
+                result = pending(&mut starting) => {
+                    starting = None;
+                    if let Err(e) = result {
+                        stop(engine, ready, progress, timeout).await?;
+                        return Err(e.into());
+                    }
+                }
+                result = pending(&mut stopping) => {
+                    stopping = None;
+                    result?;
+                    self.refresh().await;
+                }
+                event = events.next() => {
+                    let event = event?.ok_or_else(|| Failure::new("the engine closed the stream of events"))?;
+                    if self.event(&event).await && stopping.is_none() && !self.stopping {
+                        self.stopping = true;
+                        starting = None;
+                        cx.print("Aborting on container exit...\n");
+                        stopping = Some(Box::pin(stop(engine, ready, progress, timeout)));
+                    }
+                }
+                () = either(&mut interrupts, &mut terminations) => {
+                    starting = None;
+                    if interrupted {
+                        kill(engine, ready).await;
+                        break;
+                    }
+                    interrupted = true;
+                    self.stopping = true;
+                    cx.print("\nGracefully Stopping... press Ctrl+C again to force\n");
+                    stopping = Some(Box::pin(stop(engine, ready, progress, timeout)));
+                }
+            }
+        }
+        Ok(interrupted)
+    }
+
     /// Connects to the output of every container that is shown, before it is started.
     async fn attach_all(&mut self, timestamps: bool) -> Result<(), Failure> {
         let query = AttachQuery { stream: true, stdout: true, stderr: true, ..AttachQuery::default() };
@@ -243,6 +252,7 @@ impl Watch<'_> {
         let Some(container) = self.containers.get(&event.actor.id).cloned() else { return false };
         match event.action.as_str() {
             "die" => {
+                self.died_at.insert(container.id.clone(), event.time_nano);
                 let code: i64 = event.actor.attributes.get("exitCode").and_then(|c| c.parse().ok()).unwrap_or(0);
                 return self.died(&container, code).await;
             }
@@ -292,7 +302,7 @@ impl Watch<'_> {
         abort
     }
 
-    /// After a restart, output goes on from the moment of the start.
+    /// After a restart, output goes on from the moment of the end before it.
     fn follow_again(&mut self, container: &Container, event: &EventMessage) {
         if let Some(known) = self.containers.get_mut(&container.id) {
             known.summary.status.clear();
@@ -300,7 +310,9 @@ impl Watch<'_> {
         if !self.shown.contains(&container.id) {
             return;
         }
-        let since = format!("{}.{:09}", event.time_nano / 1_000_000_000, event.time_nano % 1_000_000_000);
+        // its first words may be older than the event of its start
+        let from = self.died_at.get(&container.id).copied().unwrap_or(event.time_nano);
+        let since = format!("{}.{:09}", from / 1_000_000_000, from % 1_000_000_000);
         let query = LogsQuery {
             follow: true,
             stdout: true,

@@ -10,7 +10,6 @@ use super::session::{Session, api};
 use super::terminal;
 use crate::apply::body::model_error;
 use crate::apply::execute::Executor;
-use crate::apply::progress::Status;
 use crate::apply::teardown::{self, Teardown};
 use crate::apply::wait;
 use crate::file::model::Condition;
@@ -303,7 +302,7 @@ where
             match call.await {
                 Ok(()) => session.progress.done(&shown, done),
                 Err(e) => {
-                    session.progress.detailed(&shown, "Error", e.message(), Status::Error);
+                    session.progress.failed(&shown, e.message());
                     return Err(Failure::from(e));
                 }
             }

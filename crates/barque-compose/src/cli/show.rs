@@ -295,7 +295,7 @@ pub(super) async fn port(cx: &Context, args: Port) -> Outcome {
         Some(port) if port.ip.contains(':') => cx.print(&format!("[{}]:{}\n", port.ip, port.public_port)),
         Some(port) => cx.print(&format!("{}:{}\n", port.ip, port.public_port)),
         None => {
-            let all: Vec<String> = container
+            let all: BTreeSet<String> = container
                 .summary
                 .ports
                 .iter()
@@ -305,7 +305,7 @@ pub(super) async fn port(cx: &Context, args: Port) -> Outcome {
             let hint = if all.is_empty() {
                 "it publishes no port".to_owned()
             } else {
-                format!("it publishes {}", all.join(", "))
+                format!("it publishes {}", all.into_iter().collect::<Vec<_>>().join(", "))
             };
             return Err(Failure::new(format!(
                 "no port {}/{} for container {}",

@@ -164,8 +164,12 @@ pub(super) async fn fetch(
         let key = (image.clone(), service.spec.platform.clone());
         match need {
             Need::Nothing => {}
-            Need::Pull { optional, .. } => drop(pulls.entry(key).or_insert((name.clone(), *optional, false))),
-            Need::PullOrBuild { .. } => drop(pulls.entry(key).or_insert((name.clone(), true, true))),
+            Need::Pull { optional, .. } => {
+                pulls.entry(key).or_insert((name.clone(), *optional, false));
+            }
+            Need::PullOrBuild { .. } => {
+                pulls.entry(key).or_insert((name.clone(), true, true));
+            }
             Need::Build { .. } => builds.push(name.clone()),
             Need::Missing => {
                 return Err(Failure::new(format!("No such image: {image}"))
@@ -345,10 +349,13 @@ pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
     {
         return Err(Failure::new(format!("no such service: {service}")));
     }
-    let executor = executor(cx, &ready, &request)?;
+    let mut executor = executor(cx, &ready, &request)?;
     let attached = !(args.detach || args.wait || args.no_start || cx.global.dry_run);
     if attached {
         ready.session.progress.during(executor.make(&ready.plan)).await?;
+        // progress and the output of containers would overwrite each other
+        let quiet = crate::apply::progress::Progress::quiet();
+        executor.progress = &quiet;
         return follow::up(cx, &ready, &executor, &args).await;
     }
     let work = async {
