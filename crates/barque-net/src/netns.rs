@@ -28,11 +28,10 @@ struct Inner {
     prepared: Option<Prepared>,
 }
 
-/// The names and indexes taken in a namespace.
+/// The names taken in a namespace.
 #[derive(Debug)]
 pub(crate) struct Links {
     names: Vec<String>,
-    next_index: u32,
 }
 
 /// An interface made ahead, before it was known for whom.
@@ -63,13 +62,8 @@ impl Links {
         self.names.iter().any(|n| n == name)
     }
 
-    pub(crate) fn next_index(&self) -> u32 {
-        self.next_index
-    }
-
-    pub(crate) fn add(&mut self, name: &str, index: u32) {
+    pub(crate) fn add(&mut self, name: &str) {
         self.names.push(name.to_owned());
-        self.next_index = self.next_index.max(index + 1);
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
@@ -82,8 +76,7 @@ impl Links {
 
     fn read(socket: &mut RouteSocket) -> Result<Links> {
         let links = socket.links().context("cannot list the interfaces of a network namespace")?;
-        let next_index = links.iter().map(|l| l.index + 1).max().unwrap_or(1);
-        Ok(Links { names: links.into_iter().map(|l| l.name).collect(), next_index })
+        Ok(Links { names: links.into_iter().map(|l| l.name).collect() })
     }
 }
 
@@ -166,11 +159,11 @@ mod tests {
 
     #[test]
     fn the_lowest_free_name_is_taken() {
-        let mut links = Links { names: vec!["lo".into()], next_index: 2 };
+        let mut links = Links { names: vec!["lo".into()] };
         assert_eq!(links.free_name("eth"), "eth0");
-        links.add("eth0", 2);
-        links.add("eth2", 7);
-        assert_eq!((links.free_name("eth").as_str(), links.next_index()), ("eth1", 8));
+        links.add("eth0");
+        links.add("eth2");
+        assert_eq!(links.free_name("eth"), "eth1");
         links.remove("eth0");
         assert_eq!(links.free_name("eth"), "eth0");
         links.rename("eth2", "lan");

@@ -1,4 +1,5 @@
 //! The embedded resolver, asked from inside containers.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

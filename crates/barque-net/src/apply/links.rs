@@ -149,7 +149,7 @@ fn encode(op: &LinkOp, place: &Place<'_>, batch: &mut Batch) -> Result<()> {
             let inner = VethPeer {
                 name: &peer.name,
                 netns: place.container,
-                index: Some(peer.index),
+                index: None,
                 mac: peer.mac.map(|m| m.0),
                 mtu: Some(*mtu),
             };
@@ -217,14 +217,8 @@ fn add_on_parent(
     kind: LinkKind<'_>,
 ) -> Result<()> {
     let parent = Some(index(place, parent)?);
-    let link = NewLink {
-        mac: peer.mac.map(|m| m.0),
-        mtu,
-        parent,
-        netns: place.container,
-        index: Some(peer.index),
-        ..NewLink::new(&peer.name, kind)
-    };
+    let link =
+        NewLink { mac: peer.mac.map(|m| m.0), mtu, parent, netns: place.container, ..NewLink::new(&peer.name, kind) };
     route::add_link(batch, &link);
     Ok(())
 }

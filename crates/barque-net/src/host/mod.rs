@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::apply::links::{Existing, Place, refused, run, write_sysctl};
 use crate::fabric::FabricConfig;
 use crate::filter::Filter;
-use crate::network::{Driver, NetworkDef};
+use crate::network::{Driver, NetworkDef, Parent};
 use crate::plan::links::LinkOp;
 use crate::plan::network;
 use crate::plan::rules::NetworkRules;
@@ -185,7 +185,8 @@ impl Host {
     pub(crate) fn ensure_device(&self, def: &NetworkDef) -> Result<network::NetworkPlan> {
         def.validate()?;
         let mtu = self.uplink_mtu()?;
-        let around = network::Surroundings { alias: &self.names.table, mtu, ipv6: self.ipv6 };
+        let guarded = self.config.firewall;
+        let around = network::Surroundings { alias: &self.names.table, mtu, ipv6: self.ipv6, guarded };
         let plan = network::plan(def, &around);
         let mut socket = self.route();
         let link = self.create_device(&mut socket, def, &plan)?;
@@ -310,12 +311,13 @@ fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkInfo>> {
 
 /// Name and kind of a network's device on the machine; any kind will do where it is empty.
 fn device(def: &NetworkDef) -> (&str, &'static str) {
-    use crate::network::Parent;
-    let of = |parent| match parent {
-        &Parent::Device(_) => "",
-        &Parent::Vlan { .. } => "vlan",
-        &Parent::Dummy(_) => "dummy",
-    };
+    fn of(parent: &Parent) -> &'static str {
+        match parent {
+            Parent::Device(_) => "",
+            Parent::Vlan { .. } => "vlan",
+            Parent::Dummy(_) => "dummy",
+        }
+    }
     match &def.driver {
         Driver::Bridge(options) => (&options.bridge, "bridge"),
         Driver::Macvlan(options) => (options.parent.ifname(), of(&options.parent)),

@@ -1,12 +1,13 @@
 //! Plugging containers in and out.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use barque_model::{Error, ErrorKind, Id, Result};
 use barque_sys::netlink::Batch;
 use barque_sys::netlink::route::{self, LinkRef, PortChange, RouteSocket};
 
-use super::{Host, Present, lock};
+use super::{Host, Present, device, find, lock};
 use crate::apply::links::{Existing, Place, is_gone, run};
 use crate::endpoint::{Attached, EndpointDef};
 use crate::netns::{Inside, Links, NetNs, Prepared};
@@ -16,6 +17,8 @@ use crate::plan::links::{LinkOp, Peer, PortMode};
 
 /// A name that turns out to be taken is drawn anew so often.
 const NAME_ATTEMPTS: usize = 4;
+const SETTLE_ATTEMPTS: usize = 100;
+const SETTLE_PAUSE: Duration = Duration::from_micros(200);
 
 impl Host {
     /// Plugs an endpoint in.
@@ -25,14 +28,20 @@ impl Host {
         }
         let net = self.present(def)?;
         match ns.enter(|inside| self.plug(&net, endpoint, inside)) {
-            // The bridge was deleted behind our back: make it again, once.
-            Err(error) if is_gone(&error) => {
+            // The device was deleted behind our back: make it again, once.
+            Err(_) if self.is_stale(&net) => {
                 self.ensure(def)?;
                 let net = self.present(def)?;
                 ns.enter(|inside| self.plug(&net, endpoint, inside))
             }
             other => other,
         }
+    }
+
+    /// Whether the network's device is another one than we know, or none.
+    fn is_stale(&self, net: &Present) -> bool {
+        let (name, _) = device(&net.def);
+        find(&mut self.route(), name).is_ok_and(|link| link.is_none_or(|l| l.index != net.index))
     }
 
     fn present(&self, def: &NetworkDef) -> Result<Present> {
@@ -57,16 +66,24 @@ impl Host {
             None => None,
         };
         let slot = self.slot(net, wish, links, ready.as_ref())?;
-        let plan = self.make_link(net, wish, slot, ns)?;
-        let index = plan.attached.ifindex;
+        let mut plan = self.make_link(net, wish, slot, ns)?;
+        let name = ready.as_ref().map_or(&plan.attached.ifname, |r| &r.ifname);
+        let index = match &ready {
+            Some(ready) => ready.ifindex,
+            None => index_of(socket, name)?,
+        };
         if let Err(error) = run(&plan.inside, &mut within(socket, &|_| Some(index), ns), Existing::Refuse) {
             unplug(index, socket);
             return Err(error);
         }
+        if ready.is_none() {
+            self.settle(plan.attached.host_ifname.as_deref(), &net.def);
+        }
         match &ready {
             Some(p) => links.rename(&p.ifname, &plan.attached.ifname),
-            None => links.add(&plan.attached.ifname, index),
+            None => links.add(&plan.attached.ifname),
         }
+        plan.attached.ifindex = index;
         Ok(plan.attached)
     }
 
@@ -102,6 +119,22 @@ impl Host {
         run(ops, &mut place, Existing::Refuse)
     }
 
+    /// Waits until the bridge forwards what the container sends, and sends itself. The kernel notes
+    /// a moment later, on a worker, that a link has come up; a first ARP request lost meanwhile
+    /// costs a second.
+    fn settle(&self, host_ifname: Option<&str>, def: &NetworkDef) {
+        let (Some(port), Some(options)) = (host_ifname, def.bridge()) else { return };
+        for name in [port, &options.bridge] {
+            for _ in 0..SETTLE_ATTEMPTS {
+                // From kernel 6.8 on, asking is enough.
+                match find(&mut self.route(), name) {
+                    Ok(Some(link)) if !link.running => std::thread::sleep(SETTLE_PAUSE),
+                    _ => break,
+                }
+            }
+        }
+    }
+
     fn slot<'a>(
         &self,
         net: &Present,
@@ -122,7 +155,6 @@ impl Host {
         };
         Ok(Slot {
             ifname,
-            ifindex: ready.map_or_else(|| links.next_index(), |r| r.ifindex),
             host_ifname: ready.map_or_else(|| self.names.draw(), |r| r.host_ifname.clone()),
             prepared: ready.map(|r| r.ifname.as_str()),
             mtu: net.mtu,
@@ -139,19 +171,20 @@ impl Host {
         let ns = NetNs::create(self.ipv6)?;
         ns.enter(|inside| {
             let ifname = inside.links.free_name(&options.ifname_prefix);
-            let ifindex = inside.links.next_index();
             let host_ifname = self.names.draw();
             let pair = LinkOp::AddVeth {
                 name: host_ifname.clone(),
                 bridge: options.bridge.clone(),
                 mtu: net.mtu,
                 port: PortMode::of(options.icc, bridge_netfilter()),
-                peer: Peer { name: ifname.clone(), index: ifindex, mac: None },
+                peer: Peer { name: ifname.clone(), mac: None },
             };
             self.outside(&[pair], net.index, inside.ns)?;
+            let ifindex = index_of(inside.socket, &ifname)?;
             let up = [LinkOp::SetUp { link: ifname.clone() }];
             run(&up, &mut within(inside.socket, &|_| Some(ifindex), inside.ns), Existing::Refuse)?;
-            inside.links.add(&ifname, ifindex);
+            self.settle(Some(&host_ifname), &net.def);
+            inside.links.add(&ifname);
             *inside.prepared = Some(Prepared { network: *id, ifname, ifindex, host_ifname });
             Ok(())
         })?;
@@ -189,11 +222,20 @@ fn bridge_netfilter() -> bool {
     on("iptables") || on("ip6tables")
 }
 
-/// Takes a half-made link away again; it may not even exist.
+/// The index of an interface just made in a container. The kernel chooses it: veth honours a wish
+/// for the peer's index only together with one for the outer end's.
+fn index_of(inside: &mut RouteSocket, name: &str) -> Result<u32> {
+    let link = find(inside, name)?;
+    link.map(|l| l.index).ok_or_else(|| Error::not_found(format!("interface {name} vanished while it was set up")))
+}
+
+/// Takes a half-made link away again.
 fn unplug(index: u32, inside: &mut RouteSocket) {
     let mut batch = Batch::new();
     route::delete_link(&mut batch, LinkRef::Index(index));
-    let _ = inside.apply(&mut batch);
+    if let Err(error) = inside.apply(&mut batch) {
+        tracing::warn!(%error, "a half-made interface stays in a container");
+    }
 }
 
 /// Where operations inside a container's namespace happen.

@@ -18,15 +18,15 @@ pub struct EndpointPlan {
     pub outside: Vec<LinkOp>,
     /// In the container's namespace, afterwards.
     pub inside: Vec<LinkOp>,
+    /// The outcome; its index is known once the interface is there.
     pub attached: Attached,
 }
 
 /// What a plan takes from the namespace and the machine.
 #[derive(Clone, Debug)]
 pub struct Slot<'a> {
-    /// Name and index the interface is to have.
+    /// Name the interface is to have.
     pub ifname: String,
-    pub ifindex: u32,
     /// Name of a veth's outer end.
     pub host_ifname: String,
     /// The interface is already there, up, without addresses, under this name.
@@ -53,7 +53,7 @@ pub fn plan(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>) -> Result
         endpoint: endpoint.id,
         network: def.id,
         ifname: slot.ifname.clone(),
-        ifindex: slot.ifindex,
+        ifindex: 0,
         mac: endpoint.mac.unwrap_or_else(|| endpoint.v4.map_or_else(Mac::random, Mac::from_ipv4)),
         v4: v4.and_then(|net| if let IpNet::V4(net) = net { Some(net) } else { None }),
         v6: v6.and_then(|net| if let IpNet::V6(net) = net { Some(net) } else { None }),
@@ -82,7 +82,7 @@ fn gateway(def: &NetworkDef, address: Option<IpNet>) -> Option<IpAddr> {
 }
 
 fn outside(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>, attached: &Attached) -> Result<Vec<LinkOp>> {
-    let peer = Peer { name: slot.ifname.clone(), index: slot.ifindex, mac: Some(attached.mac) };
+    let peer = Peer { name: slot.ifname.clone(), mac: Some(attached.mac) };
     let op = match &def.driver {
         Driver::Bridge(options) => LinkOp::AddVeth {
             name: slot.host_ifname.clone(),

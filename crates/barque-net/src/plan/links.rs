@@ -123,8 +123,6 @@ impl PortMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub name: String,
-    /// `None` is the kernel's choice; then nothing can follow in the same breath.
-    pub index: u32,
     pub mac: Option<Mac>,
 }
 
@@ -187,7 +185,7 @@ impl fmt::Display for LinkOp {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} index {} netns CONTAINER", self.name, self.index)?;
+        write!(f, "{} netns CONTAINER", self.name)?;
         match self.mac {
             Some(mac) => write!(f, " address {mac}"),
             None => Ok(()),

@@ -28,6 +28,8 @@ pub struct Surroundings<'a> {
     pub mtu: u32,
     /// The kernel has IPv6.
     pub ipv6: bool,
+    /// The packet filter is ours to use, and guards loopback.
+    pub guarded: bool,
 }
 
 /// Plans a network. `host` and `none` need nothing.
@@ -49,7 +51,7 @@ fn bridge(def: &NetworkDef, options: &BridgeOptions, around: &Surroundings<'_>, 
     let mtu = options.mtu.unwrap_or(around.mtu);
     plan.create.push(LinkOp::AddBridge { name: name.clone(), mac, mtu, alias: around.alias.to_owned() });
     let sysctl = |path: String, value: &str| LinkOp::Sysctl { path, value: value.to_owned() };
-    if def.has_ipv4() {
+    if def.has_ipv4() && around.guarded {
         // Lets answers to connections from 127.0.0.1 back in; the rules keep everything else out.
         plan.configure.push(sysctl(format!("net/ipv4/conf/{name}/route_localnet"), "1"));
     }

@@ -1,5 +1,5 @@
 //! Machines and containers as network namespaces, and small servers and clients in them.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use barque_model::Id;
 use barque_net::network::{BridgeOptions, Driver, Pool};
-use barque_net::{Attached, EndpointDef, Fabric, FabricConfig, NetNs, NetworkDef, PoolConfig};
+use barque_net::{
+    Attached, EndpointDef, Fabric, FabricConfig, NetNs, NetworkDef, PoolConfig, PortRequest, Proto, Target,
+};
 use barque_sys::netlink::route::{self, LinkChange, LinkKind, LinkRef, NewLink, RouteSocket, VethPeer};
 use barque_sys::netlink::{Batch, netns};
 
@@ -52,6 +54,15 @@ impl Machine {
         self.socket().apply(&mut batch).unwrap();
     }
 
+    /// Takes 127.0.0.1 away, so that packets to it can be sent elsewhere.
+    pub fn drop_loopback(&self) {
+        let mut socket = self.socket();
+        let index = socket.link("lo").unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        route::delete_address(&mut batch, index, "127.0.0.1/8".parse().unwrap());
+        socket.apply(&mut batch).unwrap();
+    }
+
     pub fn address(&self, name: &str, address: &str) {
         let mut socket = self.socket();
         let index = socket.link(name).unwrap().unwrap().index;
@@ -78,6 +89,12 @@ impl Machine {
         other.up(other_name);
         addresses.iter().for_each(|a| self.address(name, a));
         other_addresses.iter().for_each(|a| other.address(other_name, a));
+    }
+
+    /// Sets `/proc/sys/net/PATH` of this machine.
+    pub fn sysctl(&self, path: &str, value: &str) {
+        let file = format!("/proc/sys/net/{path}");
+        netns::inside(self.ns.as_fd(), || std::fs::write(&file, value).unwrap()).unwrap();
     }
 
     pub fn links(&self) -> Vec<String> {
@@ -129,6 +146,10 @@ impl AsFd for Container {
 }
 
 impl Container {
+    pub fn target(&self) -> Target {
+        Target { v4: self.attached.v4.map(|net| net.addr()), v6: self.attached.v6.map(|net| net.addr()) }
+    }
+
     pub fn start(fabric: &Fabric, def: &NetworkDef, v4: Option<&str>, v6: Option<&str>) -> Container {
         let ns = fabric.netns(Some(def)).unwrap();
         let mut endpoint = EndpointDef::new(Id::random(), v4.map(|ip| ip.parse().unwrap()));
@@ -136,6 +157,21 @@ impl Container {
         let attached = fabric.attach(def, &endpoint, &ns).unwrap_or_else(|e| panic!("{}", e.chain()));
         Container { ns, attached }
     }
+}
+
+/// Publishes ports (host, container) of all protocols on `host_ip`, or everywhere.
+pub fn publish(fabric: &Fabric, def: &NetworkDef, container: &Container, host_ip: Option<&str>, ports: &[(u16, u16)]) {
+    let wish = |&(host, port): &(u16, u16)| {
+        [Proto::Tcp, Proto::Udp].map(|proto| PortRequest {
+            container_port: port,
+            proto,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            host_ports: Some((host, host)),
+        })
+    };
+    let wishes: Vec<PortRequest> = ports.iter().flat_map(wish).collect();
+    let reserved = fabric.reserve("web", def, &wishes).unwrap_or_else(|e| panic!("{}", e.chain()));
+    fabric.publish(def, &container.attached.endpoint, container.target(), reserved).unwrap();
 }
 
 /// Answers each TCP connection with `NAME PEER` and each datagram alike, for ever.
@@ -186,7 +222,12 @@ fn udp(ns: BorrowedFd<'_>, to: SocketAddr) -> Option<String> {
 /// Who answers at `to`, and as whom it saw us: `NAME PEER`, the same over TCP and UDP, or why not.
 pub fn ask(ns: impl AsFd, to: &str) -> String {
     let to: SocketAddr = to.parse().unwrap();
-    let (tcp, udp) = (tcp(ns.as_fd(), to), udp(ns.as_fd(), to));
+    let ns = ns.as_fd();
+    let (tcp, udp) = std::thread::scope(|scope| {
+        let tcp = scope.spawn(move || tcp(ns, to));
+        let udp = udp(ns, to);
+        (tcp.join().unwrap(), udp)
+    });
     match (tcp, udp) {
         (Some(a), Some(b)) if a == b => a,
         (None, None) => "-".into(),

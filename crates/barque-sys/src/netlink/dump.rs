@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use libc::{
     IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_GETADDR,
-    RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
+    IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_STATS64, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE,
+    RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
 };
 
 use super::route::RouteSocket;
@@ -22,6 +22,8 @@ pub struct LinkInfo {
     pub kind: String,
     pub up: bool,
     pub loopback: bool,
+    /// The link carries packets (operational state up or unknown); a bridge forwards for such ports only.
+    pub running: bool,
     /// Bytes.
     pub mtu: u32,
     pub mac: Option<[u8; 6]>,
@@ -72,7 +74,7 @@ impl RouteSocket {
         self.collect(RTM_GETLINK, RTM_NEWLINK, &[0; 16], link)
     }
 
-    /// The link `name`, if there is one.
+    /// The link `name`, if there is one. Brings its operational state up to date first (kernel 6.8 and later).
     pub fn link(&mut self, name: &str) -> Result<Option<LinkInfo>> {
         let mut batch = Batch::new();
         batch.message(RTM_GETLINK, 0, |m| {
@@ -122,6 +124,8 @@ impl RouteSocket {
 }
 
 fn link(body: &[u8]) -> Option<LinkInfo> {
+    const OPER_UNKNOWN: u8 = 0;
+    const OPER_UP: u8 = 6;
     const IFF_LOOPBACK: u32 = 8;
     let header = body.get(..16)?;
     let flags = wire::get_u32(&header[8..])?;
@@ -137,6 +141,7 @@ fn link(body: &[u8]) -> Option<LinkInfo> {
             IFLA_MTU => out.mtu = wire::get_u32(value).unwrap_or(0),
             IFLA_ADDRESS => out.mac = value.try_into().ok(),
             IFLA_MASTER => out.master = wire::get_u32(value),
+            IFLA_OPERSTATE => out.running = matches!(value.first(), Some(&OPER_UNKNOWN | &OPER_UP)),
             IFLA_IFALIAS => out.alias = wire::get_str(value),
             IFLA_LINK => out.link = wire::get_u32(value),
             IFLA_LINKINFO => out.kind = wire::find(value, IFLA_INFO_KIND).map(wire::get_str).unwrap_or_default(),

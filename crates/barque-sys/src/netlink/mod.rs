@@ -136,16 +136,15 @@ impl Socket {
         let mut buf = vec![0u8; RECEIVE_BYTES];
         loop {
             let length = self.receive(&mut buf)?;
-            for message in wire::messages(&buf[..length]).filter(|m| m.seq == first) {
-                if message.kind != NLMSG_ERROR {
-                    each(message.kind, message.body);
-                    return Ok(());
-                }
-                return match wire::error_of(&message) {
-                    Some((errno, detail)) => Err(NetlinkError { errno, index: Some(0), detail }),
-                    None => Ok(()),
-                };
+            let Some(message) = wire::messages(&buf[..length]).find(|m| m.seq == first) else { continue };
+            if message.kind != NLMSG_ERROR {
+                each(message.kind, message.body);
+                return Ok(());
             }
+            return match wire::error_of(&message) {
+                Some((errno, detail)) => Err(NetlinkError { errno, index: Some(0), detail }),
+                None => Ok(()),
+            };
         }
     }
 
