@@ -164,14 +164,11 @@ fn service_values(name: &str, service: &Node) -> Loaded<()> {
             ));
         }
     }
-    if let Some(first) = items_of_test(service) {
-        if !matches!(first.as_str(), Some("CMD" | "CMD-SHELL" | "NONE")) {
-            return Err(Diag::at(
-                first.span,
-                "healthcheck.test must start either by \"CMD\", \"CMD-SHELL\" or \"NONE\"",
-            )
+    if let Some(first) = items_of_test(service)
+        && !matches!(first.as_str(), Some("CMD" | "CMD-SHELL" | "NONE"))
+    {
+        return Err(Diag::at(first.span, "healthcheck.test must start either by \"CMD\", \"CMD-SHELL\" or \"NONE\"")
             .hint("put \"CMD\" before the program, or write the test as one text for the shell"));
-        }
     }
     if let (Some(a), Some(_)) = (service.at(&["build", "dockerfile"]), service.at(&["build", "dockerfile_inline"])) {
         return Err(Diag::at(
@@ -249,13 +246,13 @@ impl Check<'_> {
             ));
         }
         let platforms = self.service.at(&["build"]).map_or(&[][..], |b| items(b, "platforms"));
-        if let (Some(platform), false) = (text(self.service, &["platform"]), platforms.is_empty()) {
-            if !platforms.iter().any(|p| p.as_str() == Some(platform)) {
-                return Err(Diag::at(
-                    platforms[0].span,
-                    format!("service.build.platforms MUST include service.platform {platform:?}"),
-                ));
-            }
+        if let (Some(platform), false) = (text(self.service, &["platform"]), platforms.is_empty())
+            && !platforms.iter().any(|p| p.as_str() == Some(platform))
+        {
+            return Err(Diag::at(
+                platforms[0].span,
+                format!("service.build.platforms MUST include service.platform {platform:?}"),
+            ));
         }
         Ok(())
     }
@@ -367,25 +364,22 @@ impl Check<'_> {
                 return Err(Diag::at(span, format!("services.{}.{key}: must be {bound}", self.name)));
             }
         }
-        if let (Some((a, span)), Some((b, _))) = (scale, replicas) {
-            if a != b {
-                return Err(Diag::at(
-                    span,
-                    format!("services.{}: can't set distinct values on 'scale' and 'deploy.replicas'", self.name),
-                ));
-            }
+        if let (Some((a, span)), Some((b, _))) = (scale, replicas)
+            && a != b
+        {
+            return Err(Diag::at(
+                span,
+                format!("services.{}: can't set distinct values on 'scale' and 'deploy.replicas'", self.name),
+            ));
         }
-        if let (Some((n, span)), true) = (scale.or(replicas), self.has("container_name")) {
-            if n > 1 {
-                let key = if scale.is_some() { "scale" } else { "deploy.replicas" };
-                return Err(Diag::at(
-                    span,
-                    format!(
-                        "services.{}: can't set container_name and {key} as container name must be unique",
-                        self.name
-                    ),
-                ));
-            }
+        if let (Some((n, span)), true) = (scale.or(replicas), self.has("container_name"))
+            && n > 1
+        {
+            let key = if scale.is_some() { "scale" } else { "deploy.replicas" };
+            return Err(Diag::at(
+                span,
+                format!("services.{}: can't set container_name and {key} as container name must be unique", self.name),
+            ));
         }
         Ok(())
     }

@@ -45,10 +45,10 @@ pub fn merge(base: Node, over: Node, path: &mut Vec<String>) -> Loaded<Node> {
         Rule::AppendUnique => return append_unique(base, over, path),
         Rule::Logging => {
             let driver = |n: &Node| n.at(&["driver"]).and_then(|d| d.as_str().map(str::to_owned));
-            if let (Some(a), Some(b)) = (driver(&base), driver(&over)) {
-                if a != b {
-                    return Ok(replaced(&base, over));
-                }
+            if let (Some(a), Some(b)) = (driver(&base), driver(&over))
+                && a != b
+            {
+                return Ok(replaced(&base, over));
             }
         }
         Rule::Pools => return pools(base, over, path),

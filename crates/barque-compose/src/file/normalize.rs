@@ -108,10 +108,10 @@ pub fn normalize(root: &mut Node, project: &str, env: &Env) {
         }
         implied_dependencies(map);
         for volume in seq_mut(map, "volumes") {
-            if let Some(target) = volume.as_map_mut().and_then(|m| m.get_mut("target")) {
-                if let Value::Str(path) = &mut target.value {
-                    *path = clean_path(path);
-                }
+            if let Some(target) = volume.as_map_mut().and_then(|m| m.get_mut("target"))
+                && let Value::Str(path) = &mut target.value
+            {
+                *path = clean_path(path);
             }
         }
         if let Some(image) = map.get("image").cloned() {
@@ -148,10 +148,10 @@ fn implied_dependencies(service: &mut Map) {
         implied.push((link.split(':').next().unwrap_or_default().to_owned(), true, span));
     }
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
-        if let Some(node) = service.get(key) {
-            if let Some(name) = node.as_str().and_then(|s| s.strip_prefix("service:")) {
-                implied.push((name.to_owned(), true, node.span));
-            }
+        if let Some(node) = service.get(key)
+            && let Some(name) = node.as_str().and_then(|s| s.strip_prefix("service:"))
+        {
+            implied.push((name.to_owned(), true, node.span));
         }
     }
     for (from, span) in texts("volumes_from") {

@@ -7,10 +7,10 @@ use super::node::{Node, Value};
 
 /// Joins a path to a base and tidies it, without looking at the disk. `~` is the home directory.
 pub fn absolute(path: &str, base: &Path, home: Option<&Path>) -> String {
-    if let (Some(rest), Some(home)) = (path.strip_prefix('~'), home) {
-        if rest.is_empty() || rest.starts_with('/') {
-            return clean_path(&format!("{}{rest}", home.display()));
-        }
+    if let (Some(rest), Some(home)) = (path.strip_prefix('~'), home)
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        return clean_path(&format!("{}{rest}", home.display()));
     }
     if path.starts_with('/') {
         return clean_path(path);
@@ -118,10 +118,10 @@ fn fix_unless_remote(node: &mut Node, base: &Path, home: Option<&Path>) {
 }
 
 fn fix_text(node: &mut Node, base: &Path, home: Option<&Path>) {
-    if let Value::Str(text) = &mut node.value {
-        if !text.is_empty() {
-            *text = absolute(text, base, home);
-        }
+    if let Value::Str(text) = &mut node.value
+        && !text.is_empty()
+    {
+        *text = absolute(text, base, home);
     }
 }
 

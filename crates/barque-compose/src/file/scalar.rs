@@ -20,10 +20,10 @@ pub fn resolve(text: &str) -> Value {
     if let Some(int) = integer(text) {
         return Value::Int(int);
     }
-    if is_float(text) {
-        if let Ok(float) = text.replace('_', "").parse() {
-            return Value::Float(float);
-        }
+    if is_float(text)
+        && let Ok(float) = text.replace('_', "").parse()
+    {
+        return Value::Float(float);
     }
     Value::Str(text.to_owned())
 }
