@@ -11,7 +11,7 @@ use barque_model::Error;
 
 use super::body::model_error;
 use super::body_resources::ulimits;
-use super::context::BuildContext;
+use super::context::{BuildContext, Dockerfile};
 use super::engine::Engine;
 use super::progress::{Progress, Status};
 use crate::file::model::Build;
@@ -172,15 +172,21 @@ async fn send(
         isolation: spec.isolation.clone(),
         ..BuildQuery::default()
     };
+    let mut headers = BuildHeaders { auth: registry_auth(engine, service), ..BuildHeaders::default() };
     let upload = if remote {
         query.remote.clone_from(&spec.context);
         Upload::empty()
     } else {
         let context = BuildContext::new(Path::new(&spec.context), &spec.dockerfile, &spec.dockerfile_inline)?;
         query.dockerfile = context.dockerfile_name();
-        Upload::reader(context.into_reader())
+        match local_header(engine, &context).await? {
+            Some(header) => {
+                headers.extra.push(header);
+                Upload::empty()
+            }
+            None => Upload::reader(context.into_reader()),
+        }
     };
-    let headers = BuildHeaders::default();
     let mut output = engine.writer()?.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
     let mut text = String::new();
     while let Some(message) = output.next().await.map_err(|e| model_error(&e))? {
@@ -196,6 +202,29 @@ async fn send(
     text.push('\n');
     print_lines(&mut text, service, wish);
     Ok(())
+}
+
+/// A Barque on this machine reads the directory in place: a header names it, and nothing is sent.
+async fn local_header(engine: &Engine, context: &BuildContext) -> Result<Option<(String, String)>, Error> {
+    let client = engine.writer()?;
+    let own = client.server().await.map_err(|e| model_error(&e))?.server.starts_with("Barque/");
+    let local = matches!(client.host(), barque_client::Host::Unix(_));
+    let inside = matches!(context.dockerfile, Dockerfile::Inside(_));
+    let dir = context.dir.to_str().filter(|d| d.bytes().all(|b| (0x20..0x7f).contains(&b)));
+    Ok(match dir {
+        Some(dir) if own && local && inside => Some(("X-Barque-Context-Dir".to_owned(), dir.to_owned())),
+        _ => None,
+    })
+}
+
+/// Credentials for Docker Hub and for the registry of the image that is built, whose base may well be there, too.
+fn registry_auth(engine: &Engine, service: &Service) -> barque_api::auth::AuthConfigs {
+    let own = service.spec.image.parse::<barque_model::Reference>().map(|r| r.domain().to_owned()).ok();
+    ["docker.io".to_owned()]
+        .into_iter()
+        .chain(own)
+        .filter_map(|host| Some((host.clone(), engine.auth()(&host)?)))
+        .collect()
 }
 
 fn print_lines(text: &mut String, service: &Service, wish: &BuildWish) {

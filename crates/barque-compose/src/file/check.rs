@@ -408,7 +408,7 @@ fn cycle(root: &Node, enabled: &dyn Fn(&str) -> bool) -> Loaded<()> {
     let mut state: std::collections::BTreeMap<&str, u8> = std::collections::BTreeMap::new();
     for (start, _) in section_of(root, "services").filter(|(n, _)| enabled(n)) {
         let mut stack: Vec<(&str, Vec<&str>)> = vec![(start, needs(root, start))];
-        if state.get(start).is_some() {
+        if state.contains_key(start) {
             continue;
         }
         state.insert(start, 1);
