@@ -20,7 +20,8 @@ pub(crate) fn short(program: &str) -> String {
     let own = env!("CARGO_PKG_VERSION");
     match program {
         "docker" => format!("Docker version {DOCKER}, build barque-{own}"),
-        _ => format!("Barque version {own}, build {}", commit()),
+        // The second line is for scripts that look for Docker's.
+        _ => format!("Barque version {own}, build {}\nDocker version {DOCKER}, build barque-{own}", commit()),
     }
 }
 
@@ -90,14 +91,21 @@ pub(crate) async fn version(inv: &Invocation<'_>) -> CliResult<u8> {
         None => plain(&client, server.as_ref()),
         Some(template) => {
             let out = template.execute(&document(&client, server.as_ref()), Missing::NoValue);
-            let out = out.map_err(|e| Failure::new(e.replacen("template: :", "template: version:", 1)));
+            let named = |e: String| {
+                let e = e.replacen("template: :", "template: version:", 1);
+                Failure::new(e.replacen("executing \"\"", "executing \"version\"", 1))
+            };
+            let out = out.map_err(named);
             match (out, fault) {
                 (Ok(out), fault) => {
                     inv.cli.out(&tabwriter::align(&format!("{out}\n"), LAYOUT))?;
                     return fault.map_or(Ok(0), Err);
                 }
                 (Err(_), Some(fault)) => return Err(fault),
-                (Err(failure), None) => return Err(failure),
+                (Err(failure), None) => {
+                    inv.cli.line("")?;
+                    return Err(failure);
+                }
             }
         }
     };

@@ -271,11 +271,8 @@ impl Settings {
 
     /// What only shows in several values together.
     fn check(&self) -> Result<()> {
-        if self.bridge.is_some() && self.bip.is_some() {
-            return Err(Error::invalid(
-                "You specified -b & --bip, mutually exclusive options. Please specify only one",
-            ));
-        }
+        // Unlike dockerd, --bridge with --bip is fine: the engine makes the bridge it is told the name of, so that
+        // several engines on one machine each have their own.
         if self.iptables == Some(false) && self.icc == Some(false) {
             return Err(Error::invalid(
                 "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. \

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use barque_model::{Context, Error, ErrorKind, Id, Platform, Result, Timestamp};
+use barque_net::Driver;
 
 use super::driver::{Core, Fixed, Handle, StoredState};
 use super::merge::{clean_path, merge_image};
@@ -100,6 +101,15 @@ impl Engine {
                 return Err(Error::invalid(format!("Duplicate mount point: {target}")));
             }
             self.check_bind(mount)?;
+        }
+        if let NetworkMode::Named(name) = &spec.network.mode {
+            // The predefined networks may be named by their ids.
+            match self.network_record(name)?.def {
+                def if matches!(def.driver, Driver::Host) => spec.network.mode = NetworkMode::Host,
+                def if matches!(def.driver, Driver::None) => spec.network.mode = NetworkMode::None,
+                def if def.name == "bridge" => spec.network.mode = NetworkMode::Default,
+                _ => {}
+            }
         }
         self.wished_networks(spec).map_err(|e| match e.kind() {
             ErrorKind::NotFound => e,

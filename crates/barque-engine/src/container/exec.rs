@@ -2,12 +2,16 @@
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use barque_model::{Context, Error, ErrorKind, Id, Result};
+use barque_model::{Context as _, Error, ErrorKind, Id, Result};
 use barque_runtime::spec as rs;
 use barque_runtime::task::{Attach, Attachment};
 use barque_runtime::{LaunchError, Task};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::watch;
 
 use super::driver::{Core, Handle};
 use super::request::{AttachStream, ExecSpec, ExecView};
@@ -24,6 +28,8 @@ pub struct ExecEntry {
     pub container: Id,
     pub spec: ExecSpec,
     state: Mutex<ExecState>,
+    /// Turns true once the exit status is known.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +57,15 @@ impl ExecEntry {
     fn ended(&self) -> bool {
         self.state().exit_code.is_some()
     }
+
+    fn set_ended(&self, code: i32) {
+        {
+            let mut state = self.state();
+            state.exit_code = Some(code);
+            state.task = None;
+        }
+        self.ended.send_replace(true);
+    }
 }
 
 impl Engine {
@@ -65,7 +80,13 @@ impl Engine {
         if spec.process.argv().is_empty() {
             return Err(Error::invalid("No exec command specified"));
         }
-        let entry = Arc::new(ExecEntry { id: Id::random(), container: handle.id, spec, state: Mutex::default() });
+        let entry = Arc::new(ExecEntry {
+            id: Id::random(),
+            container: handle.id,
+            spec,
+            state: Mutex::default(),
+            ended: watch::Sender::new(false),
+        });
         forget_ended(self, &mut core);
         core.execs.insert(entry.id, entry.clone());
         self.put_exec(entry.clone());
@@ -99,8 +120,13 @@ impl Engine {
         let task = match launched {
             Ok(task) => task,
             Err(e) => {
-                entry.state().exit_code = Some(e.exit_code());
-                return Err(exec_error(e));
+                entry.set_ended(e.exit_code());
+                let error = exec_error(e);
+                // Clients with a terminal or pipe see the reason in the stream, and the status by asking for it.
+                if start.detach || error.kind() != ErrorKind::InvalidArgument {
+                    return Err(error);
+                }
+                return Ok(Some(reason_stream(&error, tty)));
             }
         };
         self.exec_started(&handle, &entry, task).await;
@@ -108,6 +134,9 @@ impl Engine {
             None => Ok(None),
             Some(socket) => {
                 let (output, input) = super::attach::split(socket)?;
+                let mut ended = entry.ended.subscribe();
+                let known = async move { drop(ended.wait_for(|ended| *ended).await) };
+                let output = UntilKnown { output, known: Box::pin(known) };
                 Ok(Some(AttachStream { output: Box::pin(output), input: Box::pin(input), tty }))
             }
         }
@@ -188,11 +217,7 @@ impl Engine {
         let (engine, handle, entry) = (self.clone(), handle.clone(), entry.clone());
         tokio::spawn(async move {
             let exit = super::wait::exit_of(&task).await;
-            {
-                let mut state = entry.state();
-                state.exit_code = Some(exit.code);
-                state.task = None;
-            }
+            entry.set_ended(exit.code);
             let dir = engine.exec_dir(&entry.container, &entry.id);
             let _gone_with_the_container = tokio::fs::remove_dir_all(dir).await;
             let core = handle.lock().await;
@@ -240,6 +265,35 @@ impl Engine {
             Some(task) => task.resize(rows, cols),
             None => Err(Error::conflict(format!("exec process {id} is not running"))),
         }
+    }
+}
+
+/// What a client of an exec that could not start reads.
+fn reason_stream(error: &Error, tty: bool) -> AttachStream {
+    let text = format!("{}\r\n", error.message());
+    let mut bytes = Vec::with_capacity(text.len() + 8);
+    if !tty {
+        bytes.extend_from_slice(&super::attach::frame_header(false, text.len()));
+    }
+    bytes.extend_from_slice(text.as_bytes());
+    AttachStream { output: Box::pin(std::io::Cursor::new(bytes)), input: Box::pin(tokio::io::sink()), tty }
+}
+
+/// Output whose end comes only once the exit status is known: clients ask for it as soon as they see the end.
+struct UntilKnown<R> {
+    output: R,
+    known: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for UntilKnown<R> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.output).poll_read(cx, buf))?;
+        if buf.filled().len() == before && buf.remaining() > 0 {
+            ready!(self.known.as_mut().poll(cx));
+            self.known = Box::pin(std::future::ready(()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

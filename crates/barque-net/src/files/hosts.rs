@@ -26,7 +26,7 @@ pub struct HostsPlan {
 pub fn hosts(plan: &HostsPlan) -> String {
     let mut text = String::from("127.0.0.1\tlocalhost\n");
     if plan.ipv6 {
-        text.push_str("::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n");
+        text.push_str("::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\n");
         text.push_str("ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
     }
     // Writing to a String cannot fail.
@@ -102,8 +102,8 @@ mod tests {
         insta::assert_snapshot!(hosts(&plan), @r"
         127.0.0.1	localhost
         ::1	localhost ip6-localhost ip6-loopback
-        fe00::	ip6-localnet
-        ff00::	ip6-mcastprefix
+        fe00::0	ip6-localnet
+        ff00::0	ip6-mcastprefix
         ff02::1	ip6-allnodes
         ff02::2	ip6-allrouters
         172.17.0.1	host.docker.internal
