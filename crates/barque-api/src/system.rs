@@ -28,6 +28,9 @@ pub struct Info {
     pub plugins: PluginsInfo,
     pub memory_limit: bool,
     pub swap_limit: bool,
+    /// Before 1.42.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_memory: Option<bool>,
     pub cpu_cfs_period: bool,
     pub cpu_cfs_quota: bool,
     #[serde(rename = "CPUShares")]

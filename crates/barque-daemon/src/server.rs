@@ -68,7 +68,15 @@ impl Handle {
         let merged = reloaded(&settings, new);
         let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(engine) = engine {
-            engine.reload_registry(&merged.registry_settings())?;
+            let mut registry = merged.registry_settings();
+            // Proxies may come from elsewhere than the settings, and do not change while running.
+            let first = &engine.config().registry;
+            registry.http_proxy.clone_from(&first.http_proxy);
+            registry.https_proxy.clone_from(&first.https_proxy);
+            registry.no_proxy.clone_from(&first.no_proxy);
+            registry.certs_dirs.clone_from(&first.certs_dirs);
+            registry.index_url.clone_from(&first.index_url);
+            engine.reload_registry(&registry)?;
             let attributes = [
                 ("debug", merged.debug.to_string()),
                 ("registry-mirrors", format!("{:?}", merged.registry_mirrors)),
@@ -222,7 +230,7 @@ where
         async move { Ok::<_, std::convert::Infallible>(router::handle(state, link, request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(256 << 10);
+    builder.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(256 << 10);
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     // The guard that `wait_for` gives back must not be held while waiting further.

@@ -35,13 +35,16 @@ pub(crate) struct State {
     pub(crate) product: Product,
     /// The machine has the unified hierarchy: containers get a cgroup namespace of their own.
     pub(crate) cgroup_v2: bool,
+    /// CPUs of the machine.
+    pub(crate) cpus: usize,
     settings: Arc<RwLock<Arc<Settings>>>,
 }
 
 impl State {
     pub(crate) fn new(engine: Engine, product: Product, settings: Arc<RwLock<Arc<Settings>>>) -> State {
         let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        State { engine, product, cgroup_v2, settings }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        State { engine, product, cgroup_v2, cpus, settings }
     }
 
     /// The settings in force; a reload replaces them.

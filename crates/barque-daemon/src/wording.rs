@@ -45,6 +45,14 @@ pub(crate) fn invalid_filter_value(key: &str, value: &str) -> Error {
     Error::invalid(format!("invalid filter '{key}={value}'"))
 }
 
+/// `cannot kill container: NAME: container ID is not running`, whatever the engine put before the reason.
+pub(crate) fn cannot_kill(name: &str, error: &Error) -> String {
+    let text = error.to_string();
+    let reason =
+        text.strip_prefix("Cannot kill container: ").and_then(|rest| rest.split_once(": ")).map(|(_, why)| why);
+    format!("cannot kill container: {name}: {}", reason.unwrap_or(&text))
+}
+
 pub(crate) fn invalid_condition(condition: &str) -> Error {
     Error::invalid(format!("invalid condition: {condition:?}"))
 }
@@ -54,8 +62,21 @@ pub(crate) fn invalid_signal(signal: &str) -> Error {
 }
 
 /// What `message` of an error document says: the sentence, its causes, and the cure on a line of its own.
+///
+/// Where the user has to change something, causes that only the daemon's author understands are left out: the
+/// database's reason for "name taken" says nothing more.
 pub(crate) fn sentence(error: &Error) -> String {
-    let mut text = error.chain();
+    let mut text = error.to_string();
+    let internal = matches!(error.kind(), ErrorKind::Internal | ErrorKind::Unavailable);
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let plain = cause.is::<Error>() || cause.is::<std::io::Error>();
+        let layer = cause.to_string();
+        if (plain || internal) && !text.ends_with(&layer) {
+            let _infallible = write!(text, ": {layer}");
+        }
+        next = cause.source();
+    }
     if let Some(hint) = error.hint().filter(|hint| error.kind() != ErrorKind::NotFound && !text.contains(hint)) {
         let _infallible = write!(text, "\nhint: {hint}");
     }
@@ -100,7 +121,19 @@ mod tests {
         assert_eq!(invalid_filter("x").to_string(), "invalid filter 'x'");
         assert_eq!(invalid_filter_value("exited", "a").to_string(), "invalid filter 'exited=a'");
         assert_eq!(invalid_condition("x").to_string(), "invalid condition: \"x\"");
+        let error = Error::conflict("Cannot kill container: abc: container abc is not running");
+        assert_eq!(cannot_kill("web", &error), "cannot kill container: web: container abc is not running");
         assert_eq!(invalid_signal("FOO").to_string(), "Invalid signal: FOO");
+    }
+
+    #[test]
+    fn causes_of_the_machinery_are_not_for_users() {
+        let broken = || std::fmt::Error;
+        assert_eq!(sentence(&Error::conflict("the name is taken").with_source(broken())), "the name is taken");
+        let internal = sentence(&Error::internal("cannot store").with_source(broken()));
+        assert!(internal.starts_with("cannot store: ") && internal.len() > 14, "{internal}");
+        let layered = Error::conflict("port is taken").context("cannot join the network");
+        assert_eq!(sentence(&layered), "cannot join the network: port is taken");
     }
 
     #[test]

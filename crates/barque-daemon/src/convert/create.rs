@@ -16,6 +16,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) version: ApiVersion,
     pub(crate) settings: &'a Settings,
     pub(crate) cgroup_v2: bool,
+    /// CPUs of the machine.
+    pub(crate) cpus: usize,
 }
 
 /// The engine's request, and warnings for the client.
@@ -64,7 +66,7 @@ pub(crate) fn container(
         auto_remove: host.auto_remove,
         security: security::security(&host)?,
         namespaces: security::namespaces(&host)?,
-        resources: resources::limits(&host.resources, host.oom_score_adj)?,
+        resources: resources::limits(&host.resources, host.oom_score_adj, around.cpus)?,
         ulimits: resources::ulimits(host.resources.ulimits.as_ref())?,
         shm_size: shm_size(host.shm_size)?,
         sysctls: host.sysctls.clone().unwrap_or_default(),
@@ -241,7 +243,7 @@ mod tests {
 
     fn at(version: ApiVersion, json: &str) -> Result<(CreateContainer, Vec<String>)> {
         let settings = settings();
-        let around = Surroundings { version, settings: &settings, cgroup_v2: true };
+        let around = Surroundings { version, settings: &settings, cgroup_v2: true, cpus: 2 };
         container(ContainerCreateQuery::default(), barque_api::json::from_str(json).unwrap(), &around)
     }
 

@@ -67,6 +67,11 @@ pub(crate) fn wishes(
     for (name, settings) in endpoints {
         wishes.push(wish(name, settings.as_ref())?);
     }
+    if *mode == NetworkMode::Default
+        && wishes.iter().any(|wish| wish.network == "bridge" && (wish.ipv4.is_some() || wish.ipv6.is_some()))
+    {
+        return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
+    }
     let main = match mode {
         NetworkMode::Default => "bridge",
         NetworkMode::Named(name) => name,
@@ -76,10 +81,29 @@ pub(crate) fn wishes(
     Ok(wishes)
 }
 
-/// `NetworkSettings.Networks` of a container.
-pub(crate) fn networks(view: &ContainerView) -> BTreeMap<String, Option<EndpointSettings>> {
+/// `NetworkSettings.Networks` of an inspected container.
+pub(crate) fn networks(view: &ContainerView, version: ApiVersion) -> BTreeMap<String, Option<EndpointSettings>> {
     let running = view.state.is_running();
-    view.endpoints.iter().map(|endpoint| (endpoint.network_name.clone(), Some(settings(endpoint, running)))).collect()
+    let one = |endpoint: &EndpointView| {
+        let mut settings = settings(endpoint, running);
+        let predefined = matches!(endpoint.network_name.as_str(), "bridge" | "host" | "none");
+        // Since 1.45 the short id is among the DNS names only.
+        if version.before(45) && !predefined {
+            settings.aliases.get_or_insert_default().push(view.id.short());
+        }
+        (endpoint.network_name.clone(), Some(settings))
+    };
+    view.endpoints.iter().map(one).collect()
+}
+
+/// As [`networks`], for lists, where Docker shows no aliases.
+pub(crate) fn listed_networks(view: &ContainerView) -> BTreeMap<String, Option<EndpointSettings>> {
+    let running = view.state.is_running();
+    let one = |endpoint: &EndpointView| {
+        let settings = EndpointSettings { aliases: None, ..settings(endpoint, running) };
+        (endpoint.network_name.clone(), Some(settings))
+    };
+    view.endpoints.iter().map(one).collect()
 }
 
 fn settings(endpoint: &EndpointView, running: bool) -> EndpointSettings {

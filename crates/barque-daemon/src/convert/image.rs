@@ -17,8 +17,9 @@ fn signed(bytes: u64) -> i64 {
 /// One row of the list.
 pub(crate) fn summary(view: &ImageView, version: ApiVersion) -> wire::ImageSummary {
     let created: Option<Timestamp> = view.config.created.as_deref().and_then(|text| text.parse().ok());
-    // Until 1.42 images without a name had one made of `<none>`.
-    let unnamed = |list: &[String], none: &str| match list.is_empty() && version.before(43) {
+    // Until 1.42 images without any name had one made of `<none>`.
+    let nameless = view.tags.is_empty() && view.digests.is_empty() && version.before(43);
+    let unnamed = |list: &[String], none: &str| match nameless {
         true => vec![none.to_owned()],
         false => list.to_vec(),
     };

@@ -143,7 +143,7 @@ fn graph_driver(view: &ContainerView) -> DriverData {
 
 fn network_settings(view: &ContainerView, version: ApiVersion) -> NetworkSettings {
     let pid = view.state.running().map(|running| running.pid);
-    let networks = endpoint::networks(view);
+    let networks = endpoint::networks(view, version);
     let shares_host = view.endpoints.iter().any(|endpoint| endpoint.network_name == "host");
     let mut settings = NetworkSettings {
         sandbox_id: pid.map(|_| view.id.to_string()).unwrap_or_default(),

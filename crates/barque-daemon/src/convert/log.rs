@@ -18,7 +18,7 @@ pub(crate) fn spec(wire: &LogConfig) -> Result<LogSpec> {
             Err(Error::not_implemented(format!("the log driver {other}"))
                 .with_hint("json-file, local and none are there"))
         }
-        other => Err(Error::invalid(format!("logger: no log driver named '{other}' is registered"))),
+        other => Err(Error::invalid(format!("error looking up logging plugin {other}: plugin {other:?} not found"))),
     }
 }
 
@@ -30,7 +30,7 @@ mod tests {
     fn drivers() {
         let of = |kind: &str| spec(&LogConfig { kind: kind.into(), config: None });
         assert_eq!(of("local").unwrap().driver, "local");
-        assert_eq!(of("foo").unwrap_err().to_string(), "logger: no log driver named 'foo' is registered");
+        assert_eq!(of("foo").unwrap_err().to_string(), "error looking up logging plugin foo: plugin \"foo\" not found");
         assert!(of("syslog").unwrap_err().to_string().starts_with("not implemented yet: "));
     }
 }

@@ -82,6 +82,13 @@ fn parse_bind(text: &str, driver: &str) -> Result<MountSpec> {
              invalid mount path: '{target}' mount path must be absolute"
         )));
     }
+    if clean_path(target) == "/" {
+        let kind = if source.is_some_and(|source| source.starts_with('/')) { "bind" } else { "volume" };
+        return Err(Error::invalid(format!(
+            "invalid volume specification: '{text}': invalid mount config for type {kind:?}: invalid specification: \
+             destination can't be '/'"
+        )));
+    }
     let mut mount = MountSpec { target: target.to_owned(), mode: words.to_owned(), ..bare() };
     mount.source = match source {
         Some(path) if path.starts_with('/') => {
@@ -289,6 +296,7 @@ mod tests {
             ("vol:/b:shared", "invalid mode: shared"),
             ("/a:b", "mount path must be absolute"),
             (":/b", "invalid volume specification"),
+            ("/a:/b/..", "destination can't be '/'"),
             ("v:/b", "volume name is too short"),
             ("./x:/b", "includes invalid characters for a local volume name"),
         ] {

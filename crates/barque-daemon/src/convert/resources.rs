@@ -4,9 +4,11 @@ use barque_api::container as wire;
 use barque_engine::container::spec::{DeviceSpec, Resources, Ulimit};
 use barque_model::{Error, Result};
 
+/// `cpus` is how many the machine has.
+///
 /// # Errors
-/// Negative limits; limits that are not built.
-pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64) -> Result<Resources> {
+/// Negative limits; more CPUs than there are; limits that are not built.
+pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64, cpus: usize) -> Result<Resources> {
     refuse_unsupported(wire)?;
     if !(-1000..=1000).contains(&oom_score_adj) {
         return Err(Error::invalid(format!("Invalid value {oom_score_adj}, range for oom score adj is [-1000, 1000]")));
@@ -16,6 +18,14 @@ pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64) -> Result<Resou
     };
     // -1 is an older way to say "no limit".
     let bytes = |name: &str, value: i64| if value == -1 { Ok(0) } else { natural(name, value) };
+    if wire.nano_cpus > 0 {
+        let whole = i64::try_from(cpus).unwrap_or(i64::MAX);
+        if wire.nano_cpus < 10_000_000 || wire.nano_cpus > whole.saturating_mul(1_000_000_000) {
+            return Err(Error::invalid(format!(
+                "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            )));
+        }
+    }
     Ok(Resources {
         memory: bytes("Memory", wire.memory)?,
         memory_reservation: bytes("MemoryReservation", wire.memory_reservation)?,
@@ -157,10 +167,13 @@ mod tests {
     #[test]
     fn negative_limits_are_refused() {
         let wire = wire::Resources { memory: -5, ..Default::default() };
-        assert!(limits(&wire, 0).is_err());
+        assert!(limits(&wire, 0, 2).is_err());
         let wire = wire::Resources { memory: -1, memory_swap: -1, ..Default::default() };
-        assert_eq!(limits(&wire, 0).unwrap().memory_swap, -1);
-        let error = limits(&wire, 2000).unwrap_err().to_string();
+        assert_eq!(limits(&wire, 0, 2).unwrap().memory_swap, -1);
+        let wire_cpus = wire::Resources { nano_cpus: 2_500_000_000, ..Default::default() };
+        let error = limits(&wire_cpus, 0, 2).unwrap_err().to_string();
+        assert_eq!(error, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available");
+        let error = limits(&wire, 2000, 2).unwrap_err().to_string();
         assert_eq!(error, "Invalid value 2000, range for oom score adj is [-1000, 1000]");
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn row(
             annotations: document.host.annotations.clone().filter(|_| version.at_least(46)),
         },
         health: version.at_least(52).then(|| health::summary(view.health.as_ref())),
-        network_settings: Some(SummaryNetworkSettings { networks: endpoint::networks(view) }),
+        network_settings: Some(SummaryNetworkSettings { networks: endpoint::listed_networks(view) }),
         mounts: mounts::points(&view.mounts, &document.host),
     }
 }

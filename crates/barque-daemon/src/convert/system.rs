@@ -76,6 +76,7 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
         },
         memory_limit: true,
         swap_limit: true,
+        kernel_memory: version.before(42).then_some(true),
         cpu_cfs_period: true,
         cpu_cfs_quota: true,
         cpu_shares: true,

@@ -144,9 +144,15 @@ async fn create(context: Context) -> Outcome {
     let version = call.version;
     let request: ContainerCreateRequest = call.json().await?;
     let settings = state.settings();
-    let around = Surroundings { version, settings: &settings, cgroup_v2: state.cgroup_v2 };
+    let around = Surroundings { version, settings: &settings, cgroup_v2: state.cgroup_v2, cpus: state.cpus };
     let (request, mut warnings) = create::container(query, request, &around)?;
-    let created = state.engine.container_create(request).await?;
+    let created = state.engine.container_create(request).await.map_err(|error| match error.kind() {
+        // Clients take 404 for "pull the image and try again".
+        ErrorKind::NotFound if !error.message().starts_with("No such image") => {
+            error.with_kind(ErrorKind::InvalidArgument)
+        }
+        _ => error,
+    })?;
     warnings.extend(created.warnings);
     http::created(&ContainerCreateResponse { id: created.id.to_string(), warnings })
 }
@@ -159,7 +165,20 @@ async fn inspect_one(context: Context, id: String) -> Outcome {
         true => Some(state.engine.container_size(&id).await?),
         false => None,
     };
-    http::json(&inspect::container(&view, sizes, call.version))
+    let mut document = inspect::container(&view, sizes, call.version);
+    document.exec_ids = running_execs(&state.engine, &view).await;
+    http::json(&document)
+}
+
+/// Docker forgets an exec in this list as soon as it ends.
+async fn running_execs(engine: &barque_engine::Engine, view: &ContainerView) -> Option<Vec<String>> {
+    let mut ids = Vec::new();
+    for id in view.exec_ids.iter().map(ToString::to_string) {
+        if engine.exec_inspect(&id).await.is_ok_and(|exec| exec.exit_code.is_none()) {
+            ids.push(id);
+        }
+    }
+    crate::convert::listed(ids)
 }
 
 async fn top(context: Context, id: String) -> Outcome {
@@ -214,10 +233,7 @@ async fn kill(context: Context, id: String) -> Outcome {
     let signal = if query.signal.is_empty() { Signal::KILL } else { signal(&query.signal)? };
     match context.state.engine.container_kill(&id, signal).await {
         Ok(()) => http::empty(),
-        // The sentence of Docker begins with what could not be done.
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            Err(Error::conflict(format!("cannot kill container: {id}: {}", error.chain())))
-        }
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(Error::conflict(wording::cannot_kill(&id, &error))),
         Err(error) => Err(error),
     }
 }
@@ -234,8 +250,13 @@ async fn unpause(context: Context, id: String) -> Outcome {
 
 async fn rename(context: Context, id: String) -> Outcome {
     let query = context.call.query(RenameQuery::from_params)?;
-    context.state.engine.container_rename(&id, &query.name).await?;
-    http::empty()
+    match context.state.engine.container_rename(&id, &query.name).await {
+        Ok(()) => http::empty(),
+        Err(error) if error.message().starts_with("Conflict.") => {
+            Err(Error::conflict(format!("Error when allocating new name: {}", error.message())))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn resize(context: Context, id: String) -> Outcome {
@@ -270,7 +291,7 @@ async fn update(context: Context, id: String) -> Outcome {
     let view = state.engine.container(&id)?;
     let mut document = Document::parse(&view.document);
     document.host.resources = resources::updated(&document.host.resources, &request.resources)?;
-    let limits: Resources = resources::limits(&document.host.resources, document.host.oom_score_adj)?;
+    let limits: Resources = resources::limits(&document.host.resources, document.host.oom_score_adj, state.cpus)?;
     let restart = match request.restart_policy.name.as_str() {
         "" => None,
         _ => {
@@ -300,7 +321,9 @@ async fn wait(context: Context, id: String) -> Outcome {
     let waiter = state.engine.container_wait(&id, condition).await?;
     let document = async move {
         let result = waiter.await.map_err(std::io::Error::other)?;
-        let error = result.error.map(|message| WaitExitError { message });
+        // The error is that of a removal. Why a start failed is told by the start: clients print both.
+        let dead = || state.engine.container(&id).is_ok_and(|view| view.state.status() == "dead");
+        let error = result.error.filter(|_| dead()).map(|message| WaitExitError { message });
         let reply = WaitResponse { error, status_code: i64::from(result.code) };
         barque_api::json::to_vec(&reply).map(bytes::Bytes::from).map_err(std::io::Error::other)
     };

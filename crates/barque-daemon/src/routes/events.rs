@@ -46,7 +46,7 @@ async fn stream_events(context: Context) -> Outcome {
             query.since, query.until
         )));
     }
-    let wanted = filter::event::events(query.filters)?;
+    let wanted = filter::event::events(query.filters);
     let (kind, framing) = content_type(call.header("accept"), call.version);
     let subscription = state.engine.events().subscribe();
     let now = Timestamp::now();

@@ -2,12 +2,16 @@
 
 use barque_api::error::IdResponse;
 use barque_api::exec::{ExecCreateRequest, ExecStartRequest};
+use barque_api::stdcopy;
+use barque_model::ErrorKind;
+use tokio::io::AsyncWriteExt;
 
 use super::Context;
 use super::attach::pump;
 use crate::convert;
 use crate::http::{self, Outcome};
 use crate::router::{Routed, inline, keep};
+use crate::wording;
 
 /// Finds the route below `/exec`.
 pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Routed> {
@@ -34,12 +38,31 @@ async fn start(context: Context, id: String) -> Outcome {
     let view = state.engine.exec_inspect(&id).await?;
     let request: ExecStartRequest = call.json().await?;
     let start = convert::exec::start(&request, call.version);
-    let stream = state.engine.exec_start(&id, start).await?;
-    let Some(stream) = stream else { return http::ok() };
-    let keys = crate::detach::parse(view.spec.detach_keys.as_deref().unwrap_or_default())?;
-    let wants_input = view.spec.process.attach_stdin;
-    let tty = stream.tty;
-    Ok(http::hijack(call, !tty, move |client| pump(client, stream, wants_input, tty.then_some(keys))))
+    let tty = view.spec.process.tty;
+    match state.engine.exec_start(&id, start).await {
+        Ok(None) => http::ok(),
+        Ok(Some(stream)) => {
+            let keys = crate::detach::parse(view.spec.detach_keys.as_deref().unwrap_or_default())?;
+            let wants_input = view.spec.process.attach_stdin;
+            Ok(http::hijack(call, !tty, move |client| pump(client, stream, wants_input, tty.then_some(keys))))
+        }
+        Err(error) if request.detach || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => Err(error),
+        // The process could not be started: clients read why from the stream, and the status from inspect.
+        Err(error) => Ok(http::hijack(call, !tty, move |client| tell(client, wording::sentence(&error), tty))),
+    }
+}
+
+/// Writes one line to the client and ends.
+async fn tell(client: http::Stream, text: String, tty: bool) {
+    let http::Stream { input, mut output } = client;
+    let mut bytes = Vec::new();
+    match tty {
+        true => bytes.extend_from_slice(format!("{text}\r\n").as_bytes()),
+        false => stdcopy::encode(stdcopy::Stream::Stdout, format!("{text}\r\n").as_bytes(), &mut bytes),
+    }
+    let _client_gone = output.write_all(&bytes).await;
+    let _client_gone = output.shutdown().await;
+    drop(input);
 }
 
 async fn resize(context: Context, id: String) -> Outcome {
