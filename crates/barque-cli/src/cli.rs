@@ -280,7 +280,7 @@ mod tests {
     fn near_words_are_offered() {
         assert_eq!(distance("run", "rum"), 1);
         assert_eq!(distance("images", "image"), 1);
-        assert_eq!(suggestions(&ROOT, "rum", "barque"), "Did you mean: run, rm?\n\n");
+        assert_eq!(suggestions(&ROOT, "rum", "barque"), "Did you mean: run, rm, rmi?\n\n");
         assert_eq!(suggestions(&ROOT, "zzzz", "barque"), "");
     }
 }

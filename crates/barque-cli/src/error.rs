@@ -94,7 +94,10 @@ impl From<barque_model::Error> for Failure {
 impl From<barque_client::Error> for Failure {
     fn from(error: barque_client::Error) -> Failure {
         let code = if error.kind() == ErrorKind::Unsupported { 125 } else { 1 };
-        Failure { message: error.for_user(), code, kind: Some(error.kind()) }
+        // The sentence already says it all: "no such file" after it would only repeat it.
+        let whole = error.is_connect() && error.message().ends_with("running?");
+        let message = if whole { error.message().to_owned() } else { error.for_user() };
+        Failure { message, code, kind: Some(error.kind()) }
     }
 }
 

@@ -16,6 +16,7 @@ mod lower;
 mod natural;
 mod opts;
 mod output;
+mod reference;
 mod save;
 mod start;
 mod tables;

@@ -55,10 +55,7 @@ fn check_target(output: &str) -> CliResult<PathBuf> {
     let target = Path::new(output);
     let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
-        return Err(Failure::new(format!(
-            "invalid output path: directory {:?} does not exist",
-            parent.display().to_string()
-        )));
+        return Err(Failure::new(format!("invalid output path: stat {}: no such file or directory", parent.display())));
     }
     if target.is_dir() {
         return Err(Failure::new(format!("cannot write to a directory: {output:?}")));

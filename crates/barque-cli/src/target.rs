@@ -31,14 +31,19 @@ pub(crate) struct Target {
 impl Target {
     /// Chooses the engine.
     pub(crate) fn resolve(global: &Flags, config: &Config) -> CliResult<Target> {
-        let hosts = global.all("host");
-        if hosts.len() > 1 {
+        if global.all("host").len() > 1 {
             return Err(Failure::new("Specify only one -H"));
         }
         let context = current_context(global, config)?;
+        Self::of(context, global, config)
+            .map_err(|f| f.prefixed("Failed to initialize: unable to resolve docker endpoint: "))
+    }
+
+    fn of(context: String, global: &Flags, config: &Config) -> CliResult<Target> {
         if context != contexts::DEFAULT {
             return Self::of_context(&context, config);
         }
+        let hosts = global.all("host");
         let variables = ["BARQUE_HOST", "DOCKER_HOST"].iter().filter_map(|name| non_empty_variable(name));
         let given = hosts.first().map(|h| (*h).to_owned()).or_else(|| variables.into_iter().next());
         let tls = tls_files(global, config);
@@ -58,8 +63,7 @@ impl Target {
 
     fn of_context(name: &str, config: &Config) -> CliResult<Target> {
         let store = Store::new(&config.directory);
-        let context =
-            store.get(name).map_err(|f| f.prefixed("Failed to initialize: unable to resolve docker endpoint: "))?;
+        let context = store.get(name)?;
         let address = match context.host() {
             "" => format!("unix://{DEFAULT_SOCKET}"),
             host => host.to_owned(),

@@ -4,12 +4,16 @@ use barque_model::time::Timestamp;
 
 use crate::error::{CliResult, Failure};
 
-/// `--since` and `--until` values in the engine's form, `seconds.nanoseconds`; empty stays empty.
+/// `--since` and `--until` values in the engine's form, `seconds.nanoseconds`; empty stays empty. An error names
+/// the flag, if one is given.
 pub(crate) fn timestamp(text: &str, flag: &str) -> CliResult<String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    parse(text, Timestamp::now()).map_err(|why| Failure::new(format!("invalid value for \"{flag}\": {why}")))
+    parse(text, Timestamp::now()).map_err(|why| match flag {
+        "" => Failure::new(why),
+        flag => Failure::new(format!("invalid value for \"{flag}\": {why}")),
+    })
 }
 
 /// Reads a time relative to `now`.

@@ -6,7 +6,11 @@ use super::spec::{Category, Cmd, Flag, Kind};
 
 /// `docker run [OPTIONS] IMAGE …`, where `path` is `docker run`.
 pub(crate) fn usage_line(cmd: &Cmd, path: &str) -> String {
-    if cmd.usage.is_empty() { path.to_owned() } else { format!("{path} {}", cmd.usage) }
+    if cmd.usage.is_empty() {
+        return path.to_owned();
+    }
+    let program = path.split(' ').next().unwrap_or(path);
+    format!("{path} {}", cmd.usage.replace("PROGRAM", program))
 }
 
 /// The whole help of a command reached as `path` (`docker image ls`), wrapped to `width` columns.
@@ -110,6 +114,11 @@ fn head(flag: &Flag) -> String {
 fn body(flag: &Flag) -> String {
     match (flag.default, flag.kind) {
         ("", _) => flag.usage.to_owned(),
+        // Below the directory of the configuration.
+        (default, Kind::Str) if default.starts_with('~') => {
+            let directory = crate::config::default_directory().display().to_string();
+            format!("{} (default {:?})", flag.usage, default.replacen('~', &directory, 1))
+        }
         (default, Kind::Str) => format!("{} (default {default:?})", flag.usage),
         (default, _) => format!("{} (default {default})", flag.usage),
     }

@@ -68,6 +68,11 @@ impl Cmd {
         }
     }
 
+    pub(crate) const fn usage(mut self, usage: &'static str) -> Cmd {
+        self.usage = usage;
+        self
+    }
+
     pub(crate) const fn long(mut self, long: &'static str) -> Cmd {
         self.long = long;
         self

@@ -119,7 +119,7 @@ async fn find(inv: &Invocation<'_>, wanted: &str, name: &str) -> CliResult<Objec
         match found {
             Ok(raw) => {
                 if size && !kind.sizes {
-                    inv.cli.err(&format!("WARNING: --size ignored for {}s", kind.name));
+                    inv.cli.err(&format!("WARNING: --size ignored for {}", kind.name));
                 }
                 return Ok((kind.read)(raw));
             }

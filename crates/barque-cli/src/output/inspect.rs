@@ -27,7 +27,8 @@ impl Object {
 
     /// An object that was made here rather than read.
     pub(crate) fn made(value: &serde_json::Value) -> CliResult<Object> {
-        let raw = serde_json::value::to_raw_value(value).map_err(|e| Failure::new(e.to_string()))?;
+        let text = value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+        let raw = RawValue::from_string(text).map_err(|e| Failure::new(e.to_string()))?;
         Ok(Object { raw, typed: Data::Nil })
     }
 }

@@ -40,7 +40,7 @@ const COMMIT_FLAGS: &[Flag] = &[
     flag("pause", Kind::Bool, "Pause container during commit").letter('p').default("true"),
 ];
 
-pub(super) const CP: Cmd = Cmd::new("cp", "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-", "Copy files/folders between a container and the local filesystem", run!(container::cp))
+pub(super) const CP: Cmd = Cmd::new("cp", "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tPROGRAM cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH", "Copy files/folders between a container and the local filesystem", run!(container::cp))
     .long("Copy files/folders between a container and the local filesystem\n\nUse '-' as the source to read a tar archive from stdin\nand extract it to a directory destination in a container.\nUse '-' as the destination to stream a tar archive of a\ncontainer source to stdout.")
     .spellings(&["container cp", "cp"])
     .args(Args::Exactly(2))

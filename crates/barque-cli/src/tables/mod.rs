@@ -136,7 +136,7 @@ const BUILDER: Cmd = Cmd::group("builder", "Manage builds", &[&image::BUILD, &bu
 
 /// Flags before the first command.
 const GLOBAL: &[Flag] = &[
-    flag("config", Kind::Str, "Location of client config files"),
+    flag("config", Kind::Str, "Location of client config files").default("~"),
     flag(
         "context",
         Kind::Str,
@@ -149,9 +149,9 @@ const GLOBAL: &[Flag] = &[
         .letter('l')
         .default("info"),
     flag("tls", Kind::Bool, "Use TLS; implied by --tlsverify"),
-    flag("tlscacert", Kind::Str, "Trust certs signed only by this CA"),
-    flag("tlscert", Kind::Str, "Path to TLS certificate file"),
-    flag("tlskey", Kind::Str, "Path to TLS key file"),
+    flag("tlscacert", Kind::Str, "Trust certs signed only by this CA").default("~/ca.pem"),
+    flag("tlscert", Kind::Str, "Path to TLS certificate file").default("~/cert.pem"),
+    flag("tlskey", Kind::Str, "Path to TLS key file").default("~/key.pem"),
     flag("tlsverify", Kind::Bool, "Use TLS and verify the remote"),
     flag("version", Kind::Bool, "Print version information and quit").letter('v'),
 ];
@@ -238,4 +238,5 @@ pub(crate) static ROOT: Cmd = Cmd::group(
         &own::MAN,
     ],
 )
+.usage("[OPTIONS] COMMAND [ARG...]")
 .flags(&[GLOBAL]);

@@ -36,10 +36,13 @@ pub(crate) struct Struct {
     /// As errors name it, `*formatter.ContainerContext`.
     pub(crate) type_name: String,
     pub(crate) fields: Vec<Field>,
+    /// A line of a listing.
+    pub(crate) is_row: bool,
 }
 
 /// One field of a struct.
 pub(crate) struct Field {
+    /// As JSON has it.
     pub(crate) name: String,
     pub(crate) value: Data,
     /// Left out of JSON, as Go's `omitempty` does.
@@ -50,17 +53,52 @@ impl Struct {
     /// One line of a listing: fields in the order of their names, as Docker's JSON has them.
     pub(crate) fn row(type_name: &str, mut fields: Vec<(&str, Data)>) -> Data {
         fields.sort_by_key(|(name, _)| *name);
-        Struct::new(type_name, fields)
+        Struct::build(type_name, fields, true)
     }
 
     /// A struct of shown fields.
     pub(crate) fn new(type_name: &str, fields: Vec<(&str, Data)>) -> Data {
+        Struct::build(type_name, fields, false)
+    }
+
+    fn build(type_name: &str, fields: Vec<(&str, Data)>, is_row: bool) -> Data {
         let fields = fields.into_iter().map(|(name, value)| Field { name: name.to_owned(), value, omitted: false });
-        Data::Struct(Rc::new(Struct { type_name: type_name.to_owned(), fields: fields.collect() }))
+        Data::Struct(Rc::new(Struct { type_name: type_name.to_owned(), fields: fields.collect(), is_row }))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Data> {
-        self.fields.iter().find(|f| f.name == name).map(|f| &f.value)
+        let exact = self.fields.iter().find(|f| f.name == name);
+        exact.or_else(|| self.fields.iter().find(|f| go_name(&f.name) == name)).map(|f| &f.value)
+    }
+}
+
+/// What Go calls a field where that differs from its name in JSON: templates know it by either.
+fn go_name(name: &str) -> &str {
+    match name {
+        "Id" | "id" => "ID",
+        "Dns" => "DNS",
+        "DnsOptions" => "DNSOptions",
+        "DnsSearch" => "DNSSearch",
+        "CpuShares" => "CPUShares",
+        "NanoCpus" => "NanoCPUs",
+        "CpuPeriod" => "CPUPeriod",
+        "CpuQuota" => "CPUQuota",
+        "CpuRealtimePeriod" => "CPURealtimePeriod",
+        "CpuRealtimeRuntime" => "CPURealtimeRuntime",
+        "CpuCount" => "CPUCount",
+        "CpuPercent" => "CPUPercent",
+        "CpuCfsPeriod" => "CPUCfsPeriod",
+        "CpuCfsQuota" => "CPUCfsQuota",
+        "HostIp" => "HostIP",
+        "ApiVersion" => "APIVersion",
+        "status" => "Status",
+        "from" => "From",
+        "scope" => "Scope",
+        "time" => "Time",
+        "timeNano" => "TimeNano",
+        "path" => "Path",
+        "runtimeArgs" => "Args",
+        name => name,
     }
 }
 

@@ -232,6 +232,14 @@ impl Machine<'_> {
         funcs::call(name, &args, self.titles).or_else(|fault| match fault {
             Fault::Inside(reason) => self.fault(command.at, command, &format!("error calling {name}: {reason}")),
             Fault::Call(reason) if reason.starts_with("wrong number") => self.fault(command.at, &name, &reason),
+            Fault::Call(reason) if self.missing == Missing::Error && reason.ends_with("; got int") => {
+                let reason = reason.replace("; got int", "; got json.Number");
+                let word = rest.first().map_or(command.at, |w| w.at);
+                match rest.first() {
+                    Some(first) => self.fault(word, first, &reason),
+                    None => self.fault(word, command, &reason),
+                }
+            }
             Fault::Call(reason) => match rest.iter().zip(&args).find(|(_, value)| !matches!(value, Data::Str(_))) {
                 Some((word, _)) => self.fault(word.at, word, &reason),
                 None => self.fault(command.at, command, &reason),
@@ -322,7 +330,12 @@ impl Machine<'_> {
             },
             Data::Nil => self.fault(word.at, word, &format!("nil pointer evaluating interface {{}}.{name}")),
             other => {
-                let message = format!("can't evaluate field {name} in type {}", other.type_name());
+                // In a document without types, everything is of this one.
+                let kind = match self.missing {
+                    Missing::Error => "interface {}".to_owned(),
+                    Missing::NoValue => other.type_name(),
+                };
+                let message = format!("can't evaluate field {name} in type {kind}");
                 self.fault(word.at, word, &message)
             }
         }

@@ -85,7 +85,14 @@ fn wrong_number(name: &str, got: usize) -> String {
 
 /// JSON on one line, `<`, `>` and `&` as they are.
 pub(crate) fn json(value: &Data) -> String {
-    serde_json::to_string(&value.to_json()).unwrap_or_default()
+    let text = serde_json::to_string(&value.to_json()).unwrap_or_default();
+    match value {
+        // Docker's client writes the lines of its listings by Go's other rule.
+        Data::Struct(fields) if fields.is_row => {
+            text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        }
+        _ => text,
+    }
 }
 
 fn string(value: &Data) -> Result<String, Fault> {
@@ -119,9 +126,9 @@ fn index(value: &Data, key: &Data) -> Given {
     match (value, key) {
         (Data::List(items), Data::Int(i)) => match usize::try_from(*i).ok().and_then(|i| items.get(i)) {
             Some(item) => Ok(item.clone()),
-            None => inside("reflect: slice index out of range"),
+            None => inside(format!("index out of range: {i}")),
         },
-        (Data::NilList, Data::Int(_)) => inside("reflect: slice index out of range"),
+        (Data::NilList, Data::Int(i)) => inside(format!("index out of range: {i}")),
         (Data::List(_) | Data::NilList, Data::Str(_)) => inside("cannot index slice/array with type string"),
         (Data::List(_) | Data::NilList, _) => inside("cannot index slice/array with nil"),
         (Data::Map(map), Data::Str(key)) => Ok(match map.get(&**key) {

@@ -41,7 +41,8 @@ impl Kind {
             Kind::Text(text) => format!("{text:?}"),
             Kind::Close => "\"}}\"".into(),
             Kind::Open => "\"{{\"".into(),
-            Kind::Name(name) if is_keyword(name) => format!("<{name}>"),
+            Kind::Dot => "<.>".into(),
+            Kind::Name(name) if is_keyword(name) || name == "nil" => format!("<{name}>"),
             other => {
                 let text = other.source();
                 if text.len() > 10 {

@@ -14,7 +14,7 @@ mod typed;
 pub(crate) use data::{Data, Method, Struct};
 pub(crate) use exec::Missing;
 pub(crate) use format::go_quote;
-pub(crate) use typed::typed;
+pub(crate) use typed::{typed, typed_as};
 
 use std::collections::BTreeMap;
 

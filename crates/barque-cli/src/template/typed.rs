@@ -15,6 +15,17 @@ pub(crate) fn typed<T: Serialize + ?Sized>(value: &T) -> Data {
     value.serialize(Builder { field: "" }).unwrap_or(Data::Nil)
 }
 
+/// As [`typed`], under the type name that errors show.
+pub(crate) fn typed_as<T: Serialize + ?Sized>(value: &T, type_name: &str) -> Data {
+    match typed(value) {
+        Data::Struct(fields) => match Rc::try_unwrap(fields) {
+            Ok(fields) => Data::Struct(Rc::new(Struct { type_name: type_name.to_owned(), ..fields })),
+            Err(shared) => Data::Struct(shared),
+        },
+        other => other,
+    }
+}
+
 /// Fields that are pointers, numbers, or yes-or-no where they are left out; lists and maps by their names.
 fn zero(field: &str) -> Data {
     match field {
@@ -44,14 +55,13 @@ fn zero(field: &str) -> Data {
         | "GraphDriver"
         | "Swarm"
         | "Storage"
-        | "Status"
         | "Scope"
         | "FirewallBackend"
         | "Containerd"
         | "Cluster" => Data::Nil,
         "Labels" | "Options" | "Tmpfs" | "Sysctls" | "Annotations" | "StorageOpt" | "PortBindings" | "ExposedPorts"
         | "Volumes" | "Ports" | "Networks" | "DriverOpts" | "Containers" | "Services" | "AuxiliaryAddresses"
-        | "Details" | "Data" => Data::NilMap,
+        | "Details" | "Data" | "Status" => Data::NilMap,
         "ArgsEscaped"
         | "NetworkDisabled"
         | "NonRecursive"
@@ -64,6 +74,8 @@ fn zero(field: &str) -> Data {
         | "Experimental" => Data::Bool(false),
         "KernelMemory" | "KernelMemoryTCP" | "Size" | "VirtualSize" | "SizeBytes" | "Mode" | "Interval" | "Timeout"
         | "StartPeriod" | "StartInterval" | "Retries" | "GwPriority" => Data::Int(0),
+        // The keys of port maps.
+        name if ["/tcp", "/udp", "/sctp"].iter().any(|protocol| name.ends_with(protocol)) => Data::NilList,
         name if name.ends_with('s') && !name.ends_with("ss") && !name.ends_with("Cpus") && !name.ends_with("Mems") => {
             Data::NilList
         }
@@ -130,6 +142,8 @@ struct Entries {
     found: Vec<(String, Data)>,
     /// Made by a struct with in-line parts rather than by a map.
     is_struct: bool,
+    /// A set: its values are Go's `struct{}`.
+    is_set: bool,
 }
 
 struct Fields(Vec<Field>);
@@ -228,7 +242,8 @@ impl ser::Serializer for Builder<'_> {
     }
     fn serialize_map(self, length: Option<usize>) -> Result<Entries, Never> {
         // serde writes a struct with `flatten` as a map of unknown length.
-        Ok(Entries { key: String::new(), found: Vec::new(), is_struct: length.is_none() })
+        let is_set = matches!(self.field, "ExposedPorts" | "Volumes");
+        Ok(Entries { key: String::new(), found: Vec::new(), is_struct: length.is_none(), is_set })
     }
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields, Never> {
         Ok(Fields(Vec::new()))
@@ -272,7 +287,10 @@ impl ser::SerializeMap for Entries {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Never> {
         let key = std::mem::take(&mut self.key);
-        let value = value.serialize(Builder { field: &key })?;
+        let value = match self.is_set {
+            true => Struct::new("struct {}", Vec::new()),
+            false => value.serialize(Builder { field: &key })?,
+        };
         self.found.push((key, value));
         Ok(())
     }
@@ -290,7 +308,7 @@ impl ser::SerializeMap for Entries {
                 }
             }
         }
-        Ok(Data::Struct(Rc::new(Struct { type_name: "struct".into(), fields })))
+        Ok(Data::Struct(Rc::new(Struct { type_name: "struct".into(), fields, is_row: false })))
     }
 }
 
@@ -309,7 +327,7 @@ macro_rules! fields {
                 Ok(())
             }
             fn end(self) -> Result<Data, Never> {
-                Ok(Data::Struct(Rc::new(Struct { type_name: "struct".into(), fields: self.0 })))
+                Ok(Data::Struct(Rc::new(Struct { type_name: "struct".into(), fields: self.0, is_row: false })))
             }
         }
     )*};

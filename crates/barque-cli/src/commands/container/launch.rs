@@ -15,6 +15,7 @@ use crate::cli::Invocation;
 use crate::error::{CliResult, Failure, path_error};
 use crate::lower::{Inputs, Launch, launch};
 use crate::output::progress;
+use crate::reference;
 use crate::term::hijack::{End, Plan, stream};
 use crate::term::signals::Caught;
 use crate::term::{self};
@@ -210,11 +211,10 @@ fn warn(inv: &Invocation<'_>, launch: &Launch, created: &ContainerCreateResponse
 
 /// Pulls with progress on standard error: standard output is the container's.
 async fn pull_image(inv: &Invocation<'_>, client: &Client, image: &str, platform: &str) -> CliResult<()> {
-    let reference: Reference = image.parse().map_err(|e: barque_model::Error| Failure::new(e.to_string()))?;
-    let reference = reference.with_default_tag();
+    let reference = reference::parse(image)?.with_default_tag();
     let auth = auth::for_image(inv.cli.config(), &reference)?;
     let query = ImageCreateQuery {
-        from_image: reference.familiar_name(),
+        from_image: reference.name(),
         tag: match reference.digest() {
             Some(digest) => digest.to_string(),
             None => reference.tag().unwrap_or("latest").to_owned(),

@@ -1,13 +1,16 @@
 //! `ps`.
 
-use barque_api::container::ContainerListQuery;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use barque_api::container::{ContainerListQuery, ContainerSummary};
 
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::opts::filter;
 use crate::output::listing;
 use crate::output::rows::containers;
-use crate::template::Template;
+use crate::template::{Data, Missing, Template};
 
 pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;
@@ -16,12 +19,12 @@ pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
         inv.cli.err("WARNING: Ignoring custom format, because both --format and --quiet are set.");
     }
     let format = listing::choose(flags.text("format"), Some(inv.cli.config().text("psFormat")), false);
-    if flags.given("format") {
-        Template::parse(flags.text("format")).map_err(|e| Failure::new(format!("failed to parse template: {e}")))?;
+    let mut shows_size = false;
+    if !format.is_empty() && format != "table" {
+        shows_size = try_format(format)?;
     }
     // The size is dear: it is asked for only where it is shown.
-    let shown = !quiet && !flags.given("size") && uses_size(format);
-    let size = flags.is("size") || shown;
+    let size = flags.is("size") || (!quiet && !flags.given("size") && shows_size);
     let last = flags.int("last").unwrap_or(-1);
     let limit = if flags.is("latest") && last == -1 { 1 } else { last };
     let query = ContainerListQuery {
@@ -39,7 +42,20 @@ pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
     Ok(0)
 }
 
-/// Whether a template shows the size of containers.
-fn uses_size(format: &str) -> bool {
-    format.contains(".Size") || format == "json" || format.contains("json .}}")
+/// Runs a template on a container without content: a bad one is found before the engine is asked. Gives whether it
+/// shows the container's size.
+fn try_format(format: &str) -> CliResult<bool> {
+    let template = Template::parse(format).map_err(|e| Failure::new(format!("failed to parse template: {e}")))?;
+    let used = Rc::new(Cell::new(false));
+    let seen = used.clone();
+    let row = containers::with_size(
+        &ContainerSummary::default(),
+        Data::lazy(move || {
+            seen.set(true);
+            Data::str("")
+        }),
+    );
+    let tried = template.execute(&row, Missing::NoValue);
+    tried.map_err(|e| Failure::new(format!("failed to execute template: {e}")))?;
+    Ok(used.get())
 }

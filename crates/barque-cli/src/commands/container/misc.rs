@@ -1,7 +1,6 @@
 //! `port`, `top`, `diff`, `export`, `commit`, `update`, `inspect`, `prune`.
 
 use barque_api::container::{CommitQuery, ContainerInspect, ContainerListQuery, PruneQuery};
-use barque_model::Reference;
 
 use crate::cli::Invocation;
 use crate::commands::{Faults, inspect::inspect_each, prune};
@@ -11,6 +10,7 @@ use crate::natural;
 use crate::output::rows::containers::join_host;
 use crate::output::rows::misc::change_letter;
 use crate::output::tabwriter;
+use crate::reference;
 use crate::save;
 
 pub(crate) async fn port(inv: &Invocation<'_>) -> CliResult<u8> {
@@ -82,7 +82,7 @@ pub(crate) async fn commit(inv: &Invocation<'_>) -> CliResult<u8> {
     let (repo, tag) = match inv.operand(1) {
         "" => (String::new(), String::new()),
         text => {
-            let reference: Reference = text.parse().map_err(|e: barque_model::Error| Failure::new(e.to_string()))?;
+            let reference = reference::parse(text)?;
             if reference.digest().is_some() {
                 return Err(Failure::new("refusing to create a tag with a digest reference"));
             }

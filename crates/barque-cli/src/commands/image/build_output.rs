@@ -81,6 +81,6 @@ async fn push(inv: &Invocation<'_>, name: &str) -> CliResult<()> {
     let name = reference(name)?.with_default_tag();
     let auth = auth::for_image(inv.cli.config(), &name)?;
     let query = PushQuery { tag: name.tag().unwrap_or_default().to_owned(), ..PushQuery::default() };
-    let stream = inv.client().await?.image_push(&name.familiar_name(), &query, auth.as_ref()).await?;
+    let stream = inv.client().await?.image_push(&name.name(), &query, auth.as_ref()).await?;
     progress::show(stream, Sink::Stderr, |_| Ok(())).await
 }

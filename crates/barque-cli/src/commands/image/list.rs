@@ -64,7 +64,10 @@ pub(crate) async fn inspect(inv: &Invocation<'_>) -> CliResult<u8> {
 }
 
 pub(crate) async fn tag(inv: &Invocation<'_>) -> CliResult<u8> {
-    let target = reference(inv.operand(1))?;
+    let target = reference(inv.operand(1)).map_err(|f| {
+        let prefix = format!("Error parsing reference: {:?} is not a valid repository/tag: ", inv.operand(1));
+        f.prefixed(&prefix)
+    })?;
     if target.digest().is_some() {
         return Err(Failure::new("refusing to create a tag with a digest reference"));
     }

@@ -12,14 +12,9 @@ pub(crate) use list::{dangling, history, inspect, ls, prune, rm, tag};
 pub(crate) use transfer::{import, load, pull, push, save};
 
 use barque_api::image::Platform;
-use barque_model::Reference;
 
 use crate::error::{CliResult, Failure};
-
-/// A name as the engine knows it.
-fn reference(text: &str) -> CliResult<Reference> {
-    text.parse().map_err(|e: barque_model::Error| Failure::new(e.to_string()))
-}
+use crate::reference::parse as reference;
 
 /// `os[/arch[/variant]]` as the JSON that queries carry; empty stays empty.
 fn platform_json(text: &str) -> CliResult<String> {

@@ -32,7 +32,7 @@ pub(crate) async fn pull(inv: &Invocation<'_>) -> CliResult<u8> {
     };
     let auth = auth::for_image(inv.cli.config(), &name)?;
     let platform = inv.cli.platform(flags);
-    let query = ImageCreateQuery { from_image: name.familiar_name(), tag, platform, ..ImageCreateQuery::default() };
+    let query = ImageCreateQuery { from_image: name.name(), tag, platform, ..ImageCreateQuery::default() };
     let stream = inv.client().await?.image_pull(&query, auth.as_ref()).await?;
     progress::show(stream, if quiet { Sink::Silent } else { Sink::Stdout }, |_| Ok(())).await?;
     inv.cli.line(&name.to_string())?;
@@ -59,7 +59,7 @@ pub(crate) async fn push(inv: &Invocation<'_>) -> CliResult<u8> {
     let auth = auth::for_image(inv.cli.config(), &name)?;
     let tag = name.tag().unwrap_or_default().to_owned();
     let query = PushQuery { tag, platform: platform_json(flags.text("platform"))? };
-    let stream = inv.client().await?.image_push(&name.familiar_name(), &query, auth.as_ref()).await?;
+    let stream = inv.client().await?.image_push(&name.name(), &query, auth.as_ref()).await?;
     progress::show(stream, if quiet { Sink::Silent } else { Sink::Stdout }, |_| Ok(())).await?;
     if quiet {
         inv.cli.line(&name.to_string())?;

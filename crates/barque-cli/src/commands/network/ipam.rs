@@ -16,7 +16,14 @@ pub(super) fn lower(flags: &Flags) -> Result<Ipam, String> {
         return Err("every ip-range or gateway must have a corresponding subnet".into());
     }
     let mut configs: Vec<(Subnet, IpamConfig)> = Vec::new();
+    let related = subnets.len() > 1 || !ranges.is_empty() || !gateways.is_empty() || flags.given("aux-address");
     for text in &subnets {
+        // A subnet that nothing is to be matched with is the engine's to judge.
+        if !related {
+            let config = IpamConfig { subnet: text.clone(), ..IpamConfig::default() };
+            configs.push((Subnet { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), prefix: 0 }, config));
+            break;
+        }
         let subnet = Subnet::parse(text).ok_or_else(|| format!("invalid subnet: invalid CIDR address: {text}"))?;
         if configs.iter().any(|(other, _)| other.holds(subnet.address) || subnet.holds(other.address)) {
             return Err("multiple overlapping subnet configuration is not supported".into());
@@ -122,7 +129,7 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let fault = |pairs: &[(&'static str, &str)]| lowered(pairs).expect_err("fails");
         assert!(fault(&[("gateway", "10.0.0.1")]).starts_with("every ip-range or gateway"));
-        assert!(fault(&[("subnet", "x")]).contains("invalid CIDR address: x"));
+        assert!(fault(&[("subnet", "x"), ("gateway", "10.0.0.1")]).contains("invalid CIDR address: x"));
         assert!(fault(&[("subnet", "10.0.0.0/8"), ("subnet", "10.1.0.0/16")]).contains("overlapping"));
         let pairs = [("subnet", "10.0.0.0/24"), ("gateway", "10.0.1.1")];
         assert_eq!(fault(&pairs), "no matching subnet for gateway 10.0.1.1");

@@ -26,6 +26,8 @@ pub(crate) async fn create(inv: &Invocation<'_>) -> CliResult<u8> {
     let given = |name: &str| flags.given(name).then(|| flags.is(name));
     let from = flags.text("config-from");
     let request = NetworkCreateRequest {
+        // Engines before 1.44 make a second network of the same name without it.
+        check_duplicate: !inv.client().await?.version_used().await?.at_least(44),
         name: inv.operand(0).to_owned(),
         driver: flags.get("driver").unwrap_or("bridge").to_owned(),
         scope: flags.text("scope").to_owned(),

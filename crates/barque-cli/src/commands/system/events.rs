@@ -5,15 +5,15 @@ use barque_api::event::{EventMessage, EventsQuery};
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::opts::filter;
-use crate::template::{Missing, Template, typed};
+use crate::template::{Missing, Template, typed, typed_as};
 use crate::when;
 
 pub(crate) async fn events(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;
     let template = parse(flags.text("format"))?;
     let query = EventsQuery {
-        since: when::timestamp(flags.text("since"), "since")?,
-        until: when::timestamp(flags.text("until"), "until")?,
+        since: when::timestamp(flags.text("since"), "")?,
+        until: when::timestamp(flags.text("until"), "")?,
         filters: filter::collect(flags.all("filter")),
     };
     let mut stream = inv.client().await?.events(&query).await?;
@@ -36,7 +36,7 @@ fn parse(format: &str) -> CliResult<Option<Template>> {
     };
     let fault = |e: String| Failure::new(format!("Error parsing format: {e}")).code(64);
     let template = Template::parse(text).map_err(fault)?;
-    template.execute(&typed(&EventMessage::default()), Missing::NoValue).map_err(fault)?;
+    template.execute(&typed_as(&EventMessage::default(), "*events.Message"), Missing::NoValue).map_err(fault)?;
     Ok(Some(template))
 }
 

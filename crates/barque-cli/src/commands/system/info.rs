@@ -26,7 +26,8 @@ pub(crate) async fn info(inv: &Invocation<'_>) -> CliResult<u8> {
         value["ClientInfo"] = client_info(inv).map_err(|f| f.message)?;
         template.execute(&Data::from_json(&value), Missing::Error).map_err(|_| first)
     });
-    inv.cli.line(&out.map_err(Failure::new)?)?;
+    inv.cli.line(out.as_deref().unwrap_or_default())?;
+    out.map_err(Failure::new)?;
     Ok(0)
 }
 

@@ -48,6 +48,15 @@ pub(crate) fn format(source: &str, quiet: bool, size: bool) -> String {
 
 /// One container. `trunc`: ids, names and commands are shortened.
 pub(crate) fn row(c: &ContainerSummary, trunc: bool) -> Data {
+    build(c, trunc, Data::from(size(c)))
+}
+
+/// One container, with a size of the caller's.
+pub(crate) fn with_size(c: &ContainerSummary, size: Data) -> Data {
+    build(c, true, size)
+}
+
+fn build(c: &ContainerSummary, trunc: bool, size: Data) -> Data {
     let created = c.created;
     let mounts = c.mounts.iter().map(|m| {
         let name = if m.name.is_empty() { &m.source } else { &m.name };
@@ -74,7 +83,7 @@ pub(crate) fn row(c: &ContainerSummary, trunc: bool) -> Data {
             ("Ports", Data::from(ports(&c.ports))),
             ("State", Data::str(&c.state)),
             ("Status", Data::str(&c.status)),
-            ("Size", Data::from(size(c))),
+            ("Size", size),
             ("Labels", Data::from(labels(&c.labels))),
             ("Label", label_method(c.labels.clone())),
             ("Mounts", Data::from(mounts.collect::<Vec<_>>().join(","))),
