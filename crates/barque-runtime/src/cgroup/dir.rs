@@ -132,7 +132,13 @@ pub fn kill_everything(dir: BorrowedFd<'_>, patience: Duration) -> Io {
     }
     let end = Instant::now() + patience;
     let mut pause = Duration::from_micros(200);
-    while signal_all(dir, barque_model::Signal::KILL.number())? > 0 {
+    loop {
+        match signal_all(dir, barque_model::Signal::KILL.number()) {
+            // Removed by its monitor meanwhile: nothing is left.
+            Ok(0) | Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+            Ok(_) => {}
+            Err(e) => return Err(e),
+        }
         // Frozen processes die when they thaw.
         let _ = write(dir, "freezer.state", "THAWED");
         if Instant::now() >= end {
@@ -141,7 +147,6 @@ pub fn kill_everything(dir: BorrowedFd<'_>, patience: Duration) -> Io {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
-    Ok(())
 }
 
 /// Removes the group `name` and all below it. Groups stay busy for a moment after their last process has

@@ -38,6 +38,8 @@ pub(super) struct Running {
     pub run_dir: OwnedFd,
     pub groups: Groups,
     pub hold: Option<OwnedFd>,
+    /// The kernel does not kill the rest when the first process ends: they have no namespace of their own.
+    pub kill_rest: bool,
 }
 
 pub(super) struct Launched {
@@ -123,6 +125,7 @@ pub(super) fn launch(request: Request, fds: Vec<OwnedFd>, inherited: Inherited) 
         run_dir,
         groups,
         hold,
+        kill_rest: request.namespaces & CLONE_NEWPID == 0,
     };
     Ok(Launched { task, warnings })
 }
@@ -307,6 +310,15 @@ impl Groups {
             self.made.iter().find_map(|(_, _, group)| dir::read_key(group, file, key))
         };
         count(self.v2.is_some()).is_some_and(|n| n > 0)
+    }
+
+    /// Signals all that is left in groups of ours, once.
+    pub(super) fn kill(&self) {
+        for (_, _, group) in self.made.iter().take(1) {
+            if dir::write(group, "cgroup.kill", "1").is_err() {
+                let _ = dir::signal_all(group.as_fd(), barque_model::Signal::KILL.number());
+            }
+        }
     }
 
     /// Kills what is left in groups of ours and removes them.

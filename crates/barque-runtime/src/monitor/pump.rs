@@ -165,6 +165,9 @@ impl Pump {
         let Ok(Some(status)) = waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) else { return };
         let signal = status.terminating_signal();
         let code = status.exit_status().unwrap_or_else(|| 128 + signal.unwrap_or(0));
+        if self.task.kill_rest {
+            self.task.groups.kill();
+        }
         self.ended = Some(Ended { code, signal, finished_at: Timestamp::now(), at: Instant::now() });
     }
 

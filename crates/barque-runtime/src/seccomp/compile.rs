@@ -15,6 +15,8 @@ use super::table::{self, Arch};
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 const X32_BIT: u32 = 0x4000_0000;
+/// The first of x32's own numbers.
+const X32_OWN: u32 = X32_BIT | 512;
 const ENOSYS: u16 = 38;
 
 /// Offsets in `struct seccomp_data`.
@@ -46,16 +48,35 @@ impl Fate {
 
 /// Compiles `profile` for a process on `machine`.
 pub(super) fn program(profile: &Profile, machine: &Machine) -> Vec<SockFilter> {
-    let tree = |arch| {
-        if !profile.arches.contains(&arch) {
-            return vec![ret(Action::KILL_THREAD)];
-        }
-        search(&ranges(profile, machine, arch), arch == Arch::X86)
+    let killed = || vec![ret(Action::KILL_THREAD)];
+    let tree = |arch| search(&ranges(profile, machine, arch), arch == Arch::X86);
+    let has = |arch| profile.arches.contains(&arch);
+    let native = match has(Arch::X32) {
+        true => x32_and_native(tree(Arch::X86_64), &ranges(profile, machine, Arch::X32)),
+        false => select(JUMP_GREATER_EQUAL, X32_BIT, killed(), tree(Arch::X86_64)),
     };
-    let native = select(JUMP_GREATER_EQUAL, X32_BIT, tree(Arch::X32), tree(Arch::X86_64));
+    let compat = if has(Arch::X86) { tree(Arch::X86) } else { killed() };
     let with_number = |code: Vec<SockFilter>| [vec![load(NUMBER)], code].concat();
-    let other = select(JUMP_EQUAL, AUDIT_ARCH_I386, with_number(tree(Arch::X86)), vec![ret(Action::KILL_THREAD)]);
+    let other = select(JUMP_EQUAL, AUDIT_ARCH_I386, with_number(compat), killed());
     [vec![load(ARCH)], select(JUMP_EQUAL, AUDIT_ARCH_X86_64, with_number(native), other)].concat()
+}
+
+/// x32 has x86-64's numbers with bit 30 set, and a few of its own from 512 on; numbers of x86-64 alone do not
+/// exist there, so their fate does not matter and one tree serves both.
+fn x32_and_native(native: Vec<SockFilter>, x32: &[(u32, Fate)]) -> Vec<SockFilter> {
+    let first_own = x32.iter().rposition(|(number, _)| *number <= X32_OWN).unwrap_or(0);
+    let own = search(&x32[first_own..], false);
+    if own.len() > 250 {
+        return select(JUMP_GREATER_EQUAL, X32_BIT, search(x32, false), native);
+    }
+    let mut code = vec![
+        instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, own.len() + 2),
+        instruction(JUMP_GREATER_EQUAL, X32_OWN, 0, own.len()),
+    ];
+    code.extend(own);
+    code.push(instruction(AND, !X32_BIT, 0, 0));
+    code.extend(native);
+    code
 }
 
 /// The fates of all numbers of `arch`: each holds from its number up to the next.

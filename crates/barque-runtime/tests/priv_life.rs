@@ -1,0 +1,395 @@
+//! Life of a container: pause, limits, statistics, deaths of daemon and monitor, and what is left behind.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use barque_model::Signal;
+use barque_runtime::cgroup::Layout;
+use barque_runtime::spawner::SpawnerOptions;
+use barque_runtime::spec::Resources;
+use barque_runtime::{LaunchErrorKind as Kind, Reopened, Spec, Task};
+use common::{Lab, eventually, refused};
+
+fn end(task: &Task) {
+    task.kill(Signal::KILL).unwrap();
+    task.wait().unwrap();
+}
+
+/// Directories named after containers of this test process in any cgroup hierarchy.
+fn cgroups() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending = vec![(PathBuf::from("/sys/fs/cgroup"), 0)];
+    let mine = format!("t{}-", std::process::id());
+    while let Some((dir, depth)) = pending.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_name().to_str().unwrap().starts_with(&mine) {
+                    found.push(entry.path());
+                }
+                if depth < 2 {
+                    pending.push((entry.path(), depth + 1));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Processes whose command line names a monitor of this test process.
+fn monitors() -> Vec<i32> {
+    let mine = format!("barque-monitor t{}-", std::process::id());
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_str().unwrap_or("").parse::<i32>() else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).starts_with(&mine) {
+            pids.push(pid);
+        }
+    }
+    pids
+}
+
+fn open_files() -> BTreeSet<String> {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    fds.map(|e| format!("{:?}", e.file_name())).collect()
+}
+
+fn mounts() -> usize {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
+}
+
+#[test]
+fn two_hundred_runs_leave_nothing_behind() {
+    needs_root!();
+    let lab = Lab::new();
+    let before = (mounts(), open_files());
+    for i in 0..200 {
+        let mut spec = lab.spec(&["sh", "-c", "exit 3"]);
+        spec.process.tty = i % 3 == 0;
+        spec.init = i % 5 == 0;
+        let task = lab.launch(&spec);
+        assert_eq!(task.wait().unwrap().code, 3);
+        task.wait_gone(Duration::from_secs(5)).unwrap();
+        if i % 10 == 0 {
+            let _ = lab.spawner.launch(&lab.spec(&["nonexistent"]), Vec::new()).unwrap_err();
+        }
+    }
+    assert_eq!(cgroups(), Vec::<PathBuf>::new());
+    assert_eq!((mounts(), open_files()), before);
+    eventually("monitors to be gone", || monitors().is_empty());
+}
+
+#[test]
+fn twenty_at_once_ten_times() {
+    needs_root!();
+    let lab = Lab::new();
+    let before = open_files();
+    std::thread::scope(|scope| {
+        for i in 0..20 {
+            let lab = &lab;
+            scope.spawn(move || {
+                for j in 0..10 {
+                    let spec = lab.spec(&["sh", "-c", &format!("echo {i}-{j}; exit {j}")]);
+                    let (exit, out, _) = lab.run(&spec);
+                    assert_eq!((exit.code, out), (j, format!("{i}-{j}\n")));
+                }
+            });
+        }
+    });
+    eventually("monitors to be gone", || monitors().is_empty());
+    assert_eq!((cgroups(), open_files()), (Vec::new(), before));
+}
+
+#[test]
+fn paused_and_resumed() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /tick; sleep 0.01; done"]);
+    let tick = spec.run_dir.parent().unwrap().join("upper/tick");
+    spec.init = true;
+    let task = lab.launch(&spec);
+    eventually("the first tick", || tick.exists());
+    task.pause().unwrap();
+    let frozen = std::fs::read_to_string(&tick).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(std::fs::read_to_string(&tick).unwrap(), frozen);
+    task.resume().unwrap();
+    eventually("another tick", || std::fs::read_to_string(&tick).unwrap() != frozen);
+    task.pause().unwrap();
+    task.kill_all(Signal::KILL).unwrap();
+    let start = Instant::now();
+    if task.wait_timeout(Duration::from_secs(5)).unwrap().is_none() {
+        task.resume().unwrap();
+        panic!("a paused container must die of kill_all ({:?})", start.elapsed());
+    }
+}
+
+#[test]
+fn numbers_of_a_running_container() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "sleep 100 & head -c 20000000 /dev/zero > /dev/shm/x; while :; do :; done"]);
+    spec.cgroup.resources = Resources { memory: Some(256 << 20), pids: Some(50), ..Resources::default() };
+    let task = lab.launch(&spec);
+    eventually("memory to be used", || task.stats().unwrap().memory.usage > 20_000_000);
+    let first = task.stats().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let second = task.stats().unwrap();
+    assert!(second.cpu.total > first.cpu.total && second.cpu.system > first.cpu.system);
+    assert!(second.cpu.online_cpus > 0);
+    assert_eq!((second.memory.limit, second.pids.limit), (256 << 20, 50));
+    assert!(second.memory.stat.len() > 10);
+    assert_eq!(second.pids.current, 2);
+    let pids = task.pids().unwrap();
+    assert!(pids.len() == 2 && pids.contains(&task.pid()));
+    task.update(&Resources { memory: Some(512 << 20), pids: Some(7), cpu_shares: Some(512), ..Resources::default() })
+        .unwrap();
+    let third = task.stats().unwrap();
+    assert_eq!((third.memory.limit, third.pids.limit), (512 << 20, 7));
+    let refused = task.update(&Resources { memory: Some(4096), ..Resources::default() }).unwrap_err();
+    assert!(refused.to_string().contains("memory"), "{refused}");
+    end(&task);
+    task.wait_gone(Duration::from_secs(5)).unwrap();
+    assert_eq!(task.stats().unwrap_err().kind(), barque_model::ErrorKind::NotFound);
+}
+
+#[test]
+fn the_memory_limit_kills() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo survived"]);
+    spec.cgroup.resources.memory = Some(16 << 20);
+    let (exit, out, _) = lab.run(&spec);
+    assert!(exit.oom_killed && exit.code != 0 && out.is_empty(), "{exit:?} {out}");
+    let mut spec = lab.spec(&["true"]);
+    spec.cgroup.resources.memory = Some(16 << 20);
+    assert!(!lab.run(&spec).0.oom_killed);
+}
+
+#[test]
+fn the_pids_limit_holds() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait"]);
+    spec.cgroup.resources.pids = Some(4);
+    let (_, _, err) = lab.run(&spec);
+    assert!(err.contains("fork"), "{err}");
+}
+
+#[test]
+fn processes_of_a_host_pid_container_die_with_it() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "sleep 1000 & sleep 1000 & echo started"]);
+    spec.namespaces.pid = barque_runtime::spec::Namespace::Host;
+    let (attachment, mut ours) = common::attachment();
+    let task = lab.spawner.launch(&spec, vec![attachment]).unwrap();
+    assert_eq!(common::read_frames(&mut ours, false).0, "started\n");
+    let start = Instant::now();
+    task.wait().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1));
+    task.wait_gone(Duration::from_secs(5)).unwrap();
+    assert!(cgroups().is_empty());
+}
+
+#[test]
+fn a_container_that_makes_cgroups_is_cleaned_up_too() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&[
+        "sh",
+        "-c",
+        "for c in /sys/fs/cgroup/*; do mkdir -p $c/a/b; done; ls -d /sys/fs/cgroup/*/a/b | wc -l",
+    ]);
+    for mount in &mut spec.mounts {
+        mount.options.readonly = barque_runtime::spec::ReadOnly::No;
+    }
+    let task = lab.launch(&spec);
+    task.wait().unwrap();
+    task.wait_gone(Duration::from_secs(10)).unwrap();
+    assert!(cgroups().is_empty());
+}
+
+#[test]
+fn failed_limits_leave_no_group() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["true"]);
+    spec.cgroup.resources.cpu_period = Some(1);
+    let (kind, text) = refused(&lab, &spec);
+    assert!(kind == Kind::Cgroup && text.contains("failed to write \"1\" to cpu.cfs_period_us"), "{text}");
+    assert!(cgroups().is_empty() && !spec.run_dir.exists());
+}
+
+#[test]
+fn a_killed_monitor_takes_its_container_along() {
+    needs_root!();
+    let lab = Lab::new();
+    let spec = lab.spec(&["sleep", "1000"]);
+    let task = lab.launch(&spec);
+    let pid = task.pid();
+    let monitor = monitors();
+    assert_eq!(monitor.len(), 1);
+    barque_sys::process::kill(monitor[0], 9).unwrap();
+    let exit = task.wait().unwrap();
+    assert!(exit.lost && exit.code == 137, "{exit:?}");
+    // Whose parent reaps it is not ours to say.
+    let alive = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z "));
+    eventually("the container's death", || !alive());
+    assert!(cgroups().is_empty());
+    match Task::reopen(&spec.run_dir).unwrap() {
+        Reopened::Exited(again) => assert!(again.lost),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn reopened_tasks_and_their_records() {
+    needs_root!();
+    let lab = Lab::new();
+    let spec = lab.spec(&["sh", "-c", "read x; echo out; exit 9"]);
+    assert!(matches!(Task::reopen(&spec.run_dir).unwrap(), Reopened::Absent));
+    let mut spec = spec;
+    spec.io.stdin = true;
+    let first = lab.launch(&spec);
+    let Reopened::Running(second) = Task::reopen(&spec.run_dir).unwrap() else { panic!("not running") };
+    assert_eq!((second.pid(), second.started_at(), second.id()), (first.pid(), first.started_at(), spec.id.as_str()));
+    drop(first);
+    let mut client = second.attach(barque_runtime::Attach::ALL).unwrap();
+    std::io::Write::write_all(&mut client, b"\n").unwrap();
+    assert_eq!(common::read_frames(&mut client, false).0, "out\n");
+    assert_eq!(second.wait().unwrap().code, 9);
+    second.wait_gone(Duration::from_secs(5)).unwrap();
+    match Task::reopen(&spec.run_dir).unwrap() {
+        Reopened::Exited(exit) => assert!(exit.code == 9 && !exit.lost),
+        other => panic!("{other:?}"),
+    }
+    assert!(second.resize(1, 1).is_err() && second.attach(barque_runtime::Attach::ALL).is_err());
+}
+
+#[test]
+fn a_run_directory_serves_one_task_at_a_time() {
+    needs_root!();
+    let lab = Lab::new();
+    let spec = lab.spec(&["sleep", "0.3"]);
+    let first = lab.launch(&spec);
+    let start = Instant::now();
+    let second = lab.launch(&spec);
+    assert!(start.elapsed() > Duration::from_millis(200), "it waited for the first");
+    assert_eq!(first.wait().unwrap().code, 0);
+    end(&second);
+}
+
+/// The daemon of the next test: started as another process of this test program.
+#[test]
+fn helper_daemon() {
+    let Ok(dir) = std::env::var("BARQUE_TEST_DAEMON_DIR") else { return };
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "while read x; do echo got $x; done; exit 5"]);
+    spec.run_dir = Path::new(&dir).join("run");
+    (spec.io.stdin, spec.io.stdin_once) = (true, true);
+    let log = Path::new(&dir).join("log");
+    spec.io.log = Some(barque_runtime::spec::LogConfig { path: log, max_size: None, max_files: 1 });
+    let _task = lab.launch(&spec);
+    std::fs::write(Path::new(&dir).join("ready"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_daemon_finds_its_container_again() {
+    needs_root!();
+    let tmp = tempfile::tempdir().unwrap();
+    let mut daemon = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "helper_daemon", "--nocapture"])
+        .env("BARQUE_TEST_DAEMON_DIR", tmp.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the daemon's container", || tmp.path().join("ready").exists());
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let Reopened::Running(task) = Task::reopen(&tmp.path().join("run")).unwrap() else { panic!("not running") };
+    let mut client = task.attach(barque_runtime::Attach::ALL).unwrap();
+    std::io::Write::write_all(&mut client, b"one\ntwo\n").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(common::read_frames(&mut client, false).0, "got one\ngot two\n");
+    assert_eq!(task.wait().unwrap().code, 5);
+    assert!(std::fs::read_to_string(tmp.path().join("log")).unwrap().contains("got two"));
+    task.wait_gone(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn a_spawner_that_died_is_an_error() {
+    needs_root!();
+    let lab = Lab::new();
+    let running = lab.launch(&lab.spec(&["sleep", "100"]));
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let mine = status.contains(&format!("\nPPid:\t{}\n", std::process::id()));
+        if mine && status.starts_with("Name:\tbarque-spawner") {
+            barque_sys::process::kill(entry.file_name().to_str().unwrap().parse().unwrap(), 9).unwrap();
+        }
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    let (_, text) = refused(&lab, &lab.spec(&["true"]));
+    assert!(text.contains("spawner"), "{text}");
+    assert_eq!(running.wait_timeout(Duration::ZERO).unwrap(), None, "what ran goes on");
+    end(&running);
+}
+
+#[test]
+fn cgroup_v2_without_controllers() {
+    needs_root!();
+    let root = Path::new("/sys/fs/cgroup/unified");
+    let root = if root.exists() { root } else { Path::new("/sys/fs/cgroup") };
+    if !root.join("cgroup.procs").exists() || !root.join("cgroup.controllers").exists() {
+        println!("skipped: no cgroup v2 hierarchy");
+        return;
+    }
+    let lab = Lab::with(SpawnerOptions { layout: Some(Layout::V2(root.into())), ..SpawnerOptions::default() });
+    let script = "cat /proc/self/cgroup | grep ^0; cat /sys/fs/cgroup/cgroup.procs | wc -l; head -c 1 /dev/zero | wc -c; \
+                  mknod /dev/mem c 1 1 && head -c 1 /dev/mem";
+    let spec = lab.spec(&["sh", "-c", script]);
+    let (exit, out, err) = lab.run(&spec);
+    assert_eq!(out, "0::/\n3\n1\n", "{exit:?} {err}");
+    assert!(err.contains("Operation not permitted"), "the device program decides: {err}");
+
+    let mut spec = lab.spec(&["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /tick; sleep 0.01; done"]);
+    spec.cgroup.resources.memory_swappiness = Some(5);
+    let tick = spec.run_dir.parent().unwrap().join("upper/tick");
+    let task = lab.launch(&spec);
+    assert!(task.warnings()[0].contains("swappiness"), "{:?}", task.warnings());
+    eventually("the first tick", || tick.exists());
+    task.pause().unwrap();
+    let frozen = std::fs::read_to_string(&tick).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(std::fs::read_to_string(&tick).unwrap(), frozen);
+    task.resume().unwrap();
+    assert!(task.stats().unwrap().v2 && task.stats().unwrap().cpu.total > 0);
+    task.kill_all(Signal::KILL).unwrap();
+    assert_eq!(task.wait().unwrap().code, 137);
+    task.wait_gone(Duration::from_secs(5)).unwrap();
+    assert!(cgroups().is_empty());
+}
+
+#[test]
+fn kernels_without_mount_setattr() {
+    needs_root!();
+    let features = barque_runtime::spawner::Features { mount_setattr: false, apparmor: false };
+    let lab = Lab::with(SpawnerOptions { features: Some(features), ..SpawnerOptions::default() });
+    std::fs::create_dir(lab.path("host")).unwrap();
+    let bind = |readonly| {
+        let options = barque_runtime::spec::MountOptions { readonly, ..Default::default() };
+        common::bind(&lab.path("host"), "/b", options)
+    };
+    let mut spec: Spec = lab.spec(&["sh", "-c", "touch /b/x 2>&1"]);
+    spec.mounts.push(bind(barque_runtime::spec::ReadOnly::Yes));
+    assert_eq!(lab.run(&spec).1, "touch: /b/x: Read-only file system\n");
+    spec.mounts.pop();
+    spec.mounts.push(bind(barque_runtime::spec::ReadOnly::Recursive));
+    assert!(refused(&lab, &spec).1.contains("recursively read-only"));
+}
