@@ -131,7 +131,7 @@ impl ContextDir {
         exclude: &Ignore,
         verb: &str,
     ) -> Result<Digested> {
-        let from = select::From { tree: &self.tree, ignore: &self.ignore, verb, what: "build context" };
+        let from = select::From { tree: &self.tree, ignore: &self.ignore, verb };
         let selected = from.select(source, parents, exclude)?;
         let whole = |s: &Selected| matches!(&s.kind, SelectedKind::Contents { root } if root.as_os_str().is_empty());
         if exclude.is_empty() && selected.iter().any(whole) {
@@ -148,10 +148,9 @@ pub(crate) fn digest_tree(
     parents: bool,
     exclude: &Ignore,
     verb: &str,
-    what: &str,
 ) -> Result<Digested> {
     let ignore = Ignore::default();
-    let selected = select::From { tree, ignore: &ignore, verb, what }.select(source, parents, exclude)?;
+    let selected = select::From { tree, ignore: &ignore, verb }.select(source, parents, exclude)?;
     digested(tree, None, selected, true)
 }
 

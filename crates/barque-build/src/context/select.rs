@@ -7,7 +7,7 @@ use barque_model::{Context as _, Error, Result};
 
 use super::tree::{Entry, Kind, Tree};
 use super::walk::{Filter, walk};
-use crate::graph::PathSource;
+use crate::graph::{FsRef, PathSource};
 use crate::ignore::Ignore;
 use crate::ignore::glob::{Glob, has_wildcards};
 
@@ -49,17 +49,13 @@ pub(crate) struct From<'a> {
     pub(crate) ignore: &'a Ignore,
     /// `COPY` or `ADD`.
     pub(crate) verb: &'a str,
-    /// Its name in messages: `build context`, or where else the files come from.
-    pub(crate) what: &'a str,
 }
 
 impl From<'_> {
-    fn missing(&self, written: &str) -> Error {
-        let what = match self.what {
-            "build context" => "file not found in build context or excluded by .dockerignore".to_owned(),
-            other => format!("file not found in {other}"),
-        };
-        let name = written.trim_start_matches('/');
+    fn missing(&self, source: &PathSource) -> Error {
+        let ignorable = if matches!(source.from, FsRef::Context(_)) { " or excluded by .dockerignore" } else { "" };
+        let what = format!("file not found in {}{ignorable}", source.origin);
+        let name = source.written.trim_start_matches('/');
         let name = if name.is_empty() { "/" } else { name };
         let error = Error::not_found(format!("{} failed: {what}: stat {name}: file does not exist", self.verb));
         match self.near(name) {
@@ -93,7 +89,7 @@ impl From<'_> {
             // `\[x]` is the file `[x]`, unless there is one with the backslash in its name.
             let literal = Glob::new(&source.pattern).ok().and_then(|g| g.literal()).unwrap_or_default();
             let path = if self.tree.entry(plain).is_ok() { plain } else { Path::new(&literal) };
-            return Ok(vec![self.one(path, &source.written, exclude)?]);
+            return Ok(vec![self.one(path, source, exclude)?]);
         }
         if Glob::new(&source.pattern).is_err() {
             let message = format!("{} failed: syntax error in pattern {}", self.verb, source.written);
@@ -106,31 +102,31 @@ impl From<'_> {
             if as_file && !exclude.is_empty() && exclude.matches(&name) {
                 continue;
             }
-            selected.push(self.one(&path, &source.written, exclude)?);
+            selected.push(self.one(&path, source, exclude)?);
         }
         Ok(selected)
     }
 
     /// One path: a file, or the contents of a directory. Links are followed inside the tree.
-    fn one(&self, path: &Path, written: &str, exclude: &Ignore) -> Result<Selected> {
+    fn one(&self, path: &Path, source: &PathSource, exclude: &Ignore) -> Result<Selected> {
         let found = self.tree.resolve(path, false).and_then(|p| self.tree.entry(&p));
         let entry = match found {
             Ok(entry) => entry,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(self.missing(written));
+                return Err(self.missing(source));
             }
-            Err(e) => return Err(e).with_context(|| format!("{} failed: {written}", self.verb)),
+            Err(e) => return Err(e).with_context(|| format!("{} failed: {}", self.verb, source.written)),
         };
         if entry.kind != Kind::Dir {
             if self.ignored(path) || self.ignored(&entry.path) {
-                return Err(self.missing(written));
+                return Err(self.missing(source));
             }
             let name = PathBuf::from(path.file_name().unwrap_or(entry.name()));
             return Ok(Selected { kind: SelectedKind::File { name }, entries: vec![entry] });
         }
         let entries = walk(self.tree, &entry.path, Filter { ignore: self.ignore, exclude })?;
         if entries.is_empty() && (self.ignored(path) || self.ignored(&entry.path)) {
-            return Err(self.missing(written));
+            return Err(self.missing(source));
         }
         Ok(Selected { kind: SelectedKind::Contents { root: entry.path }, entries })
     }
@@ -173,7 +169,7 @@ impl From<'_> {
     fn with_parents(&self, source: &PathSource, exclude: &Ignore) -> Result<Selected> {
         let pivot = match self.tree.resolve(Path::new(&source.pivot), false) {
             Ok(pivot) => pivot,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(self.missing(&source.written)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(self.missing(source)),
             Err(e) => return Err(e).with_context(|| format!("{} failed: {}", self.verb, source.written)),
         };
         let all = walk(self.tree, &pivot, Filter { ignore: self.ignore, exclude })?;
@@ -195,7 +191,7 @@ impl From<'_> {
             all.into_iter().zip(keep).filter(|(_, k)| *k).map(|(e, _)| e).collect::<Vec<_>>()
         };
         if entries.is_empty() && !has_wildcards(&source.pattern) && !source.pattern.is_empty() {
-            return Err(self.missing(&source.written));
+            return Err(self.missing(source));
         }
         Ok(Selected { kind: SelectedKind::Parents { pivot }, entries })
     }

@@ -64,6 +64,7 @@ fn source(pattern: &str) -> PathSource {
         pattern: pattern.to_owned(),
         pivot: String::new(),
         written: pattern.to_owned(),
+        origin: "build context".to_owned(),
         unpack: false,
     }
 }
@@ -251,6 +252,57 @@ fn large_trees_are_walked_by_several_threads() {
     assert_eq!(done.selected[0].entries.len(), 60 * 61);
     assert!(done.selected[0].entries.is_sorted_by(|a, b| a.path < b.path));
     assert_eq!(done.digest, digest_of(&open(&dir), "").unwrap().digest);
+}
+
+/// 50,000 files in 500 directories: `cargo test -- --ignored --nocapture speed`.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_a_large_context() {
+    let dir = tempfile::tempdir().unwrap();
+    for d in 0..500 {
+        let sub = dir.path().join(format!("d{d:03}"));
+        fs::create_dir(&sub).unwrap();
+        for f in 0..100 {
+            fs::write(sub.join(format!("file-{f:03}.txt")), format!("{d} {f} ").repeat(100)).unwrap();
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let blobs = Blobs::default();
+    let cpu = || {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        t.tv_sec * 1000 + i64::from(t.tv_nsec) / 1_000_000
+    };
+    let run = |what: &str| {
+        let (started, before) = (std::time::Instant::now(), cpu());
+        let context = open(&dir);
+        let done = context.digest(&blobs, &source(""), false, &Ignore::default(), "COPY").unwrap();
+        let digested = started.elapsed();
+        context.save_stats(&blobs).unwrap();
+        println!("{what}: digest {digested:?}, with saving {:?}, cpu {} ms", started.elapsed(), cpu() - before);
+        done
+    };
+    run("first");
+    run("unchanged");
+    fs::write(dir.path().join("d250/file-050.txt"), "changed").unwrap();
+    let done = run("one change");
+    let target = tempfile::tempdir().unwrap();
+    let tree = Tree::open(Root::new(target.path().to_owned())).unwrap();
+    let context = open(&dir);
+    let (started, before) = (std::time::Instant::now(), cpu());
+    let cancel = CancellationToken::new();
+    let item =
+        crate::copy::Item::Files { tree: context.tree(), selected: &done.selected, keep_owner: false, unpack: false };
+    let job = crate::copy::Job {
+        verb: "COPY",
+        destination: "/x",
+        items: vec![item],
+        chown: None,
+        chmod: None,
+        now: barque_model::Timestamp::now(),
+        cancel: &cancel,
+    };
+    crate::copy::apply(&tree, &job).unwrap();
+    println!("copy: {:?}, cpu {} ms", started.elapsed(), cpu() - before);
 }
 
 fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {

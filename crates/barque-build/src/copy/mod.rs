@@ -64,7 +64,10 @@ pub(crate) fn make_workdir(tree: &Tree, path: &str, user: &str) -> Result<()> {
     let resolved =
         tree.resolve(Path::new(path.trim_start_matches('/')), true).with_context(|| format!("WORKDIR {path}"))?;
     let ids = if user.is_empty() { (0, 0) } else { owner::lookup(tree, user)? };
-    target.make_dirs(&resolved, 0o755, Some(ids)).map(drop)
+    target.make_dirs(&resolved, 0o755, Some(ids)).map(drop).map_err(|e| match tree.entry(&resolved) {
+        Ok(entry) if entry.kind != Kind::Dir => Error::invalid(format!("Cannot mkdir: {path} is not a directory")),
+        _ => e,
+    })
 }
 
 struct Apply<'a> {

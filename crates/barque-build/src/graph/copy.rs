@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::eval::{Build, Stage, StageResult, at, history};
+use super::planner::Source;
 use super::run::workdir;
 use super::text::upper_first_word;
 use super::{CopyOp, CopySource, FsRef, Op, PathSource};
@@ -42,11 +43,12 @@ impl Build<'_> {
         if checksum.is_some() {
             check_checksum(&written).map_err(|e| flag_error(&files.flags.checksum, e.into()))?;
         }
-        let from = self.copy_from(stage, instruction, files, done)?;
+        let (from, origin) = self.copy_from(stage, instruction, files, done)?;
         let shown = upper_first_word(&self.shown(stage, &instruction.original, self.planner.lexer, &[]));
         let mut sources = Vec::new();
         for (text, word) in written.iter().zip(&files.sources) {
-            let source = self.source_of(stage, instruction, files, text, checksum.as_deref(), &from, add, &shown);
+            let from = (&from, origin.as_str());
+            let source = self.source_of(stage, instruction, files, text, checksum.as_deref(), from, add, &shown);
             sources.push(source.map_err(|e| Diagnostic::new(at(instruction, word.span), e))?);
         }
         for inline in &files.inline {
@@ -93,13 +95,19 @@ impl Build<'_> {
         instruction: &Instruction,
         files: &Files,
         done: &BTreeMap<usize, StageResult>,
-    ) -> Result<FsRef, Diagnostic> {
+    ) -> Result<(FsRef, String), Diagnostic> {
         let Some(from) = files.flags.from.as_ref().filter(|f| !f.text.is_empty()) else {
-            return Ok(FsRef::Context(String::new()));
+            return Ok((FsRef::Context(String::new()), "build context".to_owned()));
         };
         let source = self.planner.source(stage.index, &from.text, true);
         let source = source.map_err(|e| Diagnostic::new(at(instruction, from.span), e))?;
-        Ok(self.source_fs(&source, stage.index, instruction, done))
+        let origin = match &source {
+            Source::Stage(index) => format!("stage {}", self.planner.label(*index)),
+            Source::Image(request) => format!("image {}", request.reference),
+            Source::Directory(name) => format!("build context {name}"),
+            Source::Scratch => "empty image".to_owned(),
+        };
+        Ok((self.source_fs(&source, stage.index, instruction, done), origin))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -110,7 +118,7 @@ impl Build<'_> {
         files: &Files,
         text: &str,
         checksum: Option<&str>,
-        from: &FsRef,
+        (from, origin): (&FsRef, &str),
         add: bool,
         shown: &str,
     ) -> Result<CopySource, String> {
@@ -158,6 +166,7 @@ impl Build<'_> {
             pattern,
             pivot,
             written: text.to_owned(),
+            origin: origin.to_owned(),
             unpack: flags.unpack.unwrap_or(add),
         }))
     }

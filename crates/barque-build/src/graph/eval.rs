@@ -248,6 +248,7 @@ impl<'a> Build<'a> {
             pattern: String::new(),
             pivot: String::new(),
             written: ".".into(),
+            origin: format!("build context {name}"),
             unpack: false,
         };
         let op = CopyOp {

@@ -193,6 +193,8 @@ pub struct PathSource {
     pub pivot: String,
     /// As written, for messages.
     pub written: String,
+    /// Where the files come from, for messages: `build context`, `stage build`, `image busybox`.
+    pub origin: String,
     /// Unpack archives.
     pub unpack: bool,
 }

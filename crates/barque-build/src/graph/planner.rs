@@ -481,6 +481,11 @@ impl<'a> Planner<'a> {
         for (name, value) in &build.planner.options.labels {
             result.config.config.labels.insert(name.clone(), value.clone());
         }
+        if let Some(platform) = &build.planner.options.platform {
+            // What is built for a platform is for it, even on a base of the building machine's.
+            let Platform { os, architecture, variant } = platform.clone();
+            (result.config.os, result.config.architecture, result.config.variant) = (os, architecture, variant);
+        }
         let Build { planner, vertices, steps, .. } = build;
         let unused = planner.options.build_args.keys();
         let unused = unused.filter(|n| !planner.declared.contains(*n) && !args::is_predefined(n)).cloned().collect();

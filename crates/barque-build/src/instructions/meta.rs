@@ -150,7 +150,7 @@ pub(super) fn shell(node: &Node) -> Result<Vec<String>, Diagnostic> {
         Some(list) => Ok(list),
         None if node.rest.is_empty() => at_least_one(node),
         None => {
-            let message = format!("SHELL requires the arguments to be in JSON form: {}", node.original);
+            let message = "SHELL requires the arguments to be in JSON form";
             Err(Diagnostic::new(node.span, message).with_hint("write SHELL [\"/bin/bash\", \"-c\"]"))
         }
     }

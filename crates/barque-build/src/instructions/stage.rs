@@ -162,8 +162,6 @@ fn onbuild(node: &Node, escape: char) -> Result<String, Diagnostic> {
         }
         _ => {}
     }
-    // A trigger that cannot run should fail here, not in the child's build.
-    instruction(&inner, escape)?;
     let mut text = node.rest.as_str().to_owned();
     for heredoc in &node.heredocs {
         text.push('\n');

@@ -52,7 +52,7 @@ fn wrong_instructions_are_refused_in_dockers_words() {
         ("WORKDIR", "WORKDIR requires exactly one argument"),
         ("EXPOSE", "EXPOSE requires at least one argument"),
         ("VOLUME [\" \"]", "VOLUME specified can not be an empty string"),
-        ("SHELL bash -c", "SHELL requires the arguments to be in JSON form: SHELL bash -c"),
+        ("SHELL bash -c", "SHELL requires the arguments to be in JSON form"),
         ("CMD [1]", "when using JSON array syntax, arrays must be comprised of strings only"),
         ("HEALTHCHECK FOO", "Unknown type \"FOO\" in HEALTHCHECK (try CMD)"),
         ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),

@@ -162,7 +162,10 @@ impl Classic {
             StepKind::FromScratch => self.state = String::new(),
             StepKind::Container | StepKind::Copy => return self.work_step(step, out),
         }
-        stream(out, format!(" ---> {}\n", self.state));
+        // The triggers that follow end with the name.
+        if !self.steps.get(self.at + 1).is_some_and(|s| s.trigger) {
+            stream(out, format!(" ---> {}\n", self.state));
+        }
         true
     }
 
@@ -441,7 +444,7 @@ Successfully built ID
         let text = render(steps, vec![cached(1), cached(2)]);
         assert_eq!(
             text,
-            "Step 1/2 : FROM onb\n ---> ID\n# Executing 2 build triggers\n ---> Using cache\n ---> Using cache\n ---> ID\nStep 2/2 : RUN x\n"
+            "Step 1/2 : FROM onb\n# Executing 2 build triggers\n ---> Using cache\n ---> Using cache\n ---> ID\nStep 2/2 : RUN x\n"
         );
         let mut classic = Classic::new(true);
         let steps = vec![

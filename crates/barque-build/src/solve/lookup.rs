@@ -75,6 +75,7 @@ impl<W: Worker> Shared<W> {
             pattern: path.to_owned(),
             pivot: String::new(),
             written: path.to_owned(),
+            origin: "build context".to_owned(),
             unpack: false,
         };
         let done = self.digest(source, false, &[], "RUN").await?;
@@ -181,17 +182,7 @@ impl<W: Worker> Shared<W> {
         }
         self.ensure(&path.from).await?;
         let tree = self.view(&path.from).await?;
-        let what = self.describe(&path.from);
-        blocking(move || digest_tree(&tree, &path, parents, &exclude, verb, &what)).await
-    }
-
-    /// `the stage build` or `the image busybox`, for messages.
-    fn describe(&self, fs: &FsRef) -> String {
-        let Some(vertex) = fs.vertex().and_then(|id| self.graph.vertex(id)) else { return "an empty image".into() };
-        match &vertex.op {
-            Op::Base(image) => format!("the image {}", image.name),
-            _ => format!("the stage {}", vertex.stage),
-        }
+        blocking(move || digest_tree(&tree, &path, parents, &exclude, verb)).await
     }
 
     /// A readable tree of what `fs` stands for.
