@@ -259,6 +259,29 @@ fn names_resolve_on_networks_of_the_user() {
 }
 
 #[test]
+fn networks_made_at_once_get_different_subnets() {
+    on_machine(async |dir| {
+        let engine = open(dir).await;
+        let made = (0..8).map(|n| {
+            let engine = engine.clone();
+            tokio::spawn(async move {
+                let request = CreateNetwork { name: format!("lan{n}"), ..CreateNetwork::default() };
+                engine.network_create(request).await.unwrap();
+            })
+        });
+        for task in made.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let subnets: std::collections::BTreeSet<_> =
+            engine.networks().await.unwrap().iter().flat_map(|n| n.pools.clone()).filter_map(|p| p.subnet).collect();
+        assert_eq!(subnets.len(), 9, "{subnets:?}");
+        for n in 0..8 {
+            engine.network_remove(&format!("lan{n}")).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn containers_outlive_the_engine() {
     on_machine(async |dir| {
         let engine = open(dir).await;

@@ -19,6 +19,7 @@ impl Engine {
 
     fn network_create_blocking(&self, request: CreateNetwork) -> Result<(Id, Option<String>)> {
         let name = checked_name(&request.name)?;
+        let _one_at_a_time = self.networks_state().creating();
         if self.networks_state().all().iter().any(|r| r.def.name == name) {
             return Err(Error::conflict(format!("network with name {name} already exists")));
         }

@@ -29,6 +29,8 @@ pub struct Networks {
     names: Mutex<plug::Names>,
     /// Addresses of build steps, which have no rows: step, network, address.
     held: Mutex<Vec<(Id, Id, std::net::IpAddr)>>,
+    /// Held from the choice of a subnet to its row: two networks made at once must not choose the same.
+    creating: Mutex<()>,
 }
 
 impl Networks {
@@ -39,6 +41,11 @@ impl Networks {
 
     pub fn put(&self, record: NetworkRecord) {
         self.records.write().unwrap_or_else(PoisonError::into_inner).insert(record.def.id, record);
+    }
+
+    /// One creation at a time.
+    pub fn creating(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps addresses for a build step.
