@@ -153,6 +153,21 @@ pub async fn volumes(engine: &Engine, progress: &Progress, names: &[String]) -> 
     Ok(())
 }
 
+/// Removes the anonymous volumes of removed containers that the engine did not: one that was handed on when its
+/// container was made again is mounted by name, so the engine no longer takes it for anonymous.
+pub async fn anonymous(engine: &Engine, removed: &[Container]) {
+    let mounts = removed.iter().flat_map(|c| &c.mounts).filter(|m| m.kind == "volume" && is_anonymous(&m.name));
+    let names: BTreeSet<&str> = mounts.map(|m| m.name.as_str()).collect();
+    for name in names {
+        // gone already, or used by another container: both are fine
+        let _ = engine.remove_volume(name).await;
+    }
+}
+
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// Removes images; those still in use are left, with a warning.
 ///
 /// # Errors

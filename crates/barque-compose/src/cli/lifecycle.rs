@@ -52,6 +52,9 @@ pub(super) async fn down(cx: &Context, args: Down) -> Outcome {
         let images = own_images(&session, args.rmi.as_deref(), &all);
         teardown::networks(engine, &session.progress, &networks).await?;
         teardown::volumes(engine, &session.progress, &volumes).await?;
+        if args.volumes {
+            teardown::anonymous(engine, &doomed).await;
+        }
         teardown::images(engine, &session.progress, &images).await?;
         Ok(!(doomed.is_empty() && networks.is_empty() && volumes.is_empty() && images.is_empty()))
     };
@@ -338,6 +341,9 @@ pub(super) async fn rm(cx: &Context, args: Rm) -> Outcome {
     let how = Teardown { stop: false, remove: true, volumes: args.volumes, timeout: None };
     let work = teardown::containers(&session.engine, &session.progress, session.project.as_ref(), &doomed, how);
     session.progress.during(work).await?;
+    if args.volumes {
+        teardown::anonymous(&session.engine, &doomed).await;
+    }
     Ok(0)
 }
 
