@@ -35,3 +35,15 @@ pub use error::{LaunchError, LaunchErrorKind};
 pub use spawner::Spawner;
 pub use spec::{ExecSpec, Spec};
 pub use task::{Attach, Exit, Reopened, Task, TaskStatus};
+
+#[cfg(test)]
+mod tests {
+    fn shared_between_threads<T: Send + Sync>() {}
+
+    #[test]
+    fn handles_are_shared_between_threads() {
+        shared_between_threads::<super::Spawner>();
+        shared_between_threads::<super::Task>();
+        shared_between_threads::<super::Spec>();
+    }
+}

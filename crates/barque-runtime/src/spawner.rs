@@ -14,7 +14,7 @@ use rustix::mount::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::cgroup::Layout;
+use crate::cgroup::{Layout, dir, parent};
 use crate::error::LaunchError;
 use crate::launch;
 use crate::monitor::{self, Inherited};
@@ -82,6 +82,7 @@ impl Spawner {
         let host = Host::detect(&options)?;
         let inherited =
             Inherited { own_program: FileKey::of_own_program().unwrap_or_default(), arguments: ArgumentArea::find() };
+        let groups = monitors_group(&host.layout);
         let (control, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socketpair")?;
         let control_raw = control.as_raw_fd();
@@ -91,7 +92,7 @@ impl Spawner {
             if let Ok(end) = process::adopt(control_raw) {
                 drop(end);
             }
-            main(&theirs, inherited)
+            main(&theirs, &groups, inherited)
         })
         .context("fork the spawner")?;
         let mut ready = [0];
@@ -148,6 +149,9 @@ impl Host {
     }
 }
 
+/// Name of the monitors' group beside those of the containers.
+const MONITORS: &str = "monitors";
+
 /// Messages on the control socket.
 const FORK: u8 = b'f';
 const READY: u8 = 0;
@@ -156,7 +160,11 @@ const READY: u8 = 0;
 ///
 /// It is told of the daemon's death by the end of the control socket, not by PR_SET_PDEATHSIG, which would
 /// fire when merely the thread ends that had called `start`.
-fn main(control: &OwnedFd, inherited: Inherited) -> i32 {
+fn main(control: &OwnedFd, groups: &[OwnedFd], inherited: Inherited) -> i32 {
+    for entry in groups {
+        // Where it may not, it stays with the daemon.
+        let _ = rustix::io::write(entry, b"0");
+    }
     let _ = process::setsid();
     process::reset_signals();
     process::close_others(&[control.as_raw_fd()]);
@@ -184,6 +192,23 @@ fn main(control: &OwnedFd, inherited: Inherited) -> i32 {
             let _ = fork_monitor(control.as_fd(), connection, inherited);
         }
     }
+}
+
+/// Entry files of the group the spawner and all monitors are to be in. Outside of the daemon's own: a service
+/// manager that stops the daemon with all of its group must not take the containers along.
+fn monitors_group(layout: &Layout) -> Vec<OwnedFd> {
+    let Ok(prepared) = parent::prepare(layout, layout.default_parent()) else { return Vec::new() };
+    let mut entries = Vec::new();
+    for parent in &prepared.parents {
+        let Ok(group) = dir::create(&parent.dir, MONITORS) else { continue };
+        for write in prepared.writes.iter().filter(|w| parent.controllers.iter().any(|c| c == w.controller)) {
+            let _ = dir::write(&group, &write.file, &write.value);
+        }
+        let file = if layout.is_v2() { "cgroup.procs" } else { "tasks" };
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+        entries.extend(rustix::fs::openat(&group, file, flags, rustix::fs::Mode::empty()));
+    }
+    entries
 }
 
 fn fork_monitor(control: BorrowedFd<'_>, connection: OwnedFd, inherited: Inherited) -> std::io::Result<()> {

@@ -356,6 +356,50 @@ fn no_descriptor_of_the_host_leaks() {
 }
 
 #[test]
+fn no_program_is_found_through_a_descriptor() {
+    needs_root!();
+    let lab = Lab::new();
+    for n in 3..80 {
+        let spec = lab.spec(&[&format!("/proc/self/fd/{n}/.")]);
+        let (_, text) = refused(&lab, &spec);
+        // 4 is the container's own root.
+        let want = if n == 4 { "is a directory" } else { "" };
+        assert!(text.contains(want) && (n == 4 || !text.contains("is a directory")), "{n}: {text}");
+    }
+}
+
+#[test]
+fn bound_directories_follow_the_host_where_asked() {
+    needs_root!();
+    let lab = Lab::new();
+    let host = lab.path("host");
+    std::fs::create_dir(&host).unwrap();
+    let outcome = barque_sys::mount::in_private_mounts(|| {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        mount("x", &host, "tmpfs", MountFlags::empty(), c"")?;
+        mount_change(&host, MountPropagationFlags::SHARED)?;
+        std::fs::create_dir(host.join("late"))?;
+        let run = |propagation| {
+            let mut spec =
+                lab.spec(&["sh", "-c", "read x; grep -c late /proc/self/mountinfo; mount 2>/dev/null | grep -c zzz"]);
+            spec.io.stdin = true;
+            spec.mounts.push(bind(&host, "/b", MountOptions { propagation, ..MountOptions::default() }));
+            let (attached, mut ours) = common::attachment();
+            let task = lab.spawner.launch(&spec, vec![attached]).unwrap();
+            mount("y", host.join("late"), "tmpfs", MountFlags::empty(), c"").unwrap();
+            std::io::Write::write_all(&mut ours, b"\n").unwrap();
+            let out = common::read_frames(&mut ours, false).0;
+            task.wait().unwrap();
+            rustix::mount::unmount(host.join("late"), rustix::mount::UnmountFlags::DETACH).unwrap();
+            out.lines().next().unwrap().to_owned()
+        };
+        use barque_runtime::spec::Propagation::{RPrivate, RShared, RSlave};
+        Ok([RPrivate, RSlave, RShared].map(run))
+    });
+    assert_eq!(outcome.unwrap(), ["0", "1", "1"]);
+}
+
+#[test]
 fn the_mount_table_shows_only_the_container() {
     needs_root!();
     let lab = Lab::new();

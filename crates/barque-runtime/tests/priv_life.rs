@@ -323,6 +323,16 @@ fn a_killed_daemon_finds_its_container_again() {
 }
 
 #[test]
+fn monitors_live_outside_of_the_daemons_cgroup() {
+    needs_root!();
+    let lab = Lab::new();
+    let task = lab.launch(&lab.spec(&["sleep", "100"]));
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", monitors()[0])).unwrap();
+    assert!(groups.lines().any(|l| l.ends_with(":/barque/monitors")), "{groups}");
+    end(&task);
+}
+
+#[test]
 fn a_spawner_that_died_is_an_error() {
     needs_root!();
     let lab = Lab::new();

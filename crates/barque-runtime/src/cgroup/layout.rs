@@ -102,12 +102,10 @@ impl Layout {
         matches!(self, Layout::V2(_))
     }
 
-    /// Docker's choice of names where the user gives none.
+    /// The group containers live in where the user names none. Not called `.slice`: systemd would take such a
+    /// group for one of its units and reset its controllers.
     pub fn default_parent(&self) -> &'static str {
-        match self {
-            Layout::V1(_) => "/barque",
-            Layout::V2(_) => "/barque.slice",
-        }
+        "/barque"
     }
 }
 

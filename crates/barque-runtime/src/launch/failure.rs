@@ -33,6 +33,10 @@ fn error(kind: LaunchErrorKind, message: String) -> LaunchError {
     LaunchError { kind, error: Error::internal(message) }
 }
 
+fn not_running() -> LaunchError {
+    LaunchError { kind: LaunchErrorKind::NotRunning, error: Error::conflict("the container has ended") }
+}
+
 /// The failure `what` of a launch by `plan`, whose cgroup writes were `writes`.
 pub(super) fn explain(what: &What, plan: &Plan, writes: &[Write]) -> LaunchError {
     let why = words(what.errno);
@@ -51,6 +55,7 @@ pub(super) fn explain(what: &What, plan: &Plan, writes: &[Write]) -> LaunchError
         },
         Stage::Devices => error(LaunchErrorKind::Cgroup, format!("failed to restrict devices (bpf): {why}")),
         Stage::Streams => other(format!("cannot set up the streams of the container: {why}")),
+        Stage::PidNamespace if what.errno == Errno::SRCH.raw_os_error() => not_running(),
         Stage::PidNamespace => other(format!("cannot join the pid namespace: {why}")),
         Stage::Clone if what.errno == Errno::BUSY.raw_os_error() => {
             error(LaunchErrorKind::Cgroup, format!("cannot start a process in the container's cgroup: {why}"))
@@ -85,6 +90,7 @@ fn operation(what: &What, plan: &Plan, why: &str) -> LaunchError {
                 _ => error(LaunchErrorKind::Cwd, format!("chdir to cwd (\"{path}\") set in config.json failed: {why}")),
             }
         }
+        Some(Op::SetNs { .. }) if what.errno == Errno::SRCH.raw_os_error() => not_running(),
         Some(op @ (Op::Mount { .. } | Op::Attach { .. } | Op::SwitchRoot { .. })) => {
             let mut text = format!("{}: {}{why}", crate::plan::describe(op), at(step));
             if let Op::Attach { target, .. } = op {

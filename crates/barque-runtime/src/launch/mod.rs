@@ -93,7 +93,7 @@ pub(crate) fn exec(
     let dirs = prepare::exec_groups(container).map_err(kind(LaunchErrorKind::NotRunning))?;
     let v2 = container.group().v2;
     let facts = facts(host, user, String::new(), if v2 { 0 } else { dirs.len() }, &spec.process, &spec.seccomp)?;
-    let plan = compile_exec(spec, &facts)?;
+    let plan = compile_exec(spec, container.id(), &facts)?;
     let pidfd = Arc::new(container.pidfd().try_clone_to_owned().map_err(Error::from)?);
     let mut slots = Vec::with_capacity(plan.slots.len());
     for slot in &plan.slots {

@@ -193,24 +193,24 @@ pub(super) fn exec_terminal(root: &OwnedFd, process: &Process) -> Result<OwnedFd
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let devpts = rustix::fs::openat2(root, "dev/pts", flags, Mode::empty(), resolve);
     let real = devpts.ok().filter(|d| rustix::fs::fstatfs(d).is_ok_and(|s| s.f_type as i64 == DEVPTS_MAGIC));
-    if let Some(devpts) = real
-        && is_ptmx(&devpts)
-        && let Ok(master) = pty::open_master(&devpts)
-    {
+    if let Some(master) = real.and_then(|devpts| open_ptmx(&devpts)) {
         set_size(&master, process);
         return Ok(master);
     }
     Ok(Terminal::open(process)?.master)
 }
 
-/// Whether the entry `ptmx` is the device itself and nothing mounted over it.
-fn is_ptmx(devpts: &OwnedFd) -> bool {
+/// A new terminal of the instance, if its entry `ptmx` is the device itself and nothing mounted over it.
+fn open_ptmx(devpts: &OwnedFd) -> Option<OwnedFd> {
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let Ok(fd) = rustix::fs::openat2(devpts, "ptmx", flags, Mode::empty(), resolve) else { return false };
-    rustix::fs::fstat(&fd).is_ok_and(|s| {
-        FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice && s.st_rdev == rustix::fs::makedev(5, 2)
-    })
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let master = rustix::fs::openat2(devpts, "ptmx", flags, Mode::empty(), resolve).ok()?;
+    let stat = rustix::fs::fstat(&master).ok()?;
+    let is_char = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_char || stat.st_rdev != rustix::fs::makedev(5, 2) {
+        return None;
+    }
+    rustix::pty::unlockpt(&master).ok().map(|()| master)
 }
 
 /// The directories of the cgroups a further process enters. On v2 the group its first process is in: one that

@@ -209,7 +209,7 @@ impl Streams {
             let slave = above(pty::open_slave(&master)?, floor)?;
             rustix::io::ioctl_fionbio(&master, true)?;
             let outputs = [Some(master.try_clone()?), None];
-            let stdin = Some(master.try_clone()?);
+            let stdin = if want_stdin { Some(master.try_clone()?) } else { None };
             return Ok(Streams { master: Some(master), outputs, stdin, theirs: vec![slave] });
         }
         let mut theirs = Vec::with_capacity(3);

@@ -1,5 +1,6 @@
 //! The plan of a container's first process.
 
+use std::ffi::CString;
 use std::path::{Component, Path};
 
 use barque_model::{Error, Result};
@@ -27,6 +28,7 @@ pub fn compile(spec: &Spec, facts: &Facts<'_>) -> Result<Plan> {
     check_id(&spec.id)?;
     let mut b = Builder::new(facts);
     let namespaces = enter_namespaces(&mut b, spec)?;
+    b.op(Op::SessionKeyring(&keyring(&spec.id)?));
     let slot = b.slot(Slot::Rootfs);
     b.op(Op::SwitchRoot { slot });
     for index in 0..spec.mounts.len() {
@@ -67,6 +69,11 @@ pub(super) fn check_id(id: &str) -> Result<()> {
         return Err(Error::invalid(format!("invalid task id '{id}': letters, digits, '_', '-' and '.', at most 128")));
     }
     Ok(())
+}
+
+/// The name of a container's session keyring, as OCI runtimes call it.
+pub(super) fn keyring(container: &str) -> Result<CString> {
+    c(format!("_ses.{container}"), "the id")
 }
 
 /// Joins what is another's; the kinds that are new.

@@ -62,6 +62,7 @@ pub fn describe(op: &Op<'_>) -> String {
         Op::Hostname(name) => format!("set host name {}", text(name)),
         Op::Domainname(name) => format!("set domain name {}", text(name)),
         Op::LoopbackUp => "bring lo up".to_owned(),
+        Op::SessionKeyring(name) => format!("session keyring {}", text(name)),
         Op::SwitchRoot { .. } => "enter the root file system".to_owned(),
         Op::AdoptRoot => "open the container's root".to_owned(),
         Op::Mount { fs, attrs: bits, target, subpath, options } => {

@@ -42,14 +42,15 @@ pub(super) fn streams_and_limits(b: &mut Builder, tail: &Tail<'_>, facts: &Facts
         let value = c(score.to_string(), "oom_score_adj")?;
         b.op(Op::ProcWrite { path: c"self/oom_score_adj", value: &value, optional: true });
     }
-    let extra = (0..p.extra_fds.len()).map(|n| b.slot(Slot::Extra(n))).collect();
-    b.op(Op::Stdio { tty: p.tty, owner: facts.user.uid, extra });
     if let Some(profile) = tail.apparmor.filter(|_| facts.apparmor) {
         let value = c(format!("exec {profile}"), "AppArmor profile")?;
         // The default profile may not be loaded; one asked for by name must be.
         let optional = profile == "docker-default";
         b.op(Op::ProcWrite { path: c"self/attr/apparmor/exec", value: &value, optional });
     }
+    // Closes the way to /proc, too.
+    let extra = (0..p.extra_fds.len()).map(|n| b.slot(Slot::Extra(n))).collect();
+    b.op(Op::Stdio { tty: p.tty, owner: facts.user.uid, extra });
     for limit in &p.rlimits {
         let resource = rlimit_number(&limit.name)?;
         if limit.soft > limit.hard {

@@ -3,8 +3,8 @@
 /// Where the container's processes are accounted, and their limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Absolute path below the cgroup root, created where missing; `None`: `/barque` on v1,
-    /// `/barque.slice` on v2. The container's own group is `PARENT/ID`.
+    /// Absolute path below the cgroup root, created where missing; `None`: `/barque`.
+    /// The container's own group is `PARENT/ID`.
     pub parent: Option<String>,
     pub resources: Resources,
     /// Applied in order on top of "nothing allowed"; empty: Docker's default list

@@ -44,9 +44,9 @@ pub(super) fn set_mask(mask: u64) {
     }
 }
 
-fn duplicate(from: RawFd, to: RawFd) -> rustix::io::Result<()> {
+fn duplicate(from: RawFd, to: RawFd, flags: libc::c_int) -> rustix::io::Result<()> {
     // SAFETY: integers only. Closes `to` if open: the caller has moved what is needed out of the way.
-    let r = unsafe { libc::dup3(from, to, 0) };
+    let r = unsafe { libc::dup3(from, to, flags) };
     if r < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
@@ -58,23 +58,30 @@ fn move_up(fd: RawFd, min: RawFd) -> rustix::io::Result<RawFd> {
 }
 
 impl Interpreter<'_> {
-    /// A new session with the task's streams as descriptors 0 to 2 and further ones from 3 on; everything else
-    /// closes on exec. The streams get the user as owner, so that it can open `/dev/stdout` anew.
+    /// A new session with the task's streams as descriptors 0 to 2 and further ones from 3 on. Everything else
+    /// but the report pipe and the container's root is closed now, not at exec: a program named by a link
+    /// through `/proc/self/fd` must not find a way out of the container (CVE-2024-21626).
+    /// The streams get the user as owner, so that it can open `/dev/stdout` anew.
     /// None of the context's descriptors may lie where these go.
     pub(super) fn stdio(&mut self, tty: bool, owner: u32, extra: &[u16]) -> Done {
         // SAFETY: no arguments. Fails for a group leader, which a fresh child is not.
         unsafe { libc::setsid() };
         let first_free = 3 + extra.len() as RawFd;
-        if self.root >= 0 {
-            self.root = move_up(self.root, first_free).at(Step::Call)?;
-        }
+        let (report, root) = (first_free, first_free + 1);
+        // Out of the way of where they are to go, then there.
+        let moved = [self.report, self.root].map(|fd| move_up(fd, first_free + 2));
         for (i, slot) in extra.iter().enumerate() {
-            duplicate(self.slot(*slot)?.as_raw_fd(), 3 + i as RawFd).at(Step::Call)?;
+            duplicate(self.slot(*slot)?.as_raw_fd(), 3 + i as RawFd, 0).at(Step::Call)?;
         }
         for (to, stream) in (0..).zip(self.ctx.stdio) {
-            duplicate(stream, to).at(Step::Call)?;
+            duplicate(stream, to, 0).at(Step::Call)?;
             own(to, owner);
         }
+        for (from, to) in moved.into_iter().zip([report, root]) {
+            duplicate(from.at(Step::Call)?, to, libc::O_CLOEXEC).at(Step::Call)?;
+        }
+        (self.report, self.root, self.empty) = (report, root, None);
+        close_from(first_free + 2);
         if tty {
             // SAFETY: TIOCSCTTY takes an integer.
             let r = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
@@ -82,7 +89,6 @@ impl Interpreter<'_> {
                 return Err(Failure(Step::Terminal, last_errno()));
             }
         }
-        close_on_exec_from(first_free);
         Ok(())
     }
 
@@ -170,9 +176,15 @@ fn own(fd: RawFd, uid: u32) {
     }
 }
 
-/// Belt and braces: all our descriptors are made close-on-exec already. Needs kernel 5.11.
-fn close_on_exec_from(first: RawFd) {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    // SAFETY: integers only.
-    unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+/// Closes everything from `first` on.
+fn close_from(first: RawFd) {
+    // SAFETY: integers only; nothing in this process uses these descriptors any more.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) };
+    if r != 0 {
+        // Before kernel 5.9. A monitor has some hundred descriptors at most.
+        for fd in first..8192 {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
 }

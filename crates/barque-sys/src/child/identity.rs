@@ -1,5 +1,6 @@
 //! Namespaces, cgroups, user and capabilities.
 
+use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::io::Errno;
@@ -84,6 +85,17 @@ fn ambient(caps: u64) -> rustix::io::Result<()> {
 }
 
 impl Interpreter<'_> {
+    /// A kernel without keys needs none; one whose quota is used up is a warning.
+    pub(super) fn session_keyring(&self, name: &CStr) -> Done {
+        const JOIN_SESSION_KEYRING: libc::c_long = 1;
+        // SAFETY: an integer and a C string.
+        let r = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
+        if r < 0 && last_errno() != Errno::NOSYS {
+            self.say(false, Step::Call, last_errno());
+        }
+        Ok(())
+    }
+
     /// Sets a limit; where the hard one may not be raised it stays, with a warning.
     pub(super) fn rlimit(&self, resource: u32, soft: u64, hard: u64) -> Done {
         let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };

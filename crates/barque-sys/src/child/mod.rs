@@ -296,6 +296,7 @@ impl Interpreter<'_> {
             Op::Hostname(name) => rustix::system::sethostname(name.to_bytes()).at(Step::Call),
             Op::Domainname(name) => rustix::system::setdomainname(name.to_bytes()).at(Step::Call),
             Op::LoopbackUp => identity::loopback_up(),
+            Op::SessionKeyring(name) => self.session_keyring(name),
             Op::SwitchRoot { slot } => self.switch_root(*slot),
             Op::AdoptRoot => self.adopt_root(),
             Op::Mount { fs, options, subpath, attrs, target } => self.mount(fs, options, subpath, *attrs, target),

@@ -28,6 +28,8 @@ pub enum Op<'a> {
     Hostname(&'a CStr),
     Domainname(&'a CStr),
     LoopbackUp,
+    /// Join (or make) the session keyring of this name, so that the host's is not seen.
+    SessionKeyring(&'a CStr),
     /// Make the detached mount in `slot` the root.
     SwitchRoot {
         slot: u16,
@@ -43,7 +45,11 @@ pub enum Op<'a> {
         target: &'a CStr,
     },
     /// Put the detached mount in `slot` on `target`; then set what could not be set before.
-    Attach { slot: u16, target: &'a CStr, late: LateAttrs },
+    Attach {
+        slot: u16,
+        target: &'a CStr,
+        late: LateAttrs,
+    },
     /// A directory, unless something is there.
     Mkdir {
         path: &'a CStr,
@@ -207,6 +213,7 @@ impl Op<'_> {
             Op::Lookup { .. } => 28,
             Op::Init => 29,
             Op::Exec { .. } => 30,
+            Op::SessionKeyring(_) => 31,
         }
     }
 
@@ -220,7 +227,9 @@ impl Op<'_> {
                 w.u32(*kinds);
             }
             Op::Unshare { kinds: v } | Op::RootPropagation { flags: v } | Op::Umask(v) => w.u32(*v),
-            Op::Hostname(s) | Op::Domainname(s) | Op::Mask(s) | Op::ReadonlyPath(s) => w.cstr(s),
+            Op::Hostname(s) | Op::Domainname(s) | Op::Mask(s) | Op::ReadonlyPath(s) | Op::SessionKeyring(s) => {
+                w.cstr(s)
+            }
             Op::LoopbackUp | Op::AdoptRoot | Op::Console | Op::NoNewPrivs | Op::DieWithParent | Op::Init => {}
             Op::Mount { .. } | Op::Attach { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Node { .. } => {
                 self.encode_file(w);
@@ -357,6 +366,7 @@ impl Op<'_> {
             28 => Op::Lookup { name: r.cstr()?, path: r.cstr()? },
             29 => Op::Init,
             30 => Op::Exec { argv: Pointers::new(r.list(Reader::cstr)?), envp: Pointers::new(r.list(Reader::cstr)?) },
+            31 => Op::SessionKeyring(r.cstr()?),
             other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown operation {other}"))),
         })
     }
