@@ -137,11 +137,13 @@ impl Fabric {
     }
 
     /// Takes up the work of a previous engine process, before anything else is done: networks,
-    /// published ports. Makes missing devices and replaces the own table in one transaction.
+    /// published ports. Makes missing devices, removes those of networks that are no more, and
+    /// replaces the own table in one transaction.
     ///
     /// Ports which someone took meanwhile come back with the error; their translation stays in place.
     pub fn restore(&self, networks: &[NetworkDef], published: &[Publication]) -> Result<Vec<(Id, Error)>> {
         let host = &self.0.host;
+        host.remove_strays(networks)?;
         let mut chains = BTreeMap::new();
         for def in networks {
             chains.insert(def.id, host.restore_device(def)?);
@@ -204,6 +206,8 @@ impl Fabric {
         for def in self.0.host.networks() {
             self.0.host.remove(&def)?;
         }
+        self.0.host.remove_strays(&[])?;
+        self.0.host.wait_for_removals();
         self.0.host.filter().remove_table()
     }
 

@@ -1,10 +1,11 @@
 //! Namespaces kept ready: making one, with its interface, takes longer than all the rest of a start.
 //!
-//! One thread refills, so that a burst of starts is not slowed by a burst of refills; whoever
-//! finds the pool empty makes a namespace himself.
+//! One thread refills, and waits for a quiet moment while half is left: making a namespace
+//! takes the same locks in the kernel as the start that just took one. Whoever finds the pool empty
+//! makes a namespace himself.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use barque_model::{Id, Result};
 
@@ -14,6 +15,9 @@ use crate::netns::NetNs;
 /// Pause after a failed attempt; what failed will rarely work at once.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// No namespace was taken for so long: a start is over.
+const QUIET: Duration = Duration::from_millis(15);
+
 /// Makes a namespace: bare, or with an interface on the network.
 pub(crate) type Maker = dyn Fn(Option<&Id>) -> Result<NetNs> + Send + Sync;
 
@@ -22,6 +26,7 @@ struct State {
     bare: Vec<NetNs>,
     bridged: Vec<NetNs>,
     network: Option<Id>,
+    last_taken: Option<Instant>,
     closed: bool,
 }
 
@@ -61,6 +66,7 @@ impl Pool {
             Some(id) if state.network.as_ref() == Some(id) => state.bridged.pop(),
             _ => state.bare.pop(),
         };
+        state.last_taken = Some(Instant::now());
         self.shared.wake.notify_one();
         ns
     }
@@ -123,6 +129,11 @@ impl Shared {
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            let pause = state.last_taken.map_or(Duration::ZERO, |t| QUIET.saturating_sub(t.elapsed()));
+            if pause > Duration::ZERO && !self.is_low(&state, network.as_ref()) {
+                state = self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
             drop(state);
             let made = make(network.as_ref());
             state = self.lock();
@@ -137,6 +148,14 @@ impl Shared {
                     state = self.wake.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
+        }
+    }
+
+    /// Less than half is left: this is more than a single start.
+    fn is_low(&self, state: &State, network: Option<&Id>) -> bool {
+        match network {
+            Some(_) => state.bridged.len() * 2 < self.limits.bridged,
+            None => state.bare.len() * 2 < self.limits.bare,
         }
     }
 

@@ -170,7 +170,7 @@ fn set_spec(name: &str, kind: SetKind) -> SetSpec {
             (types::concat(&[ip, types::PROTO, types::SERVICE]), length + 8, None)
         }
     };
-    SetSpec { name: name.to_owned(), key_type, key_len, data }
+    SetSpec { name: name.to_owned(), key_type, key_len, host_order: key_type == types::IFNAME, data }
 }
 
 /// Parts of a concatenation are padded to four bytes each.

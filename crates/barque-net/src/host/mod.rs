@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use barque_model::{Error, Id, Result};
-use barque_sys::netlink::Batch;
 use barque_sys::netlink::nft::NftSocket;
-use barque_sys::netlink::route::{self, LinkInfo, LinkRef, RouteSocket};
+use barque_sys::netlink::route::{LinkInfo, RouteSocket};
 use ipnet::IpNet;
 
 use crate::apply::links::{Existing, Place, refused, run, write_sysctl};
@@ -18,6 +17,7 @@ use crate::plan::links::LinkOp;
 use crate::plan::network;
 use crate::plan::rules::NetworkRules;
 
+mod grave;
 mod plug;
 
 pub(crate) use plug::within;
@@ -33,6 +33,7 @@ pub(crate) struct Host {
     filter: Mutex<Filter>,
     networks: Mutex<BTreeMap<Id, Present>>,
     forwarding: Mutex<Forwarding>,
+    graves: grave::Graveyard,
 }
 
 /// Names that tell this engine's things from others'.
@@ -101,6 +102,7 @@ impl Host {
             filter: Mutex::new(Filter::new(names.table.clone(), nft)),
             networks: Mutex::default(),
             forwarding: Mutex::default(),
+            graves: grave::Graveyard::default(),
             names,
             config,
         })
@@ -204,6 +206,7 @@ impl Host {
         plan: &network::NetworkPlan,
     ) -> Result<LinkInfo> {
         let (name, kind) = device(def);
+        self.graves.wait(Some(name));
         if let Some(link) = find(socket, name)? {
             if !kind.is_empty() && link.kind != kind && link.alias == self.names.table {
                 return Err(Error::conflict(format!("interface {name} exists and is no {kind}")));
@@ -291,17 +294,23 @@ impl Host {
             return Ok(());
         }
         let mut socket = self.route();
-        match find(&mut socket, name)? {
-            Some(link) if link.alias == self.names.table => {
-                let mut batch = Batch::new();
-                route::delete_link(&mut batch, LinkRef::Index(link.index));
-                match socket.apply(&mut batch) {
-                    Err(e) if e.errno != rustix::io::Errno::NODEV => Err(refused(&format!("ip link del {name}"), e)),
-                    _ => Ok(()),
-                }
-            }
-            _ => Ok(()),
+        match find(&mut socket, name)?.filter(|link| link.alias == self.names.table) {
+            Some(link) => self.graves.bury(&mut socket, &link),
+            None => Ok(()),
         }
+    }
+
+    /// Removes devices we made for networks that are not among `known`.
+    pub(crate) fn remove_strays(&self, known: &[NetworkDef]) -> Result<()> {
+        let mut socket = self.route();
+        let links = socket.links().map_err(|e| refused("list links", e))?;
+        let stray = |l: &&LinkInfo| l.alias == self.names.table && !known.iter().any(|def| device(def).0 == l.name);
+        links.iter().filter(stray).try_for_each(|link| self.graves.bury(&mut socket, link))
+    }
+
+    /// Waits until removed devices are gone.
+    pub(crate) fn wait_for_removals(&self) {
+        self.graves.wait(None);
     }
 }
 

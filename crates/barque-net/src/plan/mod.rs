@@ -9,3 +9,6 @@ pub mod links;
 pub mod network;
 pub mod rules;
 pub mod terms;
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,10 @@ const SET_KEY_LEN: u16 = 5;
 const SET_DATA_TYPE: u16 = 6;
 const SET_DATA_LEN: u16 = 7;
 const SET_ID: u16 = 10;
+const SET_USERDATA: u16 = 13;
+/// nft's own note (libnftnl's udata.h) that the key is in host order; without it nft lists
+/// interface names as empty strings.
+const KEY_IN_HOST_ORDER: [u8; 6] = [0, 4, 1, 0, 0, 0];
 const SET_FLAG_MAP: u32 = 8;
 const ELEM_KEY: u16 = 1;
 const ELEM_DATA: u16 = 2;
@@ -72,6 +76,8 @@ pub struct SetSpec {
     pub key_type: u32,
     /// Bytes, each part of a concatenation padded to four.
     pub key_len: u32,
+    /// Whether nft takes the key to be in host order (interface names) or network order (addresses, ports).
+    pub host_order: bool,
     pub data: Option<SetData>,
 }
 
@@ -191,6 +197,9 @@ impl Transaction {
                 None => m,
             };
             m.be32(SET_ID, id);
+            if set.host_order {
+                m.attr(SET_USERDATA, &KEY_IN_HOST_ORDER);
+            }
         });
     }
 
