@@ -61,6 +61,11 @@ pub(crate) fn invalid_signal(signal: &str) -> Error {
     Error::invalid(format!("Invalid signal: {signal}"))
 }
 
+/// The exit status in `The command '…' returned a non-zero code: N`.
+pub(crate) fn step_code(message: &str) -> Option<i64> {
+    message.rsplit_once("' returned a non-zero code: ")?.1.parse().ok()
+}
+
 /// What `message` of an error document says: the sentence, its causes, and the cure on a line of its own.
 ///
 /// Where the user has to change something, causes that only the daemon's author understands are left out: the
@@ -78,7 +83,9 @@ pub(crate) fn sentence(error: &Error) -> String {
         next = cause.source();
     }
     if let Some(hint) = error.hint().filter(|hint| error.kind() != ErrorKind::NotFound && !text.contains(hint)) {
-        let _infallible = write!(text, "\nhint: {hint}");
+        // An excerpt of a file is no advice.
+        let label = if hint.contains("\n----") { "" } else { "hint: " };
+        let _infallible = write!(text, "\n{label}{hint}");
     }
     text
 }
@@ -134,6 +141,12 @@ mod tests {
         assert!(internal.starts_with("cannot store: ") && internal.len() > 14, "{internal}");
         let layered = Error::conflict("port is taken").context("cannot join the network");
         assert_eq!(sentence(&layered), "cannot join the network: port is taken");
+    }
+
+    #[test]
+    fn codes_of_build_steps() {
+        assert_eq!(step_code("The command '/bin/sh -c exit 3' returned a non-zero code: 3"), Some(3));
+        assert_eq!(step_code("no such image"), None);
     }
 
     #[test]

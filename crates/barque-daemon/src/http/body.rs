@@ -3,10 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -62,29 +64,59 @@ impl HttpBody for Body {
     }
 }
 
-/// A request's body as a reader.
+/// Bytes and time for which an unread body is read on, so that a client that still writes gets to read the
+/// reply instead of an error of its connection.
+const DRAIN: usize = 1 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// A request's body as a reader. What is not read is drained when it is dropped, up to a limit.
 pub(crate) struct BodyReader {
-    body: Incoming,
+    body: Option<Incoming>,
     piece: Bytes,
 }
 
 impl BodyReader {
     pub(crate) fn new(body: Incoming) -> Self {
-        BodyReader { body, piece: Bytes::new() }
+        BodyReader { body: Some(body), piece: Bytes::new() }
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        // Outside of a runtime there is no connection left either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
+        }
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let mut left = DRAIN;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        left = match left.checked_sub(length) {
+            Some(left) => left,
+            None => return,
+        };
     }
 }
 
 impl AsyncRead for BodyReader {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.piece.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.piece = data;
                     }
                 }
                 Some(Err(why)) => return Poll::Ready(Err(io::Error::other(why))),
-                None => return Poll::Ready(Ok(())),
+                None => {
+                    self.body = None;
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         let count = self.piece.len().min(buf.remaining());

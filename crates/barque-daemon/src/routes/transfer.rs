@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use barque_api::ApiVersion;
 use barque_api::progress::JsonMessage;
 use barque_engine::image::types::ProgressSink;
-use barque_model::Result;
+use barque_model::{Error, Result};
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
@@ -68,6 +68,15 @@ where
     Ok(http::stream("application/json", transfer))
 }
 
+/// The last document of a transfer that failed. The exit status of a build's step is its code.
+fn failure(error: &Error) -> JsonMessage {
+    let mut message = JsonMessage::error(wording::sentence(error));
+    if let (Some(detail), Some(code)) = (&mut message.error_detail, wording::step_code(error.message())) {
+        detail.code = code;
+    }
+    message
+}
+
 fn encode(message: &JsonMessage) -> io::Result<Bytes> {
     let mut bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
     // Docker ends each document of a progress stream so.
@@ -115,7 +124,7 @@ impl<T> Stream for Transfer<T> {
                     this.drain();
                     match outcome {
                         Ok(last) => this.ready.extend(last),
-                        Err(error) => this.ready.push_back(JsonMessage::error(wording::sentence(&error))),
+                        Err(error) => this.ready.push_back(failure(&error)),
                     }
                 }
                 // The work may have reported while it was polled, or report from another thread.
@@ -143,7 +152,6 @@ fn push_latest(queue: &mut VecDeque<JsonMessage>, message: JsonMessage) {
 #[cfg(test)]
 mod tests {
     use barque_engine::image::types::Progress;
-    use barque_model::Error;
     use http_body_util::BodyExt;
 
     use super::*;
