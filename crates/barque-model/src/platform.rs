@@ -90,9 +90,8 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
-        let good = |s: &&str| {
-            !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-        };
+        let good =
+            |s: &&str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         if !parts.iter().all(good) {
             return Err(Error::invalid(format!("\"{text}\" is an invalid component of a platform")));
         }

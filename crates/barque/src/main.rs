@@ -18,9 +18,7 @@ const NOT_BUILT: u8 = 125;
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let word = |n: usize| args.get(n).and_then(|a| a.to_str());
-    let rest = |n: usize| -> Vec<String> {
-        args.iter().skip(n).map(|a| a.to_string_lossy().into_owned()).collect()
-    };
+    let rest = |n: usize| -> Vec<String> { args.iter().skip(n).map(|a| a.to_string_lossy().into_owned()).collect() };
     let result = match (word(1), word(2)) {
         (Some("daemon"), _) => daemon::run(&rest(2)),
         (Some("registry"), Some("serve")) => registry::run(&rest(3)),

@@ -44,9 +44,8 @@ pub fn run(words: &[String]) -> Result<()> {
 async fn listen(options: Options) -> Result<()> {
     let mut listeners = Vec::new();
     for address in &options.listen {
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let local = listener.local_addr().context("cannot ask for the address")?;
         crate::say(&format!("registry listening on {local}"));
         listeners.push(listener);
@@ -92,8 +91,9 @@ fn parse(words: &[String]) -> Result<Option<Options>> {
             "--no-delete" => options.config.allow_delete = false,
             "--gc-untagged" => options.config.gc_untagged = true,
             other => {
-                return Err(Error::invalid(format!("unknown flag: {other}"))
-                    .with_hint("see barque registry serve --help"));
+                return Err(
+                    Error::invalid(format!("unknown flag: {other}")).with_hint("see barque registry serve --help")
+                );
             }
         }
     }
