@@ -54,7 +54,11 @@ pub(crate) fn io(error: std::io::Error, doing: &str, path: &Path, missing: Optio
     }
     let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     if !full {
-        return Error::from(error).context(format!("{doing} {}", path.display()));
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Internal,
+        };
+        return Error::new(kind, format!("{doing} {}", path.display())).with_source(error);
     }
     let mut dir = path;
     let free = loop {
@@ -78,6 +82,39 @@ pub(crate) fn io(error: std::io::Error, doing: &str, path: &Path, missing: Optio
 
 fn h(bytes: u64) -> String {
     size::human(bytes)
+}
+
+/// Whether `error` comes of what was asked of the file system rather than of the file system's state: then the
+/// archive that asked it is to blame.
+pub(crate) fn is_impossible(error: &Error) -> bool {
+    use rustix::io::Errno as E;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(layer) = cause {
+        if let Some(io) = layer.downcast_ref::<std::io::Error>() {
+            let errno = io.raw_os_error().map(E::from_raw_os_error);
+            return matches!(
+                errno,
+                Some(
+                    E::LOOP
+                        | E::NOTDIR
+                        | E::NOENT
+                        | E::ISDIR
+                        | E::EXIST
+                        | E::INVAL
+                        | E::FBIG
+                        | E::NAMETOOLONG
+                        | E::MLINK
+                        | E::OVERFLOW
+                        | E::RANGE
+                        | E::TOOBIG
+                        | E::XDEV
+                        | E::NODATA
+                )
+            );
+        }
+        cause = layer.source();
+    }
+    false
 }
 
 /// Shorthand for [`io`] without a known amount.

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use barque_model::{Error, Result};
+use barque_model::{Error, ErrorKind, Result};
 use barque_sys::rootdir::{Dir, FileKind, RootDir, TimeSpec};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -94,7 +94,10 @@ impl Applier {
             return Err(bad(format!("the layer has more than {} entries", self.options.max_entries)));
         }
         let clean = names::clean(&entry.path)?;
-        self.apply_clean(entry, &clean, reader).map_err(|e| e.context(format!("unpack '{}'", show(&entry.path))))
+        self.apply_clean(entry, &clean, reader).map_err(|e| {
+            let kind = if error::is_impossible(&e) { ErrorKind::InvalidArgument } else { e.kind() };
+            e.context(format!("unpack '{}'", show(&entry.path))).with_kind(kind)
+        })
     }
 
     fn apply_clean<R: BufRead>(&mut self, entry: &Entry, clean: &[u8], reader: &mut Reader<R>) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use barque_model::Result;
+use barque_model::{ErrorKind, Result};
 use barque_sys::rootdir::{FileKind, RootDir, Stat};
 use rustix::io::Errno;
 
@@ -11,7 +11,7 @@ use super::apply::{Applied, ignorable, path, settle_dirs};
 use super::lower::Lowers;
 use super::marks::{Marks, is_overlay_attribute};
 use super::names;
-use crate::error::IoContext;
+use crate::error::{self, IoContext};
 use crate::tar::{bad, show};
 use crate::tree::{self, CopyOptions};
 

@@ -9,6 +9,8 @@ mod diff;
 #[cfg(test)]
 mod diff_tests;
 mod gzip;
+#[cfg(test)]
+mod hostile_tests;
 mod lower;
 mod marks;
 mod names;

@@ -194,7 +194,14 @@ impl LayerWriter {
             Sink::Blob(ingest) => ingest.push(bytes)?,
             Sink::Nowhere(hash) => hash.update(bytes),
         }
-        self.unpack(bytes)
+        self.unpack(bytes).inspect_err(|e| {
+            // A bad archive is not worth resuming; a full disk may be mended.
+            if e.kind() != barque_model::ErrorKind::Unavailable
+                && let Sink::Blob(ingest) = std::mem::replace(&mut self.sink, Sink::Nowhere(Sha256::new()))
+            {
+                ingest.abort();
+            }
+        })
     }
 
     /// Waits for the threads, verifies digests and sizes.

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use barque_model::{Error, Result};
+use barque_model::{Error, ErrorKind, Result};
 use barque_sys::rootdir::{Dir, FileKind, RootDir, Stat, TimeSpec};
 use rustix::fs::{Gid, Mode, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -54,7 +54,10 @@ pub(super) fn untar_into(
     let mut reader = Reader::new(io::BufReader::with_capacity(128 * 1024, crate::layer::decompress_auto(input)?));
     while let Some(entry) = reader.next()? {
         let name = clean(&entry.path)?;
-        unpacker.entry(&entry, &name, &mut reader).map_err(|e| e.context(format!("unpack '{}'", show(&entry.path))))?;
+        unpacker.entry(&entry, &name, &mut reader).map_err(|e| {
+            let kind = if error::is_impossible(&e) { ErrorKind::InvalidArgument } else { e.kind() };
+            e.context(format!("unpack '{}'", show(&entry.path))).with_kind(kind)
+        })?;
         unpacker.summary.entries += 1;
     }
     unpacker.settle();
