@@ -14,16 +14,12 @@ fn explain(text: &str, message: &str) -> String {
     if !message.ends_with("repository name must be lowercase") {
         return message.to_owned();
     }
-    let name = text.split('@').next().unwrap_or(text);
-    let name = match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => name,
-    };
-    let path = match name.split_once('/') {
+    let path = match text.split_once('/') {
         Some((domain, path)) if domain.contains(['.', ':']) || domain == "localhost" => path.to_owned(),
-        Some(_) => name.to_owned(),
-        None => format!("library/{name}"),
+        Some(_) => text.to_owned(),
+        None => format!("library/{text}"),
     };
+    let path = path.split(':').next().unwrap_or(&path);
     message.replace("repository name must", &format!("repository name ({path}) must"))
 }
 
@@ -36,6 +32,7 @@ mod tests {
         let fault = |text| parse(text).expect_err("bad").message;
         assert_eq!(fault("BAD"), "invalid reference format: repository name (library/BAD) must be lowercase");
         assert_eq!(fault("x.y/a/BAD:1"), "invalid reference format: repository name (a/BAD) must be lowercase");
+        assert_eq!(fault("BAD:x:y"), "invalid reference format: repository name (library/BAD) must be lowercase");
         assert!(parse("python:3.7").is_ok());
     }
 }

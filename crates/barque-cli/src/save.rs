@@ -7,8 +7,8 @@ use barque_client::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::error::{CliResult, Failure, path_error};
-use crate::term;
 use crate::term::stdio::Output;
+use crate::term::{self, signals};
 
 /// An archive is not shown on a terminal.
 pub(crate) fn check_terminal(output: &str) -> CliResult<()> {
@@ -20,7 +20,11 @@ pub(crate) fn check_terminal(output: &str) -> CliResult<()> {
 
 /// Writes the stream to the file `output`, or to standard output if that is empty. The file appears as a whole or
 /// not at all.
-pub(crate) async fn stream(mut stream: ByteStream, output: &str) -> CliResult<()> {
+pub(crate) async fn stream(stream: ByteStream, output: &str) -> CliResult<()> {
+    signals::unless_ended(write(stream, output)).await
+}
+
+async fn write(mut stream: ByteStream, output: &str) -> CliResult<()> {
     if output.is_empty() {
         let stdout = Output::stdout()?;
         while let Some(piece) = stream.next().await? {

@@ -31,9 +31,6 @@ pub(crate) struct Target {
 impl Target {
     /// Chooses the engine.
     pub(crate) fn resolve(global: &Flags, config: &Config) -> CliResult<Target> {
-        if global.all("host").len() > 1 {
-            return Err(Failure::new("Specify only one -H"));
-        }
         let context = current_context(global, config)?;
         Self::of(context, global, config)
             .map_err(|f| f.prefixed("Failed to initialize: unable to resolve docker endpoint: "))
@@ -44,6 +41,9 @@ impl Target {
             return Self::of_context(&context, config);
         }
         let hosts = global.all("host");
+        if hosts.len() > 1 {
+            return Err(Failure::new("Specify only one -H"));
+        }
         let variables = ["BARQUE_HOST", "DOCKER_HOST"].iter().filter_map(|name| non_empty_variable(name));
         let given = hosts.first().map(|h| (*h).to_owned()).or_else(|| variables.into_iter().next());
         let tls = tls_files(global, config);

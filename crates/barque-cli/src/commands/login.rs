@@ -1,6 +1,6 @@
 //! `login` and `logout`.
 
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 
 use barque_api::auth::AuthConfig;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -8,7 +8,11 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use crate::auth::{self, HUB, hostname};
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
-use crate::term;
+use crate::term::stdio::Input;
+use crate::term::{self, signals};
+
+/// No more of a line than a terminal can give is read.
+const LONGEST_LINE: usize = 4096;
 
 pub(crate) async fn login(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;
@@ -38,10 +42,10 @@ pub(crate) async fn login(inv: &Invocation<'_>) -> CliResult<u8> {
         return Err(Failure::new("Error: Cannot perform an interactive login from a non TTY device"));
     }
     if user.trim().is_empty() {
-        user = ask_user(inv, &server, &stored_user)?;
+        user = ask_user(inv, &server, &stored_user).await?;
     }
     if password.trim().is_empty() {
-        password = ask_password()?;
+        password = ask_password().await?;
     }
     let credentials = AuthConfig {
         username: user.trim().to_owned(),
@@ -114,7 +118,7 @@ async fn check_and_store(inv: &Invocation<'_>, mut credentials: AuthConfig) -> C
     Ok(reply.status)
 }
 
-fn ask_user(inv: &Invocation<'_>, server: &str, stored: &str) -> CliResult<String> {
+async fn ask_user(inv: &Invocation<'_>, server: &str, stored: &str) -> CliResult<String> {
     if server == HUB {
         inv.cli.line(
             "Log in with your Docker ID or email address to push and pull images from Docker Hub. If you don't have a \
@@ -122,7 +126,7 @@ fn ask_user(inv: &Invocation<'_>, server: &str, stored: &str) -> CliResult<Strin
         )?;
     }
     let prompt = if stored.is_empty() { "Username: ".to_owned() } else { format!("Username ({stored}): ") };
-    let answer = ask(&prompt)?;
+    let answer = ask(&prompt).await?;
     let answer = if answer.is_empty() { stored.to_owned() } else { answer };
     if answer.is_empty() {
         return Err(Failure::new("Error: Non-null Username Required"));
@@ -130,9 +134,9 @@ fn ask_user(inv: &Invocation<'_>, server: &str, stored: &str) -> CliResult<Strin
     Ok(answer)
 }
 
-fn ask_password() -> CliResult<String> {
+async fn ask_password() -> CliResult<String> {
     let quiet = NoEcho::enter()?;
-    let answer = ask("Password: ")?;
+    let answer = ask("Password: ").await?;
     drop(quiet);
     println!();
     if answer.is_empty() {
@@ -141,13 +145,19 @@ fn ask_password() -> CliResult<String> {
     Ok(answer)
 }
 
-fn ask(prompt: &str) -> CliResult<String> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(prompt.as_bytes())?;
-    stdout.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().to_owned())
+/// Asks for a line of the terminal. A signal ends the wait, and with it what hides the typing.
+async fn ask(prompt: &str) -> CliResult<String> {
+    print!("{prompt}");
+    std::io::stdout().flush()?;
+    let stdin = Input::open()?;
+    let line = async {
+        let (mut answer, mut buffer) = (Vec::new(), [0; 1]);
+        while answer.len() < LONGEST_LINE && stdin.read(&mut buffer).await? == 1 && buffer[0] != b'\n' {
+            answer.push(buffer[0]);
+        }
+        Ok(String::from_utf8_lossy(&answer).trim().to_owned())
+    };
+    signals::unless_ended(line).await
 }
 
 /// What is typed is not shown, until dropped.

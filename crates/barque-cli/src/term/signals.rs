@@ -5,6 +5,8 @@ use barque_model::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::error::{CliResult, Failure};
+
 /// The signals that are passed on: all that can be caught, but for those that mean this program alone.
 fn proxied() -> impl Iterator<Item = i32> {
     // CHLD, STOP, KILL, PIPE, URG, WINCH, and those of faults are this program's own.
@@ -55,6 +57,16 @@ impl Caught {
             // A container that has ended needs no signal any more.
             let _ = client.container_kill(container, name).await;
         }
+    }
+}
+
+/// Does `work`, unless a signal ends this program first. What `work` keeps is dropped then, so temporary files and
+/// settings of the terminal do not outlive it.
+pub(crate) async fn unless_ended<T>(work: impl Future<Output = CliResult<T>>) -> CliResult<T> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        number = termination() => Err(Failure::silent(128 + number)),
     }
 }
 

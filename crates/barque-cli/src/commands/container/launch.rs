@@ -154,7 +154,7 @@ async fn make(inv: &Invocation<'_>, mut launch: Launch) -> CliResult<String> {
     let cid_file = CidFile::open(flags.text("cidfile"))?;
     let named: Option<Reference> = match is_id(&launch.image) {
         true => None,
-        false => Some(launch.image.parse::<Reference>().map_err(|e| Failure::new(e.to_string()))?.with_default_tag()),
+        false => Some(reference::parse(&launch.image)?.with_default_tag()),
     };
     let pull = flags.get("pull").unwrap_or("missing");
     let platform = inv.cli.platform(flags);
