@@ -33,7 +33,9 @@ fn missing() -> Option<&'static str> {
     if !rustix::process::getuid().is_root() {
         return Some("not root");
     }
-    for (program, why) in [("/usr/sbin/dockerd", "no dockerd"), ("/usr/bin/busybox", "no busybox"), ("/usr/bin/unshare", "no unshare")] {
+    for (program, why) in
+        [("/usr/sbin/dockerd", "no dockerd"), ("/usr/bin/busybox", "no busybox"), ("/usr/bin/unshare", "no unshare")]
+    {
         if !Path::new(program).exists() {
             return Some(why);
         }
@@ -224,14 +226,29 @@ async fn priv_failures_are_told() {
     let write = |text: &str| std::fs::write(dir.path().join("compose.yaml"), text).unwrap();
     let up = ["-p", "x", "up", "-d"];
 
-    write("services:\n  a: {image: busybox, command: sh -c 'exit 3'}\n  b: {image: busybox, command: 'true', depends_on: {a: {condition: service_completed_successfully}}}\n");
+    write(
+        "services:\n  a: {image: busybox, command: sh -c 'exit 3'}\n  b: {image: busybox, command: 'true', depends_on: {a: {condition: service_completed_successfully}}}\n",
+    );
     assert_eq!(daemon.compose(dir.path(), &up).await, 1, "a dependency that fails stops what needs it");
     assert_eq!(daemon.containers().await["x-b-1"].1, "created");
     assert_eq!(daemon.compose(dir.path(), &["-p", "x", "down"]).await, 0);
 
-    write("services:\n  a: {image: busybox, command: sleep 100, healthcheck: {test: 'exit 1', interval: 1s, retries: 1}}\n  b: {image: busybox, command: 'true', depends_on: {a: {condition: service_healthy}}}\n");
+    write(
+        "services:\n  a: {image: busybox, command: sleep 100, healthcheck: {test: 'exit 1', interval: 1s, retries: 1}}\n  b: {image: busybox, command: 'true', depends_on: {a: {condition: service_healthy}}}\n",
+    );
     assert_eq!(daemon.compose(dir.path(), &up).await, 1, "so does one that is not healthy");
     assert_eq!(daemon.compose(dir.path(), &["-p", "x", "down", "-t", "0"]).await, 0);
+
+    write(
+        "services:\n  a: {image: busybox, command: sleep 100, init: true, pre_start: [{command: [sh, -c, 'exit 5']}]}\n",
+    );
+    assert_eq!(daemon.compose(dir.path(), &up).await, 1, "a hook that fails keeps its service from starting");
+    let states: Vec<String> = daemon.containers().await.into_values().map(|(_, state)| state).collect();
+    assert_eq!(states, ["created", "exited"], "the hook is kept to be looked at");
+    write("services:\n  a: {image: busybox, command: sleep 100, init: true, pre_start: [{command: 'true'}]}\n");
+    assert_eq!(daemon.compose(dir.path(), &up).await, 0);
+    assert_eq!(daemon.containers().await.len(), 1, "hooks that ended well are gone, and so are old ones");
+    assert_eq!(daemon.compose(dir.path(), &["-p", "x", "down", "-t", "1"]).await, 0);
 
     write("services:\n  a: {image: nowhere.invalid/none}\n");
     assert_eq!(daemon.compose(dir.path(), &up).await, 1, "an image that cannot be had");

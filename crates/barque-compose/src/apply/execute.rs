@@ -34,6 +34,7 @@ pub struct Executor<'a> {
     pub timeout: Option<i64>,
     /// Do not take over anonymous volumes.
     pub renew_volumes: bool,
+    pub(super) hooks: super::pre_start::Ran,
     state: Mutex<Observed>,
 }
 
@@ -62,6 +63,7 @@ impl<'a> Executor<'a> {
             parallel: 32,
             timeout: None,
             renew_volumes: false,
+            hooks: super::pre_start::Ran::default(),
             state: Mutex::new(observed),
         }
     }
@@ -271,6 +273,7 @@ impl<'a> Executor<'a> {
             self.lock().of_service(&service.name).into_iter().find(|c| c.number == number).map(|c| c.id.clone())
         });
         let Some(id) = id else { return Ok(()) };
+        self.pre_start(service, number, existing.map(|c| c.state)).await?;
         let shown = format!("Container {name}");
         self.progress.working(&shown, "Starting");
         let result = match existing.map(|c| c.state) {

@@ -60,7 +60,8 @@ async fn one(engine: &Engine, hook: &Hook, id: &str, name: &str, kind: &str) -> 
     Ok(())
 }
 
-fn print_lines(name: &str, kind: &str, pending: &mut Vec<u8>, all: bool) {
+/// Prints the lines that are complete, or all.
+pub(super) fn print_lines(name: &str, kind: &str, pending: &mut Vec<u8>, all: bool) {
     while let Some(at) = pending.iter().position(|b| *b == b'\n') {
         let line: Vec<u8> = pending.drain(..=at).collect();
         eprint!("{name} ->{kind}  | {}", String::from_utf8_lossy(&line));

@@ -12,6 +12,7 @@ pub mod hooks;
 mod ignore;
 pub mod images;
 pub mod observe;
+mod pre_start;
 pub mod progress;
 pub mod resources;
 pub mod teardown;
