@@ -35,9 +35,9 @@ struct Located {
 
 impl Engine {
     pub async fn container_changes(&self, name: &str) -> Result<Vec<FileChange>> {
-        let (engine, id) = (self.clone(), self.find(name)?.id);
+        let (engine, view) = (self.clone(), self.container(name)?);
         self.blocking(move || {
-            let changes = engine.store().changes(&id)?;
+            let changes = without_mount_points(engine.store().changes(&view.id)?, &view);
             Ok(changes
                 .into_iter()
                 .map(|c| FileChange {
@@ -251,6 +251,21 @@ impl Engine {
         )?;
         Ok(put.id)
     }
+}
+
+/// Takes out what was made only to mount something on, and directories changed by nothing else.
+fn without_mount_points(changes: Vec<barque_store::Change>, view: &ContainerView) -> Vec<barque_store::Change> {
+    let own = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev", "/proc", "/sys"].map(PathBuf::from);
+    let targets: Vec<PathBuf> = own.into_iter().chain(view.mounts.iter().map(|m| PathBuf::from(&m.target))).collect();
+    let is_target = |c: &barque_store::Change| {
+        c.kind == barque_store::ChangeKind::Added && targets.iter().any(|t| *t == c.path || c.path.starts_with("/dev"))
+    };
+    let (made, mut kept): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_target);
+    for path in made.iter().flat_map(|c| c.path.ancestors().skip(1)) {
+        let alone = !kept.iter().any(|c| c.path != path && c.path.starts_with(path));
+        kept.retain(|c| !(alone && c.path == path && c.kind == barque_store::ChangeKind::Modified));
+    }
+    kept
 }
 
 /// The rest of `path` below `target`.
