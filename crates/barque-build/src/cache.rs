@@ -47,11 +47,20 @@ pub struct CacheRecord {
     pub step: StepIdentity,
     /// What the key was made of, in order.
     pub inputs: Vec<KeyInput>,
+    /// The step's (last) layer.
     pub layer: LayerRecord,
+    /// Layers of the same step below that one, bottom first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<LayerRecord>,
     pub created: Timestamp,
 }
 
 impl CacheRecord {
+    /// All layers of the step, bottom first.
+    pub fn layers(&self) -> Vec<Layer> {
+        self.parts.iter().chain([&self.layer]).map(Layer::from).collect()
+    }
+
     /// Bytes for a column or file; [`CacheRecord::decode`] reads them back.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()

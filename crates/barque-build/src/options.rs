@@ -60,6 +60,9 @@ pub struct BuildOptions {
     pub allow_host_network: bool,
     /// Most steps executed at the same time; at least 1.
     pub parallelism: usize,
+    /// A `COPY` of twice as many files or more is made of several layers, if the worker can stack them: a changed
+    /// file then renews one of them.
+    pub part_files: usize,
     /// Keeps a failed step's file system and command for a shell (`--debug`).
     pub keep_failed: bool,
     /// Explain for each step that ran why its cache did not hold (`--why`).
@@ -100,6 +103,7 @@ impl BuildOptions {
             allow_insecure: false,
             allow_host_network: true,
             parallelism: 4,
+            part_files: 4096,
             keep_failed: false,
             explain: false,
             scope: String::new(),

@@ -179,6 +179,7 @@ mod tests {
             step,
             inputs: inputs(b),
             layer: LayerRecord { snapshot: "s".into(), diff_id: None, size: 0, empty: false },
+            parts: Vec::new(),
             created: Timestamp::from_secs(0),
         });
         let now = inputs(now);

@@ -308,6 +308,20 @@ pub trait Worker: Send + Sync + 'static {
     /// Freezes `active`. With `epoch`, no time in the layer may be later.
     fn commit(&self, active: Self::Active, epoch: Option<Timestamp>) -> impl Future<Output = Result<Layer>> + Send;
 
+    /// Whether [`Worker::stack`] works. Then large copies are made of several layers of which a changed file
+    /// renews only one, and `--link` copies survive a change of their base.
+    fn can_stack(&self) -> bool {
+        false
+    }
+
+    /// Puts the changes of `layer`, committed on another parent (or none), on top of `parent`, without copying
+    /// files: the same layer directory and diff id under another chain id. Layers given here only add files and
+    /// directories.
+    fn stack(&self, parent: &SnapshotId, layer: &Layer) -> impl Future<Output = Result<Layer>> + Send {
+        let _ = (parent, layer);
+        async { Err(barque_model::Error::not_implemented("stacking layers")) }
+    }
+
     /// Downloads a file.
     fn fetch_url(
         &self,

@@ -434,6 +434,49 @@ async fn a_cached_build_of_thirty_steps_takes_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn large_copies_are_made_of_parts() {
+    let bench = Bench::new(&[]);
+    for d in 0..10 {
+        let dir = bench.context.path().join(format!("d{d}"));
+        fs::create_dir(&dir).unwrap();
+        for f in 0..9 {
+            fs::write(dir.join(format!("f{f}")), format!("{d} {f}")).unwrap();
+        }
+    }
+    let dockerfile = "FROM busybox\nCOPY . /x\n";
+    let plain = bench.build(dockerfile).await;
+    let root = |o: &BuildOutcome| listing(&bench.worker.snapshot_path(o.snapshot.as_ref().unwrap()), true);
+    assert_eq!(plain.layers.len(), 2);
+    bench.worker.stacks.store(true, Ordering::SeqCst);
+    let options = || BuildOptions { no_cache: true, part_files: 50, ..bench.options() };
+    let parts = bench.with(dockerfile, options(), CancellationToken::new()).await.unwrap();
+    assert_eq!((parts.layers.len(), bench.worker.noted("commit").len()), (3, 2));
+    assert_eq!(root(&parts), root(&plain), "the same files");
+    assert_eq!(parts.config.history.iter().filter(|h| !h.empty_layer).count(), 3);
+    fs::write(bench.context.path().join("d7/f7"), "changed").unwrap();
+    let cached = || BuildOptions { no_cache: false, ..options() };
+    let changed = bench.with(dockerfile, cached(), CancellationToken::new()).await.unwrap();
+    assert_eq!((changed.layers.len(), bench.worker.noted("commit").len()), (3, 1), "only one part is renewed");
+    let file = bench.worker.snapshot_path(changed.snapshot.as_ref().unwrap()).join("x/d7/f7");
+    assert_eq!(fs::read_to_string(file).unwrap(), "changed");
+    let again = bench.with(dockerfile, cached(), CancellationToken::new()).await.unwrap();
+    assert_eq!((bench.cached(), again.image), (1, changed.image));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn linked_copies_survive_their_base() {
+    let bench = Bench::new(&[("f", "1")]);
+    bench.worker.stacks.store(true, Ordering::SeqCst);
+    let dockerfile = "FROM busybox\nRUN echo one > /base\nCOPY --link f /x/\nRUN cat /base > /y\n";
+    let first = bench.build(dockerfile).await;
+    assert_eq!((bench.read(&first, "x/f"), bench.read(&first, "y")), ("1".into(), "one\n".into()));
+    let second = bench.build(&dockerfile.replace("one", "two")).await;
+    assert_eq!((bench.read(&second, "x/f"), bench.read(&second, "y")), ("1".into(), "two\n".into()));
+    assert_eq!(bench.worker.noted("commit").len(), 2, "the copy was not made again");
+    assert_eq!(second.layers.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_dockerfiles_cost_little() {
     let bench = Bench::new(&[]);
     let mut nested = String::from("FROM scratch AS s0\nCOPY <<a /f\nx\na\n");

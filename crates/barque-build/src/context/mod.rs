@@ -2,6 +2,7 @@
 
 mod digest;
 mod select;
+mod split;
 mod tree;
 mod unpack;
 mod walk;
@@ -42,14 +43,16 @@ pub struct ContextDir {
     complete: AtomicBool,
 }
 
-/// Selected files with their content's digest.
+/// Selected files with their content's digests.
 #[derive(Debug, Clone)]
 pub struct Digested {
     pub selected: Vec<Selected>,
+    /// Of the bytes of each entry, in the order of `selected`'s.
+    contents: Vec<Vec<Option<Digest>>>,
+    /// Owners count: the files are an image's.
+    owners: bool,
     /// Over names at the destination, kinds, modes, owners, targets and bytes.
     pub digest: Digest,
-    /// One line for each file: what `--why` compares.
-    pub manifest: Vec<u8>,
 }
 
 impl ContextDir {
@@ -159,38 +162,55 @@ pub(crate) fn list(tree: &Tree, exclude: &Ignore) -> Result<Vec<Entry>> {
     walk::walk(tree, Path::new(""), walk::Filter { ignore: &Ignore::default(), exclude })
 }
 
-fn digested(tree: &Tree, stats: Option<&StatCache>, mut selected: Vec<Selected>, owner: bool) -> Result<Digested> {
-    let mut hasher = Hasher::new();
-    let mut manifest = Vec::new();
+fn digested(tree: &Tree, stats: Option<&StatCache>, mut selected: Vec<Selected>, owners: bool) -> Result<Digested> {
+    let mut contents = Vec::with_capacity(selected.len());
     for part in &mut selected {
-        let contents = digest::contents(tree, stats, &mut part.entries)?;
-        // A file and the contents of a directory get their names in different ways.
-        hasher.update(match part.kind {
-            SelectedKind::File { .. } => b"f",
-            SelectedKind::Contents { .. } => b"c",
-            SelectedKind::Parents { .. } => b"p",
-        });
-        for (entry, content) in part.entries.iter().zip(contents) {
-            let path = part.relative(entry);
-            digest::feed(&mut hasher, path, entry, content, owner);
-            manifest_line(&mut manifest, entry, content);
-        }
+        contents.push(digest::contents(tree, stats, &mut part.entries)?);
     }
-    Ok(Digested { selected, digest: hasher.finish(), manifest })
+    Ok(Digested::new(selected, contents, owners))
 }
 
-/// `mode digest-prefix path NUL`; short, since there is one for each file.
+impl Digested {
+    fn new(selected: Vec<Selected>, contents: Vec<Vec<Option<Digest>>>, owners: bool) -> Self {
+        let mut hasher = Hasher::new();
+        for (part, contents) in selected.iter().zip(&contents) {
+            // A file and the contents of a directory get their names in different ways.
+            hasher.update(match part.kind {
+                SelectedKind::File { .. } => b"f",
+                SelectedKind::Contents { .. } => b"c",
+                SelectedKind::Parents { .. } => b"p",
+            });
+            for (entry, content) in part.entries.iter().zip(contents) {
+                digest::feed(&mut hasher, part.relative(entry), entry, *content, owners);
+            }
+        }
+        Digested { selected, contents, owners, digest: hasher.finish() }
+    }
+
+    /// One line for each file: what `--why` compares.
+    pub fn manifest(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (part, contents) in self.selected.iter().zip(&self.contents) {
+            for (entry, content) in part.entries.iter().zip(contents) {
+                manifest_line(&mut out, entry, *content);
+            }
+        }
+        out
+    }
+}
+
+/// `kind mode digest-prefix path NUL`; short, since there is one for each file.
 fn manifest_line(out: &mut Vec<u8>, entry: &Entry, content: Option<Digest>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     use std::io::Write as _;
+    let _ = write!(out, "{}{:o} ", entry.kind as u8, entry.mode);
     let mark = match (&entry.link, content) {
         (Some(target), _) => Digest::of(path_bytes(Path::new(target))),
         (None, Some(digest)) => digest,
         (None, None) => Digest::from_bytes([0; 32]),
     };
-    let short = &mark.as_bytes()[..6];
-    let _ = write!(out, "{}{:o} ", entry.kind as u8, entry.mode);
-    for byte in short {
-        let _ = write!(out, "{byte:02x}");
+    for byte in &mark.as_bytes()[..6] {
+        out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
     out.push(b' ');
     out.extend_from_slice(path_bytes(&entry.path));

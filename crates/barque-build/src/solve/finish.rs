@@ -2,13 +2,14 @@
 
 use barque_model::Timestamp;
 
-use crate::config::ImageConfig;
+use crate::config::{History, ImageConfig};
 use crate::event::VertexId;
 
 /// What the configuration must know of a finished vertex.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerFact {
-    pub(super) empty: bool,
+    /// Layers that changed something.
+    pub(super) layers: usize,
     pub(super) created: Timestamp,
 }
 
@@ -20,12 +21,22 @@ pub(super) fn complete(
     fact: impl Fn(VertexId) -> Option<LayerFact>,
     epoch: Option<Timestamp>,
 ) {
-    for (entry, vertex) in config.history.iter_mut().zip(history) {
-        if let Some(fact) = vertex.and_then(&fact) {
-            entry.empty_layer = fact.empty;
-            entry.created = Some(epoch.unwrap_or(fact.created).to_string());
+    let mut entries = Vec::with_capacity(config.history.len());
+    for (mut entry, vertex) in std::mem::take(&mut config.history).into_iter().zip(history) {
+        let Some(fact) = vertex.and_then(&fact) else {
+            entries.push(entry);
+            continue;
+        };
+        entry.empty_layer = fact.layers == 0;
+        entry.created = Some(epoch.unwrap_or(fact.created).to_string());
+        entries.push(entry.clone());
+        // Every layer must have its entry.
+        for part in 2..=fact.layers {
+            let created_by = format!("{} (part {part} of {})", entry.created_by, fact.layers);
+            entries.push(History { created_by, ..entry.clone() });
         }
     }
+    config.history = entries;
     if let Some(epoch) = epoch {
         let text = epoch.to_string();
         for entry in &mut config.history {
@@ -70,7 +81,6 @@ fn first_time(config: &ImageConfig) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::History;
 
     fn times(base: &[Option<&str>], own: &[Option<i64>], epoch: Option<i64>) -> Vec<String> {
         let mut config = ImageConfig::default();
@@ -84,9 +94,22 @@ mod tests {
             vertices.push(layer.map(|_| VertexId(i as u32)));
         }
         let fact =
-            |id: VertexId| Some(LayerFact { empty: false, created: Timestamp::from_secs(own[id.0 as usize].unwrap()) });
+            |id: VertexId| Some(LayerFact { layers: 1, created: Timestamp::from_secs(own[id.0 as usize].unwrap()) });
         complete(&mut config, &vertices, fact, epoch.map(Timestamp::from_secs));
         config.history.iter().map(|h| h.created.clone().unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn every_layer_has_its_entry() {
+        let history = |layers| {
+            let mut config = ImageConfig::default();
+            config.history.push(History { created_by: "COPY . /x".into(), ..History::default() });
+            let fact = |_| Some(LayerFact { layers, created: Timestamp::from_secs(1) });
+            complete(&mut config, &[Some(VertexId(0))], fact, None);
+            config.history.into_iter().map(|h| (h.created_by, h.empty_layer)).collect::<Vec<_>>()
+        };
+        assert_eq!(history(0), [("COPY . /x".to_owned(), true)]);
+        assert_eq!(history(2), [("COPY . /x".to_owned(), false), ("COPY . /x (part 2 of 2)".to_owned(), false)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use barque_model::{Digest, Hasher};
 
 use crate::cache::KeyInput;
-use crate::graph::{CopyOp, MkdirOp, PlannedKind, RunOp, mount_text};
+use crate::graph::{CopyOp, FsRef, MkdirOp, PathSource, PlannedKind, RunOp, mount_text};
 use crate::instructions::Chmod;
 
 /// Changes whenever the meaning of a key does.
@@ -71,6 +71,12 @@ pub(super) fn copy(op: &CopyOp, parent: &str) -> Inputs {
     inputs.add("mode", op.chmod.as_ref().map_or_else(String::new, chmod_text));
     inputs.add("options", format!("parents={} exclude={:?}", op.parents, op.exclude));
     inputs
+}
+
+/// How files of a source are copied.
+pub(super) fn treatment(path: &PathSource) -> String {
+    let owners = if matches!(path.from, FsRef::Context(_)) { "root's" } else { "kept" };
+    format!("owners {owners}, unpack {}", path.unpack)
 }
 
 fn chmod_text(chmod: &Chmod) -> String {

@@ -30,7 +30,7 @@ pub(super) fn files_name(digest: &str) -> String {
     format!("files/{digest}")
 }
 
-fn source_name(source: &CopySource) -> String {
+pub(super) fn source_name(source: &CopySource) -> String {
     match source {
         CopySource::Path(path) => format!("files of {}", path.written),
         CopySource::Inline { name, .. } => format!("inline file {name}"),
@@ -61,7 +61,7 @@ impl<W: Worker> Shared<W> {
         Ok(Keyed { key: inputs.key(), hit, inputs, fast_key: None, files: Vec::new() })
     }
 
-    fn recorded(&self, vertex: &Vertex, inputs: &Inputs) -> Result<Option<CacheRecord>> {
+    pub(super) fn recorded(&self, vertex: &Vertex, inputs: &Inputs) -> Result<Option<CacheRecord>> {
         if vertex.ignore_cache { Ok(None) } else { self.cache.get(&inputs.key()) }
     }
 
@@ -81,7 +81,7 @@ impl<W: Worker> Shared<W> {
         let done = self.digest(source, false, &[], "RUN").await?;
         let name = files_name(&done.digest.to_string());
         if self.cache.blob(&name)?.is_none() {
-            self.cache.put_blob(&name, &done.manifest)?;
+            self.cache.put_blob(&name, &done.manifest())?;
         }
         Ok(done.digest.to_string())
     }
@@ -113,9 +113,8 @@ impl<W: Worker> Shared<W> {
                 continue;
             };
             let done = self.digest(path.clone(), op.parents, &op.exclude, op.verb).await?;
-            let owners = if matches!(path.from, FsRef::Context(_)) { "root's" } else { "kept" };
             inputs.add(source_name(source), done.digest.to_string());
-            inputs.add("treatment", format!("owners {owners}, unpack {}", path.unpack));
+            inputs.add("treatment", keys::treatment(path));
             files.push(Some(done));
         }
         let hit = self.recorded(vertex, &inputs)?;

@@ -4,6 +4,7 @@ mod exec;
 mod finish;
 mod keys;
 mod lookup;
+mod parts;
 mod prepare;
 mod solver;
 

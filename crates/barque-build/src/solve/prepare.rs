@@ -128,7 +128,7 @@ fn at_line(error: Error, file: &Dockerfile, span: Span, close: Option<&str>) -> 
 }
 
 /// Polls all futures until all are done.
-async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut slots: Vec<(std::pin::Pin<Box<F>>, Option<F::Output>)> =
         futures.into_iter().map(|f| (Box::pin(f), None)).collect();
     std::future::poll_fn(move |context| {

@@ -13,7 +13,7 @@ use super::finish::{self, LayerFact};
 use super::lookup::files_name;
 use super::prepare::{Internal, Prepared};
 use super::{BuildFailure, BuildOutcome, FailedStep};
-use crate::cache::{Cache, CacheRecord, LayerRecord, StepIdentity};
+use crate::cache::{Cache, CacheRecord, KeyInput, LayerRecord, StepIdentity};
 use crate::context::Digested;
 use crate::event::{BuildEvent, EventSink, StepInfo, VertexId, VertexInfo};
 use crate::graph::{BuildGraph, FsRef, Op, Vertex};
@@ -31,7 +31,8 @@ pub(super) enum Done {
     /// A base image; its layers may not be present yet.
     Base,
     Step {
-        layer: Layer,
+        /// Bottom first; never empty.
+        layers: Vec<Layer>,
         created: Timestamp,
         record: Arc<CacheRecord>,
     },
@@ -196,9 +197,10 @@ pub(super) fn pinned_commit(request: &GitRequest) -> Option<&str> {
     request.checksum.as_deref().filter(full)
 }
 
-/// A name of 12 hexadecimal digits for a snapshot.
-pub(super) fn short_name(snapshot: &SnapshotId) -> String {
-    Digest::of(snapshot.0.as_bytes()).hex()[..12].to_owned()
+/// A name of 12 hexadecimal digits for what a step made.
+fn name_of(layers: &[Layer]) -> String {
+    let snapshot = layers.last().map_or("", |l| l.snapshot.0.as_str());
+    Digest::of(snapshot.as_bytes()).short()
 }
 
 impl<W: Worker> Shared<W> {
@@ -313,7 +315,7 @@ impl<W: Worker> Shared<W> {
     pub(super) async fn snapshot(&self, fs: &FsRef) -> Result<Option<SnapshotId>> {
         let FsRef::Vertex(id) = fs else { return Ok(None) };
         match (self.done(*id).await?, self.graph.vertex(*id).map(|v| &v.op)) {
-            (Done::Step { layer, .. }, _) => Ok(Some(layer.snapshot)),
+            (Done::Step { layers, .. }, _) => Ok(layers.last().map(|l| l.snapshot.clone())),
             (Done::Base, Some(Op::Base(image))) => Ok(image.snapshot.clone()),
             _ => Ok(None),
         }
@@ -348,7 +350,10 @@ impl<W: Worker> Shared<W> {
             Some(fs) => self.snapshot(fs).await?,
             None => None,
         };
-        let parent_text = parent.as_ref().map_or_else(|| "scratch".to_owned(), |s| s.0.clone());
+        // A linked copy is made on nothing and laid on top of its parent afterwards.
+        let apart = self.is_apart(&vertex.op).then_some(parent.as_ref()).flatten();
+        let below = if apart.is_some() { None } else { parent.as_ref() };
+        let parent_text = below.map_or_else(|| "scratch".to_owned(), |s| s.0.clone());
         let began = Instant::now();
         let keyed = match self.keyed(vertex, &parent_text).await {
             Ok(keyed) => keyed,
@@ -359,16 +364,15 @@ impl<W: Worker> Shared<W> {
             }
         };
         if let Some(record) = keyed.hit {
-            let layer = Layer::from(&record.layer);
-            self.events.send(BuildEvent::Cached { vertex: vertex.id, result: short_name(&layer.snapshot) });
-            return Ok(Done::Step { layer, created: record.created, record: Arc::new(record) });
+            let layers = self.laid_on(apart, record.layers()).await?;
+            self.events.send(BuildEvent::Cached { vertex: vertex.id, result: name_of(&layers) });
+            return Ok(Done::Step { layers, created: record.created, record: Arc::new(record) });
         }
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit,
             () = self.cancel.cancelled() => return Err(Error::canceled("the build stopped").into()),
         };
-        let sources = vertex.op.sources();
-        for fs in &sources {
+        for fs in vertex.op.sources() {
             self.ensure(fs).await?;
         }
         let identity = self.identity(vertex);
@@ -377,31 +381,39 @@ impl<W: Worker> Shared<W> {
             false => None,
         };
         let started = self.start(vertex.id);
-        let layer = match self.clone().execute(vertex, parent.as_ref(), &keyed.files).await {
-            Ok(layer) => layer,
+        let made = match self.clone().made(vertex, below, &parent_text, &keyed.files).await {
+            Ok(made) => made,
             Err(mut failure) => {
                 failure.error = self.failed(vertex, failure.error, started);
                 return Err(failure);
             }
         };
         drop(permit);
-        let record = CacheRecord {
-            key: keyed.key,
-            step: identity,
-            inputs: keyed.inputs.0,
-            layer: LayerRecord::from(&layer),
-            created: Timestamp::now(),
-        };
+        let record = self.record(keyed.key, identity, keyed.inputs.0, &made);
         self.keep(&record, keyed.fast_key, &keyed.files);
         if self.request.options.explain {
             self.explain(vertex, &record, before.as_ref());
         }
-        self.complete(vertex.id, short_name(&layer.snapshot), started);
-        Ok(Done::Step { layer, created: record.created, record: Arc::new(record) })
+        let layers = self.laid_on(apart, made).await?;
+        self.complete(vertex.id, name_of(&layers), started);
+        Ok(Done::Step { layers, created: record.created, record: Arc::new(record) })
+    }
+
+    pub(super) fn record(
+        &self,
+        key: Digest,
+        step: StepIdentity,
+        inputs: Vec<KeyInput>,
+        layers: &[Layer],
+    ) -> CacheRecord {
+        let mut parts: Vec<LayerRecord> = layers.iter().map(LayerRecord::from).collect();
+        let nothing = LayerRecord { snapshot: String::new(), diff_id: None, size: 0, empty: true };
+        let layer = parts.pop().unwrap_or(nothing);
+        CacheRecord { key, step, inputs, layer, parts, created: Timestamp::now() }
     }
 
     /// A cache that cannot be written makes the next build slow, not this one wrong.
-    fn keep(&self, record: &CacheRecord, fast_key: Option<Digest>, files: &[Option<Digested>]) {
+    pub(super) fn keep(&self, record: &CacheRecord, fast_key: Option<Digest>, files: &[Option<Digested>]) {
         let alias = fast_key.map(|key| CacheRecord { key, ..record.clone() });
         for record in std::iter::once(record).chain(&alias) {
             if let Err(e) = self.cache.put(record) {
@@ -409,7 +421,7 @@ impl<W: Worker> Shared<W> {
             }
         }
         for done in files.iter().flatten() {
-            let _ = self.cache.put_blob(&files_name(&done.digest.to_string()), &done.manifest);
+            let _ = self.cache.put_blob(&files_name(&done.digest.to_string()), &done.manifest());
         }
     }
 
@@ -422,7 +434,7 @@ impl<W: Worker> Shared<W> {
         self.events.send(BuildEvent::Why { vertex: vertex.id, reasons });
     }
 
-    fn identity(&self, vertex: &Vertex) -> StepIdentity {
+    pub(super) fn identity(&self, vertex: &Vertex) -> StepIdentity {
         StepIdentity {
             scope: self.request.options.scope.clone(),
             stage: vertex.stage.clone(),
@@ -458,12 +470,11 @@ impl<W: Worker> Shared<W> {
         let mut at = self.graph.target.vertex();
         while let Some(vertex) = at.and_then(|id| self.graph.vertex(id)) {
             match (self.done(vertex.id).await?, &vertex.op) {
-                (Done::Step { layer, created, record }, _) => {
-                    facts.insert(vertex.id, LayerFact { empty: layer.empty, created });
+                (Done::Step { layers: own, created, record }, _) => {
+                    let changed: Vec<Layer> = own.into_iter().filter(|l| !l.empty).collect();
+                    facts.insert(vertex.id, LayerFact { layers: changed.len(), created });
                     records.push((*record).clone());
-                    if !layer.empty {
-                        layers.push(layer);
-                    }
+                    layers.extend(changed.into_iter().rev());
                 }
                 (_, Op::Base(image)) => layers.extend(image.layers.iter().rev().cloned()),
                 _ => {}

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct FakeWorker {
     pub running: AtomicUsize,
     pub most: AtomicUsize,
     pub finished: Mutex<Vec<FinishSpec>>,
+    /// Layers can be stacked.
+    pub stacks: AtomicBool,
     counter: AtomicUsize,
 }
 
@@ -185,6 +187,7 @@ impl FakeWorker {
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             finished: Mutex::new(Vec::new()),
+            stacks: AtomicBool::new(false),
             counter: AtomicUsize::new(0),
         })
     }
@@ -370,6 +373,19 @@ impl Worker for FakeWorker {
         self.note(format!("commit{}", if empty { " empty" } else { "" }));
         let diff_id = Some(DiffId(Digest::of(snapshot.0.as_bytes())));
         Ok(Layer { snapshot, diff_id, size: 1, empty })
+    }
+
+    fn can_stack(&self) -> bool {
+        self.stacks.load(Ordering::SeqCst)
+    }
+
+    async fn stack(&self, parent: &SnapshotId, layer: &Layer) -> Result<Layer> {
+        self.note("stack");
+        let path = self.fresh("fetched");
+        copy_tree(&self.snapshot_path(parent), &path);
+        let from = self.snapshot_path(&layer.snapshot).join(".");
+        assert!(Command::new("cp").arg("-a").arg(from).arg(&path).status().unwrap().success());
+        Ok(Layer { snapshot: self.store(&path), ..layer.clone() })
     }
 
     async fn fetch_url(&self, request: &UrlRequest, _: ProgressSink) -> Result<FetchedUrl> {

@@ -1,0 +1,163 @@
+//! Large directories in parts that are copied, committed and cached independently of each other.
+//!
+//! One changed file among very many then costs a part of the copy, not all of it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use super::{Digested, Kind, Selected, SelectedKind, path_bytes};
+
+/// Most parts: images have a limit of layers.
+const MAX_PARTS: usize = 16;
+
+impl Digested {
+    /// The contents of one large directory in parts: the same file always falls into the same part, and each
+    /// part has the directories its files need. A part has `size` files on average, or more. `None` if there are
+    /// not enough for two.
+    pub(crate) fn split(&self, size: usize) -> Option<Vec<Digested>> {
+        let ([whole], [contents]) = (self.selected.as_slice(), self.contents.as_slice()) else { return None };
+        let SelectedKind::Contents { .. } = whole.kind else { return None };
+        let count = parts_for(whole.entries.len(), size);
+        if count < 2 {
+            return None;
+        }
+        let mut parts = vec![(Vec::new(), Vec::new()); count];
+        let numbers = part_of_each(whole, count, size);
+        for ((entry, content), numbers) in whole.entries.iter().zip(contents).zip(numbers) {
+            for number in numbers {
+                if let Some((entries, contents)) = parts.get_mut(number) {
+                    entries.push(entry.clone());
+                    contents.push(*content);
+                }
+            }
+        }
+        let part = |(entries, contents)| {
+            let selected = vec![Selected { kind: whole.kind.clone(), entries }];
+            Digested::new(selected, vec![contents], self.owners)
+        };
+        Some(parts.into_iter().filter(|(entries, _)| !entries.is_empty()).map(part).collect())
+    }
+}
+
+/// A power of two, so that a few files more or less do not move all others.
+fn parts_for(entries: usize, size: usize) -> usize {
+    match (entries / size.max(1)).checked_ilog2() {
+        Some(log) => (1 << log).min(MAX_PARTS),
+        None => 1,
+    }
+}
+
+/// The parts each entry is in: a file in one, chosen by its directory (by its own name in a directory with very
+/// many files), a directory in all that its files are in, an empty one in one.
+fn part_of_each(whole: &Selected, count: usize, size: usize) -> Vec<BTreeSet<usize>> {
+    let mut in_dir: HashMap<&Path, usize> = HashMap::new();
+    for entry in &whole.entries {
+        *in_dir.entry(above(&entry.path)).or_default() += 1;
+    }
+    let mut of_dir: HashMap<&Path, BTreeSet<usize>> = HashMap::new();
+    let mut placed = vec![BTreeSet::new(); whole.entries.len()];
+    // Backwards: everything below a directory is seen before it.
+    for (entry, placed) in whole.entries.iter().zip(&mut placed).rev() {
+        let dir = above(&entry.path);
+        let many = in_dir.get(dir).is_some_and(|n| *n > size / 4);
+        let by_name = many || entry.kind == Kind::Dir;
+        *placed = match of_dir.remove(entry.path.as_path()).filter(|_| entry.kind == Kind::Dir) {
+            Some(parts) => parts,
+            None => BTreeSet::from([hash(if by_name { &entry.path } else { dir }) % count]),
+        };
+        of_dir.entry(dir).or_default().extend(placed.iter());
+    }
+    placed
+}
+
+fn above(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// FNV-1a, then mixed so that every byte counts in every bit; the same in every build and version.
+fn hash(path: &Path) -> usize {
+    let step = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+    let hash = path_bytes(path).iter().fold(0xcbf2_9ce4_8422_2325, step);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (hash ^ (hash >> 33)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::context::Entry;
+
+    fn entry(path: String, kind: Kind) -> Entry {
+        Entry {
+            path: path.into(),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            ctime: 0,
+            ino: 0,
+            dev: 0,
+            nlink: 1,
+            rdev: 0,
+            link: None,
+        }
+    }
+
+    fn tree(dirs: usize, files: usize) -> Digested {
+        let mut entries = vec![entry("empty".into(), Kind::Dir)];
+        for d in 0..dirs {
+            entries.push(entry(format!("d{d:04}"), Kind::Dir));
+            entries.extend((0..files).map(|f| entry(format!("d{d:04}/f{f:04}"), Kind::File)));
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let contents = vec![vec![None; entries.len()]];
+        Digested::new(
+            vec![Selected { kind: SelectedKind::Contents { root: PathBuf::new() }, entries }],
+            contents,
+            false,
+        )
+    }
+
+    #[test]
+    fn every_file_is_in_one_part_with_its_directories() {
+        assert!(tree(40, 100).split(4096).is_none());
+        for whole in [tree(60, 100), tree(4, 1_000)] {
+            let parts = whole.split(512).unwrap();
+            assert!(parts.len() >= 4 && parts.len() <= MAX_PARTS, "{}", parts.len());
+            let mut files = Vec::new();
+            for part in &parts {
+                let entries = &part.selected[0].entries;
+                assert!(entries.is_sorted_by(|a, b| a.path < b.path));
+                assert!(entries.len() < 3 * whole.selected[0].entries.len() / parts.len());
+                for entry in entries.iter().filter(|e| e.kind == Kind::File) {
+                    assert!(entries.binary_search_by(|d| d.path.as_path().cmp(above(&entry.path))).is_ok());
+                    files.push(entry.path.clone());
+                }
+            }
+            files.sort();
+            let all: Vec<_> =
+                whole.selected[0].entries.iter().filter(|e| e.kind == Kind::File).map(|e| e.path.clone()).collect();
+            assert_eq!(files, all);
+            assert_eq!(
+                parts.iter().flat_map(|p| &p.selected[0].entries).filter(|e| e.path.ends_with("empty")).count(),
+                1
+            );
+        }
+    }
+
+    #[test]
+    fn one_change_changes_one_part() {
+        let before = tree(60, 100);
+        let mut after = before.clone();
+        let entry = after.selected[0].entries.iter_mut().find(|e| e.path.ends_with("d0025/f0050")).unwrap();
+        entry.mode = 0o755;
+        let after = Digested::new(after.selected, after.contents, false);
+        let differ = |(a, b): (&Digested, &Digested)| a.digest != b.digest;
+        let (a, b) = (before.split(512).unwrap(), after.split(512).unwrap());
+        assert_eq!(a.iter().zip(&b).filter(|p| differ(*p)).count(), 1);
+    }
+}
