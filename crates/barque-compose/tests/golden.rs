@@ -4,6 +4,8 @@
 //! Docker Compose 2.26.1 printed for `config --hash '*'`, and ours must be the same.
 //! `UPDATE_GOLDEN=1` rewrites the expectations.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 //!
 //! Needs root, dockerd and busybox; skips with a reason without them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

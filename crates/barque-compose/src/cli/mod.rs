@@ -56,6 +56,7 @@ pub fn main(args: Vec<OsString>, host: Host) -> i32 {
 pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
     let name = host.program.clone();
     let command = command().bin_name(name.clone()).override_usage(format!("{name} [OPTIONS] COMMAND"));
+    let args = help_words(args);
     let words = std::iter::once(OsString::from(name.clone())).chain(args);
     let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
@@ -83,6 +84,16 @@ pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
             failure.code
         }
     }
+}
+
+/// `help` and `help COMMAND` → `--help` and `COMMAND --help`.
+fn help_words(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.first().is_some_and(|a| a == "help") {
+        args.remove(0);
+        args.truncate(1);
+        args.push("--help".into());
+    }
+    args
 }
 
 fn usage(error: &clap::Error) -> i32 {
