@@ -1,1 +1,1 @@
-
+//! Blobs: written, resumed, verified, refused.

@@ -12,7 +12,7 @@ use super::gzip::GzipWriter;
 use super::writer::TempDir;
 use super::{AppliedLayer, CommitMode, DiffOptions, DiffSummary, Lowers};
 use crate::content::IngestSpec;
-use crate::db::{Layer, LayerBlob};
+use crate::db::{Layer, LayerBlob, Tx};
 use crate::error::{self, IoContext};
 use crate::tree::{self, CopyOptions, Descend, Visit, Visitor, walk};
 use crate::{Lease, Store};
@@ -38,43 +38,43 @@ impl Store {
         let not_found = || Error::not_found(format!("snapshot {snapshot} not found"));
         let parent = self.read(|r| r.snapshot(snapshot)?.ok_or_else(not_found))?.parent;
         let upper = self.snapshot_dirs(snapshot)?.upper;
-        let temp = TempDir::new(self)?;
+        let mut temp = TempDir::new(self)?;
         let target = temp.path().join("diff");
-        match mode {
-            CommitMode::Move => {
-                // The row goes first: from here on the files belong to the layer alone.
-                self.write(|tx| tx.snapshot_delete(snapshot))?;
-                std::fs::rename(&upper, &target).at("move", &upper)?;
+        if mode == CommitMode::Copy {
+            copy_upper(&upper, &target)?;
+            let summary = settle(&target, options)?;
+            return self.finish_commit(lease, &mut temp, &summary, parent, |_| Ok(()));
+        }
+        std::fs::rename(&upper, &target).at("move", &upper)?;
+        let done = settle(&target, options).and_then(|summary| {
+            self.finish_commit(lease, &mut temp, &summary, parent, |tx| tx.snapshot_delete(snapshot))
+        });
+        match done {
+            Ok(layer) => self.discard_snapshot(snapshot).map(|()| layer),
+            Err(error) => {
+                // What the snapshot holds may be all there is of somebody's work: it goes back.
+                let _ = std::fs::rename(&target, &upper);
+                Err(error)
             }
-            CommitMode::Copy => copy_upper(&upper, &target)?,
         }
-        if let Some(latest) = options.clamp_mtime {
-            // In the files themselves, so that a blob made later has the same digest.
-            clamp(&target, latest)?;
-        }
-        let summary = diff(&target, DiffOptions::default(), &mut io::sink())?;
-        let layer = self.finish_commit(lease, temp, &summary, parent)?;
-        if mode == CommitMode::Move {
-            self.discard_snapshot(snapshot)?;
-        }
-        Ok(layer)
     }
 
     /// Makes an unpacked archive a bottom layer whose identity is that of the archive its files make.
     pub(crate) fn add_rewritten(&self, lease: &Lease, applied: AppliedLayer) -> Result<Layer> {
-        let AppliedLayer { temp, applied, .. } = applied;
+        let AppliedLayer { mut temp, applied, .. } = applied;
         let target = temp.path().join("diff");
         super::complete::complete(&target, applied, &Lowers::open(&[])?, self.inner.marks)?;
         let summary = diff(&target, DiffOptions::default(), &mut io::sink())?;
-        self.finish_commit(lease, temp, &summary, None)
+        self.finish_commit(lease, &mut temp, &summary, None, |_| Ok(()))
     }
 
     fn finish_commit(
         &self,
         lease: &Lease,
-        temp: TempDir,
+        temp: &mut TempDir,
         summary: &DiffSummary,
         parent: Option<ChainId>,
+        also: impl FnOnce(&Tx<'_>) -> Result<()>,
     ) -> Result<Layer> {
         let diff_id = summary.diff_id;
         let chain_id = ChainId::on(parent, diff_id);
@@ -82,11 +82,11 @@ impl Store {
         if self.hold_layer(lease, &chain_id)?
             && let Some(layer) = self.layer(&chain_id)?
         {
-            return Ok(layer);
+            return self.write(also).map(|()| layer);
         }
         let created_at = Timestamp::now();
         let layer = Layer { chain_id, diff_id, parent, size: summary.size, path: None, created_at };
-        self.adopt_layer(lease, temp, &layer, |_| Ok(()))?;
+        self.adopt_layer(lease, temp, &layer, also)?;
         Ok(layer)
     }
 
@@ -162,6 +162,15 @@ fn copy_all(from: &mut dyn Read, to: &mut dyn Write, kind: Compression) -> Resul
             Err(e) => return Err(decompress::explain(e, kind)),
         }
     }
+}
+
+/// Applies the options to a directory that is going to be a layer, and finds its diff id.
+fn settle(target: &Path, options: DiffOptions) -> Result<DiffSummary> {
+    if let Some(latest) = options.clamp_mtime {
+        // In the files themselves, so that a blob made later has the same digest.
+        clamp(target, latest)?;
+    }
+    diff(target, DiffOptions::default(), &mut io::sink())
 }
 
 /// Copies an upper directory with its overlay marks.

@@ -158,6 +158,30 @@ fn times_are_clamped_in_the_files_themselves() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_moved_stays_as_it_was() {
+    let scratch = Scratch::new();
+    let lease = scratch.lease();
+    let id = changed(&scratch, &lease);
+    let container = crate::Container {
+        id,
+        name: "box".into(),
+        image: None,
+        image_ref: String::new(),
+        snapshot: Some(id),
+        created_at: barque_model::Timestamp::now(),
+        spec: String::new(),
+        document: String::new(),
+        state: String::new(),
+    };
+    scratch.store.write(|tx| tx.container_insert(&container)).unwrap();
+    let error = scratch.store.commit_snapshot(&lease, &id, CommitMode::Move, DiffOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
+    assert_eq!(read(scratch.store.snapshot_dirs(&id).unwrap().upper.join("fresh/a")), "a");
+    assert_eq!(scratch.store.changes(&id).unwrap().len(), 9);
+    assert_eq!(scratch.store.read(|r| r.layers()).unwrap().len(), 1);
+}
+
+#[test]
 fn names_that_mean_deletion_cannot_be_committed() {
     let scratch = Scratch::new();
     let lease = scratch.lease();

@@ -17,6 +17,8 @@ mod names;
 mod pipe;
 mod pipeline;
 #[cfg(test)]
+mod prop_tests;
+#[cfg(test)]
 mod tests;
 mod writer;
 
@@ -88,7 +90,7 @@ impl Store {
     pub fn add_layer(&self, lease: &Lease, applied: AppliedLayer, parent: Option<ChainId>) -> Result<Layer> {
         let chain_id = ChainId::on(parent, applied.diff_id);
         let _busy = self.inner.busy.acquire(&format!("layer-{}", chain_id.0.hex()));
-        let AppliedLayer { diff_id, blob, media_type, size, temp, applied, .. } = applied;
+        let AppliedLayer { diff_id, blob, media_type, size, mut temp, applied, .. } = applied;
         let record_blob = |tx: &crate::Tx<'_>| match &blob {
             Some(blob) => tx.layer_blob_insert(&diff_id, &blob.digest, &media_type),
             None => Ok(()),
@@ -105,13 +107,13 @@ impl Store {
         };
         complete::complete(&temp.path().join("diff"), applied, &lowers, self.inner.marks)?;
         let layer = Layer { chain_id, diff_id, parent, size, path: None, created_at: Timestamp::now() };
-        self.adopt_layer(lease, temp, &layer, record_blob)?;
+        self.adopt_layer(lease, &mut temp, &layer, record_blob)?;
         Ok(layer)
     }
 
     /// Puts the files of a layer whose row exists in the place of damaged ones.
     pub(crate) fn replace_layer(&self, layer: &Layer, again: AppliedLayer) -> Result<()> {
-        let AppliedLayer { temp, applied, .. } = again;
+        let AppliedLayer { mut temp, applied, .. } = again;
         let lowers = match &layer.parent {
             Some(parent) => Lowers::open(&self.lower_dirs(parent)?)?,
             None => Lowers::open(&[])?,
@@ -121,15 +123,16 @@ impl Store {
         let _files = self.inner.lock_files();
         self.discard_dir(&target)?;
         std::fs::rename(temp.path(), &target).at("create the layer", &target)?;
-        temp.keep();
+        temp.release();
         Ok(())
     }
 
-    /// Moves a finished layer directory (`<temp>/diff`) into its place and inserts its row.
+    /// Moves a finished layer directory (`<temp>/diff`) into its place and inserts its row. For an error the files
+    /// are still in `temp`.
     pub(crate) fn adopt_layer(
         &self,
         lease: &Lease,
-        temp: TempDir,
+        temp: &mut TempDir,
         layer: &Layer,
         also: impl FnOnce(&crate::Tx<'_>) -> Result<()>,
     ) -> Result<()> {
@@ -138,12 +141,17 @@ impl Store {
         // A directory without a row is left from a crash.
         self.discard_dir(&target)?;
         std::fs::rename(temp.path(), &target).at("create the layer", &target)?;
-        temp.keep();
-        self.write(|tx| {
+        let inserted = self.write(|tx| {
             tx.layer_insert(layer, false)?;
             tx.lease_hold(&lease.id(), LeaseKind::Layer, &layer.chain_id.0.hex())?;
             also(tx)
-        })?;
+        });
+        if let Err(error) = inserted {
+            // The caller decides what becomes of the files.
+            let _ = std::fs::rename(&target, temp.path());
+            return Err(error);
+        }
+        temp.release();
         self.inner.janitor.sync_layers();
         Ok(())
     }

@@ -76,9 +76,9 @@ impl TempDir {
         self.path.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Leaves the directory to the caller.
-    pub(crate) fn keep(mut self) -> PathBuf {
-        self.path.take().unwrap_or_default()
+    /// The directory has found its place elsewhere.
+    pub(crate) fn release(&mut self) {
+        self.path = None;
     }
 }
 
