@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// Lines of a file and of a function.
+/// Lines of a file, and of a function outside of tests (tables of cases are long).
 const FILE_MAX: usize = 600;
 const FUNCTION_MAX: usize = 70;
 
 /// Who may depend on whom (INV-1). Siblings never import one another; arrows point down only.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("barque-model", &[]),
     ("barque-sys", &["barque-model"]),
     ("barque-runtime", &["barque-model", "barque-sys"]),
@@ -47,7 +47,6 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "barque-sys",
         ],
     ),
-    ("barque-testkit", &["barque-api", "barque-client", "barque-registry", "barque-model"]),
 ];
 
 /// Checks everything; the error lists every breach.
@@ -122,6 +121,7 @@ fn lengths(shown: &str, text: &str, breaches: &mut Vec<String>) {
     if lines.len() > FILE_MAX {
         breaches.push(format!("{shown}: {} lines, at most {FILE_MAX}", lines.len()));
     }
+    let tests = shown.contains("/tests/") || shown.ends_with("tests.rs");
     let mut open: Option<(usize, usize, String)> = None;
     for (number, line) in lines.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
@@ -131,7 +131,7 @@ fn lengths(shown: &str, text: &str, breaches: &mut Vec<String>) {
             }
             Some((start, depth, name)) if indent == *depth && line.trim_start().starts_with('}') => {
                 let length = number - start + 1;
-                if length > FUNCTION_MAX {
+                if length > FUNCTION_MAX && !tests {
                     breaches.push(format!("{shown}:{}: {length} lines in `{name}`", start + 1));
                 }
                 open = None;

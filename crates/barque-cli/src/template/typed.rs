@@ -26,39 +26,44 @@ pub(crate) fn typed_as<T: Serialize + ?Sized>(value: &T, type_name: &str) -> Dat
     }
 }
 
+/// Fields that are pointers.
+const POINTERS: [&str; 30] = [
+    "Health",
+    "Healthcheck",
+    "Init",
+    "StopTimeout",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "SizeRw",
+    "SizeRootFs",
+    "IPAMConfig",
+    "BindOptions",
+    "VolumeOptions",
+    "ImageOptions",
+    "TmpfsOptions",
+    "ClusterOptions",
+    "DriverConfig",
+    "UsageData",
+    "Platform",
+    "ImageManifestDescriptor",
+    "Descriptor",
+    "Config",
+    "ContainerConfig",
+    "HostConfig",
+    "GraphDriver",
+    "Swarm",
+    "Storage",
+    "Scope",
+    "FirewallBackend",
+    "Containerd",
+    "Cluster",
+];
+
 /// Fields that are pointers, numbers, or yes-or-no where they are left out; lists and maps by their names.
 fn zero(field: &str) -> Data {
     match field {
-        "Health"
-        | "Healthcheck"
-        | "Init"
-        | "StopTimeout"
-        | "MemorySwappiness"
-        | "OomKillDisable"
-        | "PidsLimit"
-        | "SizeRw"
-        | "SizeRootFs"
-        | "IPAMConfig"
-        | "BindOptions"
-        | "VolumeOptions"
-        | "ImageOptions"
-        | "TmpfsOptions"
-        | "ClusterOptions"
-        | "DriverConfig"
-        | "UsageData"
-        | "Platform"
-        | "ImageManifestDescriptor"
-        | "Descriptor"
-        | "Config"
-        | "ContainerConfig"
-        | "HostConfig"
-        | "GraphDriver"
-        | "Swarm"
-        | "Storage"
-        | "Scope"
-        | "FirewallBackend"
-        | "Containerd"
-        | "Cluster" => Data::Nil,
+        name if POINTERS.contains(&name) => Data::Nil,
         "Labels" | "Options" | "Tmpfs" | "Sysctls" | "Annotations" | "StorageOpt" | "PortBindings" | "ExposedPorts"
         | "Volumes" | "Ports" | "Networks" | "DriverOpts" | "Containers" | "Services" | "AuxiliaryAddresses"
         | "Details" | "Data" | "Status" => Data::NilMap,
