@@ -107,10 +107,10 @@ pub(crate) fn sysctl(text: &str) -> Result<(&str, &str), String> {
 
 /// A name for an image that is built; a digest is no such name.
 pub(crate) fn image_tag(text: &str) -> Result<String, String> {
-    match text.parse::<barque_model::Reference>() {
+    match crate::reference::parse(text) {
         Ok(name) if name.digest().is_some() => Err("refusing to create a tag with a digest reference".into()),
         Ok(_) => Ok(text.to_owned()),
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(e.message),
     }
 }
 

@@ -18,6 +18,26 @@ pub(crate) enum Sink {
     Silent,
 }
 
+/// Reads a stream that is not shown: its text, and the failure that ends it.
+pub(crate) async fn gather(mut stream: JsonStream<JsonMessage>) -> (String, CliResult<()>) {
+    let mut screen = Screen::new(false, 200);
+    let mut whole = String::new();
+    loop {
+        match stream.next().await {
+            Ok(None) => return (whole, Ok(())),
+            Ok(Some(message)) if message.aux.is_some() => {}
+            Ok(Some(message)) => {
+                let (text, fault) = screen.text(&message);
+                whole.push_str(&text);
+                if let Some(fault) = fault {
+                    return (whole, Err(fault));
+                }
+            }
+            Err(e) => return (whole, Err(e.into())),
+        }
+    }
+}
+
 /// Shows the stream until its end; `aux` sees the data meant for programs. An error document is the failure.
 pub(crate) async fn show(
     mut stream: JsonStream<JsonMessage>,
@@ -53,7 +73,8 @@ fn width(sink: Sink) -> u32 {
     size.map_or(200, |s| u32::from(s.ws_col))
 }
 
-fn print(sink: Sink, text: &str) -> CliResult<()> {
+/// Writes to the sink.
+pub(crate) fn print(sink: Sink, text: &str) -> CliResult<()> {
     match sink {
         Sink::Stdout => {
             let mut out = std::io::stdout().lock();

@@ -33,6 +33,7 @@ const BUILDX_FLAGS: &[Flag] = &[
     flag("call", Kind::Str, "Set method for evaluating build (\"check\", \"outline\", \"targets\")").default("build"),
     flag("check", Kind::Bool, "Shorthand for \"--call=check\""),
     flag("load", Kind::Bool, "Shorthand for \"--output=type=docker\""),
+    flag("explain", Kind::Bool, "Say of every step why it runs"),
     flag("metadata-file", Kind::Str, "Write build result metadata to a file"),
     flag("no-cache-filter", Kind::List(any), "Do not cache specified stages"),
     flag("output", Kind::List(any), "Output destination (format: \"type=local,dest=path\")").letter('o'),

@@ -46,11 +46,7 @@ pub(super) fn query(inv: &Invocation<'_>, variable: &dyn Fn(&str) -> Option<Stri
     }
     Ok(BuildQuery {
         tags: flags.all("tag").into_iter().map(str::to_owned).collect(),
-        extra_hosts: if flags.given("add-host") {
-            serde_json::to_string(&hosts?).unwrap_or_default()
-        } else {
-            String::new()
-        },
+        extra_hosts: hosts?.join(","),
         quiet: is_quiet(inv),
         no_cache: flags.is("no-cache"),
         cache_from: JsonParam(flags.strings("cache-from").iter().map(|s| cache_source(s)).collect()),

@@ -10,14 +10,61 @@ use crate::archive::ignore::Patterns;
 use crate::archive::pack::{Owner, Packer};
 use crate::archive::pipe;
 use crate::error::{CliResult, Failure, plain_io};
+use crate::output::meter::Meter;
+use crate::output::progress::Sink;
 
 /// Ready to be sent.
 pub(super) struct Context {
-    pub(super) upload: Upload,
+    body: Body,
     /// The Dockerfile's name inside the context; empty: the default.
     pub(super) dockerfile: String,
     /// The address the engine is to fetch.
     pub(super) remote: String,
+}
+
+enum Body {
+    Empty,
+    Archive(Vec<u8>),
+    /// Standard input, of which the beginning was read.
+    Stdin(Vec<u8>),
+    Directory {
+        root: PathBuf,
+        patterns: Patterns,
+        /// A Dockerfile from elsewhere, which lies in the context under [`Context::dockerfile`].
+        extra: Option<Vec<u8>>,
+    },
+}
+
+impl Context {
+    /// The directory, if the engine finds all of the context in it.
+    pub(super) fn plain_directory(&self) -> Option<&Path> {
+        match &self.body {
+            Body::Directory { root, extra: None, .. } => Some(root),
+            _ => None,
+        }
+    }
+
+    /// The archive to send; what is sent is told under `label`.
+    pub(super) fn upload(self, label: String, sink: Sink) -> Upload {
+        let dockerfile = PathBuf::from(self.dockerfile);
+        let produced = match self.body {
+            Body::Empty => return Upload::empty(),
+            Body::Archive(bytes) => return Upload::reader(Meter::new(io::Cursor::new(bytes), label, sink)),
+            Body::Stdin(head) => pipe::produce(move |writer| {
+                writer.write_all(&head)?;
+                io::copy(&mut io::stdin().lock(), writer).map(drop)
+            }),
+            Body::Directory { root, patterns, extra } => pipe::produce(move |writer| {
+                let mut packer = Packer::new(writer, Owner::Root);
+                packer.filtered(&root, Path::new(""), &patterns)?;
+                if let Some(content) = extra {
+                    packer.bytes(&dockerfile, &content, 0o600)?;
+                }
+                packer.finish()
+            }),
+        };
+        Upload::reader(Meter::new(produced, label, sink))
+    }
 }
 
 /// Finds the context that `operand` names, with the Dockerfile that `-f` names.
@@ -29,7 +76,8 @@ pub(super) fn open(operand: &str, file: &str) -> CliResult<Context> {
         }
         return from_stdin(file);
     }
-    if Path::new(operand).is_dir() {
+    let path = Path::new(operand);
+    if path.is_dir() {
         return directory(operand, file).map_err(prepared);
     }
     if is_remote(operand) {
@@ -37,9 +85,12 @@ pub(super) fn open(operand: &str, file: &str) -> CliResult<Context> {
             return Err(Failure::new("the Dockerfile from stdin is not supported with a remote context"));
         }
         let remote = operand.to_owned();
-        return Ok(Context { upload: Upload::empty(), dockerfile: file.to_owned(), remote });
+        return Ok(Context { body: Body::Empty, dockerfile: file.to_owned(), remote });
     }
-    Err(prepared(format!("path {operand:?} not found")))
+    Err(prepared(match path.exists() {
+        true => format!("context must be a directory: {operand}"),
+        false => format!("path {operand:?} not found"),
+    }))
 }
 
 /// A git repository or something to download.
@@ -64,11 +115,7 @@ fn from_stdin(file: &str) -> CliResult<Context> {
     }
     head.truncate(filled);
     if is_archive(&head) {
-        let upload = Upload::reader(pipe::produce(move |writer| {
-            writer.write_all(&head)?;
-            io::copy(&mut io::stdin().lock(), writer).map(drop)
-        }));
-        return Ok(Context { upload, dockerfile: file.to_owned(), remote: String::new() });
+        return Ok(Context { body: Body::Stdin(head), dockerfile: file.to_owned(), remote: String::new() });
     }
     if !file.is_empty() {
         return Err(Failure::new("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"));
@@ -78,7 +125,7 @@ fn from_stdin(file: &str) -> CliResult<Context> {
     let mut packer = Packer::new(&mut bytes, Owner::Root);
     packer.bytes(Path::new("Dockerfile"), &head, 0o600)?;
     packer.finish()?;
-    Ok(Context { upload: Upload::bytes(bytes), dockerfile: String::new(), remote: String::new() })
+    Ok(Context { body: Body::Archive(bytes), dockerfile: String::new(), remote: String::new() })
 }
 
 /// Tar by its checksum, or one of the compressions by its first bytes.
@@ -94,16 +141,7 @@ fn directory(operand: &str, file: &str) -> Result<Context, String> {
     let root = std::fs::canonicalize(operand).map_err(|e| format!("{operand}: {}", plain_io(&e)))?;
     let (name, extra) = dockerfile(&root, file)?;
     let patterns = patterns(&root, &name)?;
-    let (packed, dockerfile) = (root.clone(), name.clone());
-    let upload = Upload::reader(pipe::produce(move |writer| {
-        let mut packer = Packer::new(writer, Owner::Root);
-        packer.filtered(&packed, Path::new(""), &patterns)?;
-        if let Some(content) = extra {
-            packer.bytes(Path::new(&dockerfile), &content, 0o600)?;
-        }
-        packer.finish()
-    }));
-    Ok(Context { upload, dockerfile: name, remote: String::new() })
+    Ok(Context { body: Body::Directory { root, patterns, extra }, dockerfile: name, remote: String::new() })
 }
 
 /// The Dockerfile's name in the context, and its content where it lies elsewhere.
@@ -128,7 +166,8 @@ fn dockerfile(root: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Stri
     };
     let real = std::fs::canonicalize(&path).map_err(|e| {
         let shown = std::path::absolute(&path).unwrap_or(path.clone());
-        format!("unable to evaluate symlinks in Dockerfile path: lstat {}: {}", shown.display(), plain_io(&e))
+        let shown = lexical(&shown.display().to_string());
+        format!("unable to evaluate symlinks in Dockerfile path: lstat {shown}: {}", plain_io(&e))
     })?;
     // The name as it lies in the context, links included, so that the engine finds it there.
     let absolute = std::path::absolute(&path).unwrap_or(path);

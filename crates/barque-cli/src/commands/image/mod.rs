@@ -5,6 +5,7 @@ mod build_options;
 mod build_output;
 mod context;
 mod list;
+mod nearby;
 mod transfer;
 
 pub(crate) use build::build;
