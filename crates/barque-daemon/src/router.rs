@@ -12,8 +12,9 @@ use futures_util::FutureExt;
 use http::header::{HeaderName, HeaderValue, SERVER, UPGRADE};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::mpsc::WeakSender;
 
-use crate::http::{Alive, Body, Call, Outcome, Reply, error_reply};
+use crate::http::{Body, Call, Outcome, Reply, Token, error_reply};
 use crate::routes;
 use crate::state::State;
 use crate::wording;
@@ -24,7 +25,9 @@ pub(crate) type Routed = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// What a request's connection is.
 #[derive(Clone)]
 pub(crate) struct Link {
-    pub(crate) alive: Alive,
+    pub(crate) alive: Token,
+    /// Weak: a connection without a request is not busy.
+    pub(crate) busy: WeakSender<()>,
     /// A unix socket.
     pub(crate) local: bool,
 }
@@ -108,6 +111,7 @@ fn dispatch(state: &Arc<State>, path: &str, link: Link, request: Request<Incomin
         headers: head.headers,
         body: Some(body),
         alive: link.alive,
+        _busy: link.busy.upgrade(),
         local: link.local,
         upgrade,
     };

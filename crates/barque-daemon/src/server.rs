@@ -10,17 +10,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::WeakSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
-use crate::http::Alive;
+use crate::http::Token;
 use crate::listen::{self, Listener, SocketFile};
 use crate::router::{self, Link};
 use crate::state::{Product, State};
 
 /// How long requests in flight may take after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long streams may take to end when their containers go on without the daemon.
+const FAREWELL: Duration = Duration::from_millis(50);
 /// How long a client may take to send the head of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
 /// The wait after the machine ran out of descriptors or memory for a connection.
@@ -141,22 +144,26 @@ impl Daemon {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine.clone());
         let state = Arc::new(State::new(engine.clone(), self.product, self.settings));
         let mut accepting = JoinSet::new();
-        let (connections, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
+        // Nothing is ever sent: each channel closes when its last token is dropped.
+        let (alive, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
+        let (busy, mut all_answered) = tokio::sync::mpsc::channel::<()>(1);
         let mut files = Vec::new();
         for listener in self.listeners {
             let (socket, file) = Socket::from_std(listener)?;
             files.push(file);
-            accepting.spawn(accept(socket, state.clone(), self.stop.subscribe(), connections.clone()));
+            let tokens = Tokens { alive: alive.clone(), busy: busy.downgrade() };
+            accepting.spawn(accept(socket, state.clone(), self.stop.subscribe(), tokens));
         }
-        drop(connections);
+        drop(alive);
         let mut stop = self.stop.subscribe();
         asked_to_stop(&mut stop).await;
         accepting.shutdown().await;
-        drop(files);
-        let _in_time = tokio::time::timeout(GRACE, all_done.recv()).await;
+        drop((files, busy));
+        let _in_time = tokio::time::timeout(GRACE, all_answered.recv()).await;
         // Attached clients stay connected while their containers stop, to see the end of the output.
         engine.shutdown().await;
-        let _in_time = tokio::time::timeout(GRACE, all_done.recv()).await;
+        let patience = if engine.config().live_restore { FAREWELL } else { GRACE };
+        let _in_time = tokio::time::timeout(patience, all_closed.recv()).await;
         Ok(())
     }
 }
@@ -182,15 +189,28 @@ impl Socket {
     }
 }
 
-/// Takes connections for ever. `alive` is dropped by each connection at its end.
-async fn accept(socket: Socket, state: Arc<State>, stop: watch::Receiver<bool>, alive: Alive) {
+/// What each connection holds until its end.
+#[derive(Clone)]
+struct Tokens {
+    alive: Token,
+    busy: WeakSender<()>,
+}
+
+impl Tokens {
+    fn link(self, local: bool) -> Link {
+        Link { alive: self.alive, busy: self.busy, local }
+    }
+}
+
+/// Takes connections for ever.
+async fn accept(socket: Socket, state: Arc<State>, stop: watch::Receiver<bool>, tokens: Tokens) {
     loop {
-        let (state, stop, alive) = (state.clone(), stop.clone(), alive.clone());
+        let (state, stop, tokens) = (state.clone(), stop.clone(), tokens.clone());
         let refused = match &socket {
             Socket::Unix(listener) => match listener.accept().await {
                 Ok((stream, _)) => {
                     tokio::spawn(async move {
-                        converse(stream, state, Link { alive, local: true }, stop).await;
+                        converse(stream, state, tokens.link(true), stop).await;
                     });
                     continue;
                 }
@@ -199,7 +219,7 @@ async fn accept(socket: Socket, state: Arc<State>, stop: watch::Receiver<bool>, 
             Socket::Tcp(listener, tls) => match listener.accept().await {
                 Ok((stream, _)) => {
                     let _only_slower = stream.set_nodelay(true);
-                    let (tls, link) = (tls.clone(), Link { alive, local: false });
+                    let (tls, link) = (tls.clone(), tokens.link(false));
                     tokio::spawn(async move {
                         match tls {
                             None => converse(stream, state, link, stop).await,

@@ -188,7 +188,8 @@ impl Fabric {
         self.0.host.filter().sync()
     }
 
-    /// Makes the network real: bridge or parent device, sysctls, rules. Idempotent.
+    /// Makes the network real: bridge or parent device, sysctls, rules. Idempotent, and cheap where it
+    /// is real already ([`Fabric::attach`] does as much by itself).
     pub fn ensure_network(&self, def: &NetworkDef) -> Result<()> {
         self.0.host.ensure(def)
     }

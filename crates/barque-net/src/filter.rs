@@ -39,6 +39,14 @@ impl Filter {
         self.loopback = false;
     }
 
+    /// Whether the network's rules are written, and nobody deleted the table since.
+    pub(crate) fn has_network(&mut self, id: &Id) -> Result<bool> {
+        if !self.is_enabled() {
+            return Ok(true);
+        }
+        Ok(self.present && self.networks.contains_key(id) && self.is_written()?)
+    }
+
     pub(crate) fn add_network(&mut self, id: Id, rules: NetworkRules) -> Result<()> {
         if self.present && self.networks.get(&id) == Some(&rules) && self.is_written()? {
             return Ok(());

@@ -143,6 +143,7 @@ fn prepare(ipv6: bool) -> Result<(RouteSocket, Links)> {
     // Neighbours learn of an address that has moved here when the interface gets its MAC.
     write_sysctl("net/ipv4/conf/default/arp_notify", "1")?;
     if ipv6 {
+        write_sysctl("net/ipv6/conf/default/ndisc_notify", "1")?;
         write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
     }
     let mut socket = RouteSocket::open().map_err(|e| refused("open a netlink socket", e))?;

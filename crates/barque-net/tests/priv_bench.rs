@@ -71,13 +71,16 @@ fn plugging_in() {
 fn networks_come_and_go() {
     on_machine(|_| {
         let fabric = common::fabric("bench");
-        let (mut create, mut remove) = (Row("ensure network", Vec::new()), Row("remove network", Vec::new()));
+        let [mut create, mut again, mut remove] =
+            ["ensure network", "ensure it again", "remove network"].map(|name| Row(name, Vec::new()));
         for i in 0..50u8 {
             let net = bridge("net", &format!("br-{i}"), &[(&format!("10.{i}.0.0/16"), &format!("10.{i}.0.1"))]);
             create.time(|| fabric.ensure_network(&net).unwrap());
+            again.time(|| fabric.ensure_network(&net).unwrap());
             remove.time(|| fabric.remove_network(&net).unwrap());
         }
         create.print();
+        again.print();
         remove.print();
     });
 }

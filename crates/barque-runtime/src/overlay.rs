@@ -42,10 +42,8 @@ pub(crate) fn mount(layers: &Layers<'_>) -> Result<OwnedFd> {
         forget_volatile(work);
     }
     match mount_by_layer(layers) {
-        // Before kernel 6.5 there is no option for a single layer.
-        Err(Failure { option: "lowerdir+", errno: Errno::INVAL }) => {
-            mount_by_string(layers).map_err(|e| explain(layers, "mount", e))
-        }
+        // Before kernel 6.5 there is no option for a single layer; some only say so at the end.
+        Err(Failure { errno: Errno::INVAL, .. }) => mount_by_string(layers).map_err(|e| explain(layers, "mount", e)),
         other => other.map_err(|f| explain(layers, f.option, f.errno.into())),
     }
 }
@@ -114,19 +112,36 @@ fn mount_by_layer(layers: &Layers<'_>) -> Result<OwnedFd, Failure> {
 /// outlives both.
 fn mount_by_string(layers: &Layers<'_>) -> io::Result<OwnedFd> {
     let (base, options) = options(layers);
-    if options.len() >= PAGE {
-        let message = format!("{} layers need more than a page of options", layers.lower.len());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message + ": this takes kernel 6.5"));
-    }
-    let options = CString::new(options).map_err(io::Error::other)?;
     let target = layers.upper.map_or_else(|| layers.lower[0].clone(), |(_, work)| work.to_path_buf());
     let flags = if layers.upper.is_none() { MountFlags::RDONLY } else { MountFlags::empty() };
     barque_sys::mount::in_private_mounts(|| {
-        rustix::process::chdir(&base)?;
+        let options = if options.len() < PAGE {
+            rustix::process::chdir(&base)?;
+            options
+        } else {
+            let links = enter_links(layers.lower)?;
+            self::options(&Layers { lower: &links, ..*layers }).1
+        };
+        let options = CString::new(options).map_err(io::Error::other)?;
         rustix::mount::mount(c"overlay", &target, c"overlay", flags, options.as_c_str())?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         Ok(rustix::mount::open_tree(rustix::fs::CWD, &target, flags)?)
     })
+}
+
+/// Long lists of layers: makes the working directory one of links with short names to them.
+fn enter_links(lower: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let fs = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(fs.as_fd())?;
+    let dir = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let mut names = Vec::with_capacity(lower.len());
+    for (i, path) in lower.iter().enumerate() {
+        let name = PathBuf::from(i.to_string());
+        rustix::fs::symlinkat(path, &dir, &name)?;
+        names.push(name);
+    }
+    rustix::process::fchdir(&dir)?;
+    Ok(names)
 }
 
 /// The directory to be in, and the options relative to it.

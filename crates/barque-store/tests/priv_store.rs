@@ -1,6 +1,8 @@
 //! What needs root: real overlay mounts, full disks. Each test runs itself again in a mount namespace of its own,
 //! so that nothing it mounts is seen or left.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
+
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

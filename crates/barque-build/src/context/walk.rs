@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use barque_model::{Context as _, Error, Result};
 
+use super::digest::path_bytes;
 use super::tree::{Entry, Kind, Tree, read_dir};
 use crate::ignore::{DirMatch, Ignore};
 
@@ -50,8 +51,8 @@ pub(crate) fn walk(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Vec<En
             parallel(tree, dir, filter, std::mem::take(&mut todo), &mut found)?;
         }
     }
-    found.kept.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    found.undecided.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    sort(&mut found.kept);
+    sort(&mut found.undecided);
     if !found.undecided.is_empty() {
         let needed: Vec<Entry> = found
             .undecided
@@ -62,9 +63,23 @@ pub(crate) fn walk(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Vec<En
             })
             .collect();
         found.kept.extend(needed);
-        found.kept.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        sort(&mut found.kept);
     }
     Ok(found.kept)
+}
+
+/// By path, as `Path` compares, without taking paths apart: a `/` comes before everything else.
+fn sort(entries: &mut [Entry]) {
+    entries.sort_unstable_by(|a, b| {
+        let (a, b) = (path_bytes(&a.path), path_bytes(&b.path));
+        match a.iter().zip(b).position(|(x, y)| x != y) {
+            Some(at) => {
+                let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+                rank(a[at]).cmp(&rank(b[at]))
+            }
+            None => a.len().cmp(&b.len()),
+        }
+    });
 }
 
 /// What matching each parent of `dir` and `dir` itself gives.

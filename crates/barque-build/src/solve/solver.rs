@@ -1,6 +1,7 @@
 //! Chains of steps as tasks: each waits for its inputs, asks the cache, executes what it must.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::graph::{BuildGraph, FsRef, Op, Vertex};
 use crate::instructions::Dockerfile;
 use crate::options::BuildRequest;
 use crate::why;
-use crate::worker::{FetchedGit, FetchedUrl, FinishSpec, GitRequest, Layer, SnapshotId, Worker};
+use crate::worker::{BaseImage, FetchedGit, FetchedUrl, FinishSpec, GitRequest, Layer, SnapshotId, Worker};
 
 /// After a failure or cancellation, tasks have this long to clean up.
 const GRACE: Duration = Duration::from_secs(20);
@@ -76,6 +77,8 @@ pub(super) struct Shared<W: Worker> {
     /// Base images made present.
     bases: Vec<OnceCell<()>>,
     downloads: Vec<OnceCell<Fetched>>,
+    /// Base images the user was told about.
+    told: Vec<AtomicBool>,
     permits: Semaphore,
     failure: Mutex<Option<Failure<W>>>,
 }
@@ -112,6 +115,7 @@ pub(super) async fn solve<W: Worker>(
         cells: (0..vertices).map(|_| watch::Sender::new(None)).collect(),
         bases: (0..vertices).map(|_| OnceCell::new()).collect(),
         downloads: (0..vertices).map(|_| OnceCell::new()).collect(),
+        told: (0..vertices).map(|_| AtomicBool::new(false)).collect(),
         permits: Semaphore::new(request.options.parallelism.max(1)),
         failure: Mutex::new(None),
         graph,
@@ -321,27 +325,50 @@ impl<W: Worker> Shared<W> {
         }
     }
 
-    /// Makes the base image below `fs` present.
-    pub(super) async fn ensure(&self, fs: &FsRef) -> Result<()> {
+    /// The base image below `fs`.
+    fn base_of(&self, fs: &FsRef) -> Option<(&Vertex, &Arc<BaseImage>)> {
         let mut at = fs.vertex();
         while let Some(vertex) = at.and_then(|id| self.graph.vertex(id)) {
             if let Op::Base(image) = &vertex.op {
-                let Some(cell) = self.bases.get(vertex.id.0 as usize) else { return Ok(()) };
-                let fetch = || async {
-                    let started = self.start(vertex.id);
-                    match self.worker.ensure(image, self.progress(vertex.id)).await {
-                        Ok(()) => {
-                            self.complete(vertex.id, image.id.digest().short(), started);
-                            Ok(())
-                        }
-                        Err(e) => Err(self.failed(vertex, e, started)),
-                    }
-                };
-                return cell.get_or_try_init(fetch).await.map(|()| ());
+                return Some((vertex, image));
             }
             at = vertex.op.parent().and_then(FsRef::vertex);
         }
-        Ok(())
+        None
+    }
+
+    /// Whether this is the first word about a base image.
+    fn untold(&self, base: VertexId) -> bool {
+        self.told.get(base.0 as usize).is_some_and(|told| !told.swap(true, Ordering::Relaxed))
+    }
+
+    /// Makes the base image below `fs` present.
+    pub(super) async fn ensure(&self, fs: &FsRef) -> Result<()> {
+        let Some((vertex, image)) = self.base_of(fs) else { return Ok(()) };
+        let Some(cell) = self.bases.get(vertex.id.0 as usize) else { return Ok(()) };
+        let fetch = || async {
+            let told = !self.untold(vertex.id);
+            let started = if told { Instant::now() } else { self.start(vertex.id) };
+            match self.worker.ensure(image, self.progress(vertex.id)).await {
+                Ok(()) if told => Ok(()),
+                Ok(()) => {
+                    self.complete(vertex.id, image.id.digest().short(), started);
+                    Ok(())
+                }
+                Err(e) => Err(self.failed(vertex, e, started)),
+            }
+        };
+        cell.get_or_try_init(fetch).await.map(|()| ())
+    }
+
+    /// A step came from the cache: so did what it stands on.
+    fn tell_cached(&self, vertex: &Vertex, layers: &[Layer]) {
+        if let Some((base, image)) = vertex.op.parent().and_then(|fs| self.base_of(fs))
+            && self.untold(base.id)
+        {
+            self.events.send(BuildEvent::Cached { vertex: base.id, result: image.id.digest().short() });
+        }
+        self.events.send(BuildEvent::Cached { vertex: vertex.id, result: name_of(layers) });
     }
 
     /// A file-system step: from the cache, or executed.
@@ -365,7 +392,7 @@ impl<W: Worker> Shared<W> {
         };
         if let Some(record) = keyed.hit {
             let layers = self.laid_on(apart, record.layers()).await?;
-            self.events.send(BuildEvent::Cached { vertex: vertex.id, result: name_of(&layers) });
+            self.tell_cached(vertex, &layers);
             return Ok(Done::Step { layers, created: record.created, record: Arc::new(record) });
         }
         let permit = tokio::select! {

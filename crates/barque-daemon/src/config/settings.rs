@@ -235,11 +235,7 @@ impl Settings {
             seccomp_profile: read.text("seccomp-profile"),
             registry_mirrors: mirrors(&read)?,
             insecure_registries: read.list("insecure-registries"),
-            proxies: Proxies {
-                http: read.text("http-proxy"),
-                https: read.text("https-proxy"),
-                no_proxy: read.text("no-proxy"),
-            },
+            proxies: proxies(&read),
             max_concurrent_downloads: limit(&read, "max-concurrent-downloads")?,
             max_concurrent_uploads: limit(&read, "max-concurrent-uploads")?,
             bridge: read.text("bridge"),
@@ -438,6 +434,10 @@ fn shm_size(read: &Reader<'_>) -> Result<Option<u64>> {
     let size = barque_model::size::parse_binary(&text)
         .map_err(|why| Error::invalid(format!("invalid default-shm-size: {text:?}")).with_source(why))?;
     Ok(Some(size).filter(|size| *size > 0))
+}
+
+fn proxies(read: &Reader<'_>) -> Proxies {
+    Proxies { http: read.text("http-proxy"), https: read.text("https-proxy"), no_proxy: read.text("no-proxy") }
 }
 
 fn limit(read: &Reader<'_>, key: &str) -> Result<Option<usize>> {

@@ -53,19 +53,17 @@ pub(crate) fn version(state: &State, info: &EngineInfo) -> Version {
     }
 }
 
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> Info {
     let settings = state.settings();
-    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let commit = |id: &str| Commit { id: id.to_owned(), expected: version.before(49).then(|| id.to_owned()) };
     let names = |list: &[&str]| Some(list.iter().map(|name| (*name).to_owned()).collect());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let pool = |(base, size): &(ipnet::IpNet, u8)| AddressPool { base: base.to_string(), size: i64::from(*size) };
     Info {
-        id: engine.engine_id.clone(),
-        containers: count(engine.containers),
-        containers_running: count(engine.running),
-        containers_paused: count(engine.paused),
-        containers_stopped: count(engine.stopped),
-        images: count(engine.images),
         driver: "overlay2".into(),
         driver_status: Some(driver_status(engine)),
         plugins: PluginsInfo {
@@ -74,6 +72,44 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
             authorization: None,
             log: names(&["json-file", "local", "none"]),
         },
+        bridge_nf_iptables: version.before(50).then_some(false),
+        bridge_nf_ip6tables: version.before(50).then_some(false),
+        debug: settings.debug,
+        logging_driver: settings.log_driver.clone().unwrap_or_else(|| "json-file".into()),
+        index_server_address: "https://index.docker.io/v1/".into(),
+        registry_config: Some(registry_config(&settings, version)),
+        docker_root_dir: settings.data_root.to_string_lossy().into_owned(),
+        http_proxy: masked(&text(&settings.proxies.http)),
+        https_proxy: masked(&text(&settings.proxies.https)),
+        no_proxy: text(&settings.proxies.no_proxy),
+        labels: settings.labels.clone(),
+        experimental_build: settings.experimental,
+        server_version: state.product.version.clone(),
+        runtimes: runtimes(&settings),
+        default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".into()),
+        swarm: SwarmInfo::default(),
+        live_restore_enabled: state.engine.config().live_restore,
+        init_binary: "barque-init".into(),
+        containerd_commit: commit(""),
+        runc_commit: commit(&state.product.git_commit),
+        init_commit: commit(&state.product.git_commit),
+        default_address_pools: super::listed(settings.address_pools.iter().map(pool).collect()),
+        firewall_backend: version.at_least(49).then(|| FirewallInfo { driver: "nftables".into(), info: None }),
+        cdi_spec_dirs: Some(Vec::new()),
+        warnings: super::listed([&engine.warnings[..], &listening_warnings(&settings)].concat()),
+        ..machine(engine, version)
+    }
+}
+
+/// What the engine says of itself and of the machine.
+fn machine(engine: &EngineInfo, version: ApiVersion) -> Info {
+    Info {
+        id: engine.engine_id.clone(),
+        containers: count(engine.containers),
+        containers_running: count(engine.running),
+        containers_paused: count(engine.paused),
+        containers_stopped: count(engine.stopped),
+        images: count(engine.images),
         memory_limit: true,
         swap_limit: true,
         kernel_memory: version.before(42).then_some(true),
@@ -83,14 +119,10 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
         cpu_set: true,
         pids_limit: true,
         ipv4_forwarding: engine.ipv4_forwarding,
-        bridge_nf_iptables: version.before(50).then_some(false),
-        bridge_nf_ip6tables: version.before(50).then_some(false),
-        debug: settings.debug,
         nfd: count(engine.file_descriptors),
         oom_kill_disable: engine.cgroup_version == 1,
         ngoroutines: count(engine.goroutines),
         system_time: Timestamp::now().to_string(),
-        logging_driver: settings.log_driver.clone().unwrap_or_else(|| "json-file".into()),
         cgroup_driver: engine.cgroup_driver.clone(),
         cgroup_version: engine.cgroup_version.to_string(),
         nevents_listener: count(engine.event_listeners),
@@ -99,40 +131,11 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
         os_version: engine.os_version.clone(),
         os_type: "linux".into(),
         architecture: std::env::consts::ARCH.into(),
-        index_server_address: "https://index.docker.io/v1/".into(),
-        registry_config: Some(registry_config(&settings, version)),
         ncpu: count(engine.cpus),
         mem_total: i64::try_from(engine.memory).unwrap_or(i64::MAX),
-        generic_resources: None,
-        docker_root_dir: settings.data_root.to_string_lossy().into_owned(),
-        http_proxy: masked(&text(&settings.proxies.http)),
-        https_proxy: masked(&text(&settings.proxies.https)),
-        no_proxy: text(&settings.proxies.no_proxy),
         name: engine.hostname.clone(),
-        labels: settings.labels.clone(),
-        experimental_build: settings.experimental,
-        server_version: state.product.version.clone(),
-        runtimes: runtimes(&settings),
-        default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".into()),
-        swarm: SwarmInfo::default(),
-        live_restore_enabled: state.engine.config().live_restore,
-        isolation: String::new(),
-        init_binary: "barque-init".into(),
-        containerd_commit: commit(""),
-        runc_commit: commit(&state.product.git_commit),
-        init_commit: commit(&state.product.git_commit),
         security_options: security_options(engine),
-        product_license: String::new(),
-        default_address_pools: super::listed(
-            settings
-                .address_pools
-                .iter()
-                .map(|(base, size)| AddressPool { base: base.to_string(), size: i64::from(*size) })
-                .collect(),
-        ),
-        firewall_backend: version.at_least(49).then(|| FirewallInfo { driver: "nftables".into(), info: None }),
-        cdi_spec_dirs: Some(Vec::new()),
-        warnings: super::listed([&engine.warnings[..], &listening_warnings(&settings)].concat()),
+        ..Info::default()
     }
 }
 

@@ -19,8 +19,8 @@ use super::BodyReader;
 /// The longest JSON document that is read, bytes.
 const MAX_DOCUMENT: usize = 16 << 20;
 
-/// A connection, for as long as it is held.
-pub(crate) type Alive = tokio::sync::mpsc::Sender<()>;
+/// Something the daemon waits for when it stops, for as long as this is held.
+pub(crate) type Token = tokio::sync::mpsc::Sender<()>;
 
 /// A request.
 pub(crate) struct Call {
@@ -30,8 +30,10 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     /// Until it was read.
     pub(crate) body: Option<Incoming>,
-    /// Dropped at the end: the daemon waits for it when it stops.
-    pub(crate) alive: Alive,
+    /// The connection.
+    pub(crate) alive: Token,
+    /// The handler, until its reply stands; streams go on without it.
+    pub(crate) _busy: Option<Token>,
     /// It came over a unix socket.
     pub(crate) local: bool,
     /// Set if the client asked for another protocol.

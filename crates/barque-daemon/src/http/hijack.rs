@@ -38,7 +38,7 @@ where
                 true => stdcopy::MULTIPLEXED,
                 false => stdcopy::RAW,
             };
-            let alive = call.alive;
+            let Call { alive, .. } = call;
             tokio::spawn(async move {
                 // It fails only if the client is gone.
                 if let Ok(upgraded) = upgrade.await {

@@ -7,7 +7,7 @@ mod reply;
 
 pub(crate) use body::Body;
 use body::BodyReader;
-pub(crate) use call::{Alive, Call, decode, decode_base64};
+pub(crate) use call::{Call, Token, decode, decode_base64};
 pub(crate) use hijack::{Stream, hijack};
 pub(crate) use reply::{
     Outcome, Reply, bytes, created, empty, error_reply, json, json_text, ok, reader, status, stream, text,

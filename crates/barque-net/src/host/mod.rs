@@ -162,7 +162,7 @@ impl Host {
 
     /// Makes a network's device and rules.
     pub(crate) fn ensure(&self, def: &NetworkDef) -> Result<()> {
-        if matches!(def.driver, Driver::Host | Driver::None) {
+        if matches!(def.driver, Driver::Host | Driver::None) || self.is_real(def)? {
             return Ok(());
         }
         let plan = self.ensure_device(def)?;
@@ -171,6 +171,15 @@ impl Host {
             self.filter().add_network(def.id, plan.rules)?;
         }
         Ok(())
+    }
+
+    /// Whether the network is as this process made it, as far as a glance tells: device and table are there.
+    fn is_real(&self, def: &NetworkDef) -> Result<bool> {
+        let known = lock(&self.networks).get(&def.id).filter(|p| p.def == *def).map(|p| p.index);
+        let Some(index) = known else { return Ok(false) };
+        let (name, _) = device(def);
+        let there = find(&mut self.route(), name)?.is_some_and(|link| link.index == index);
+        Ok(there && (def.bridge().is_none() || self.filter().has_network(&def.id)?))
     }
 
     /// Makes a network's device after a restart; returns the rules it needs.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use barque_model::{Error, ErrorKind, Id, Result};
 use barque_sys::netlink::Batch;
-use barque_sys::netlink::route::{self, LinkRef, PortChange, RouteSocket};
+use barque_sys::netlink::route::{self, LinkRef, RouteSocket};
 
 use super::{Host, Present, device, find, lock};
 use crate::apply::links::{Existing, Place, is_gone, run};
@@ -67,17 +67,18 @@ impl Host {
         };
         let slot = self.slot(net, wish, links, ready.as_ref())?;
         let mut plan = self.make_link(net, wish, slot, ns)?;
-        let name = ready.as_ref().map_or(&plan.attached.ifname, |r| &r.ifname);
         let index = match &ready {
             Some(ready) => ready.ifindex,
-            None => index_of(socket, name)?,
+            None => index_of(socket, &plan.attached.ifname)?,
         };
-        if let Err(error) = run(&plan.inside, &mut within(socket, &|_| Some(index), ns), Existing::Refuse) {
+        let mut apply = |ops: &[LinkOp]| run(ops, &mut within(socket, &|_| Some(index), ns), Existing::Refuse);
+        let raised = apply(&plan.raise);
+        if raised.is_ok() && !plan.raise.is_empty() {
+            self.settle(plan.attached.host_ifname.as_deref(), &net.def);
+        }
+        if let Err(error) = raised.and_then(|()| apply(&plan.inside)) {
             unplug(index, socket);
             return Err(error);
-        }
-        if ready.is_none() {
-            self.settle(plan.attached.host_ifname.as_deref(), &net.def);
         }
         match &ready {
             Some(p) => links.rename(&p.ifname, &plan.attached.ifname),
@@ -204,13 +205,16 @@ impl Host {
         })
     }
 
-    /// Takes a link off its bridge. One that is gone is no error.
+    /// Keeps a link's frames off its bridge: the namespace of a container that ended may answer ARP
+    /// requests a while longer, for an address that is another's by then. One that is gone is no error.
     pub(crate) fn silence(&self, attached: &Attached) {
         let Some(name) = &attached.host_ifname else { return };
+        let mut socket = self.route();
+        let Ok(Some(link)) = find(&mut socket, name) else { return };
         let mut batch = Batch::new();
-        route::set_port(&mut batch, LinkRef::Name(name), PortChange::Disable);
+        route::disable_port(&mut batch, link.index);
         // The namespace may be gone already, and the link with it.
-        let _ = self.route().apply(&mut batch);
+        let _ = socket.apply(&mut batch);
     }
 }
 

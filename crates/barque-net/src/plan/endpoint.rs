@@ -16,7 +16,10 @@ use crate::network::{Driver, IpvlanMode, NetworkDef};
 pub struct EndpointPlan {
     /// On the machine. Empty where the interface is there already (taken from the pool).
     pub outside: Vec<LinkOp>,
-    /// In the container's namespace, afterwards.
+    /// In the container's namespace: brings the interface up. Then comes a pause until the bridge
+    /// forwards its frames. Empty where the interface was made ahead.
+    pub raise: Vec<LinkOp>,
+    /// In the container's namespace, afterwards: addresses, their announcement to the neighbours, routes.
     pub inside: Vec<LinkOp>,
     /// The outcome; its index is known once the interface is there.
     pub attached: Attached,
@@ -61,9 +64,12 @@ pub fn plan(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>) -> Result
         gateway_v6: gateway(def, v6).and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
         host_ifname: def.bridge().map(|_| slot.host_ifname.clone()),
     };
-    let outside = if slot.prepared.is_some() { Vec::new() } else { outside(def, endpoint, slot, &attached)? };
+    let (outside, raise) = match slot.prepared {
+        Some(_) => (Vec::new(), Vec::new()),
+        None => (outside(def, endpoint, slot, &attached)?, vec![LinkOp::SetUp { link: slot.ifname.clone() }]),
+    };
     let inside = inside(def, endpoint, slot, &attached);
-    Ok(EndpointPlan { outside, inside, attached })
+    Ok(EndpointPlan { outside, raise, inside, attached })
 }
 
 fn in_pool(def: &NetworkDef, ip: IpAddr) -> Result<IpNet> {
@@ -89,7 +95,8 @@ fn outside(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>, attached: 
             bridge: options.bridge.clone(),
             mtu: options.mtu.unwrap_or(slot.mtu),
             port: PortMode::of(options.icc, slot.bridge_netfilter),
-            peer,
+            // Set, and thereby announced, when the bridge forwards.
+            peer: Peer { mac: None, ..peer },
         },
         Driver::Macvlan(options) => LinkOp::AddMacvlan {
             parent: options.parent.ifname().to_owned(),
@@ -135,11 +142,10 @@ fn inside(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>, attached: &
     }
     let addresses = attached.v4.map(IpNet::V4).into_iter().chain(attached.v6.map(IpNet::V6));
     ops.extend(addresses.map(|address| LinkOp::AddAddress { link: name.to_owned(), address }));
-    if slot.prepared.is_some() {
-        // After the address: the change of address is announced to the neighbours (arp_notify).
+    if def.bridge().is_some() {
+        // After the IP addresses: the change is announced to the neighbours (arp_notify, ndisc_notify),
+        // who may remember another container with the same address.
         ops.push(LinkOp::SetMac { link: name.to_owned(), mac: attached.mac });
-    } else {
-        ops.push(LinkOp::SetUp { link: name.to_owned() });
     }
     if endpoint.default_gateway {
         ops.extend(default_routes(def, attached));
@@ -166,6 +172,6 @@ pub fn default_routes(def: &NetworkDef, attached: &Attached) -> Vec<LinkOp> {
 impl fmt::Display for EndpointPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.outside.iter().try_for_each(|op| writeln!(f, "{op}"))?;
-        self.inside.iter().try_for_each(|op| writeln!(f, "ip netns exec CONTAINER {op}"))
+        self.raise.iter().chain(&self.inside).try_for_each(|op| writeln!(f, "ip netns exec CONTAINER {op}"))
     }
 }

@@ -151,9 +151,10 @@ fn the_frame() {
 fn an_endpoint_and_one_prepared_ahead() {
     let lan = net("bridge", &[], &[V4, V6], false);
     insta::assert_snapshot!(endpoint::plan(&lan, &wish(), &slot(None)).unwrap(), @r"
-    ip link add bq000012345678 up master br-aaaaaaaaaaaa mtu 1400 type veth peer eth0 netns CONTAINER address 02:42:ac:12:00:02
-    ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
+    ip link add bq000012345678 up master br-aaaaaaaaaaaa mtu 1400 type veth peer eth0 netns CONTAINER
     ip netns exec CONTAINER ip link set eth0 up
+    ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
+    ip netns exec CONTAINER ip link set eth0 address 02:42:ac:12:00:02
     ip netns exec CONTAINER ip route replace 0.0.0.0/0 via 172.18.0.1 dev eth0
     ");
     let mut both = wish();
@@ -195,15 +196,15 @@ fn endpoints_on_a_parent() {
     insta::assert_snapshot!(network::plan(&vlan, &AROUND), @"ip link add eth0.50 up link eth0 type vlan id 50 # barque-x");
     insta::assert_snapshot!(endpoint::plan(&vlan, &wish(), &slot(None)).unwrap(), @r"
     ip link add eth0 netns CONTAINER address 02:42:ac:12:00:02 link eth0.50 type macvlan mode vepa
-    ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
     ip netns exec CONTAINER ip link set eth0 up
+    ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
     ip netns exec CONTAINER ip route replace 0.0.0.0/0 via 172.18.0.1 dev eth0
     ");
     let three = net("ipvlan", &[("parent", "eth0"), ("ipvlan_mode", "l3")], &[V4], false);
     insta::assert_snapshot!(endpoint::plan(&three, &wish(), &slot(None)).unwrap(), @r"
     ip link add eth0 netns CONTAINER link eth0 type ipvlan mode l3 bridge
-    ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
     ip netns exec CONTAINER ip link set eth0 up
+    ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
     ip netns exec CONTAINER ip route replace 0.0.0.0/0 dev eth0
     ");
     insta::assert_snapshot!(network::plan(&net("macvlan", &[], &[V4], true), &AROUND), @"ip link add dm-aaaaaaaaaaaa up type dummy # barque-x");

@@ -104,6 +104,9 @@ impl Group {
     pub fn update(&self, resources: &Resources) -> Result<()> {
         let layout = if self.v2 { Layout::V2(PathBuf::new()) } else { Layout::V1(Vec::new()) };
         let mut writes = plan::writes(&layout, resources).0;
+        if let (true, Some(wanted)) = (self.v2, resources.memory) {
+            self.refuse_below_usage(wanted)?;
+        }
         // Memory may not exceed memory and swap together at any moment, so the order depends on the direction.
         if !self.v2 && self.raises_memory(resources)? {
             writes.sort_by_key(|w| w.file != "memory.memsw.limit_in_bytes");
@@ -116,6 +119,16 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// v1 refuses a limit below what is used; v2 would take it and kill the container.
+    fn refuse_below_usage(&self, wanted: u64) -> Result<()> {
+        let used = dir::read_number(self.open("memory")?, "memory.current").unwrap_or(0);
+        if wanted >= used {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("unable to set memory limit to {wanted} (current usage: {used})"))
+            .with_hint("the kernel would kill the container to enforce it"))
     }
 
     fn raises_memory(&self, resources: &Resources) -> Result<bool> {

@@ -35,7 +35,6 @@ macro_rules! needs_root {
 pub struct Lab {
     pub tmp: tempfile::TempDir,
     pub spawner: Spawner,
-    count: std::sync::atomic::AtomicU32,
 }
 
 impl Lab {
@@ -61,7 +60,7 @@ impl Lab {
             .unwrap();
         std::fs::write(layer.join("etc/group"), "root:x:0:\nbob:x:1000:\naudio:x:29:bob\n").unwrap();
         let spawner = Spawner::start_with(SpawnerOptions { allow_threads: true, ..options }).unwrap();
-        Lab { tmp, spawner, count: Default::default() }
+        Lab { tmp, spawner }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -70,7 +69,9 @@ impl Lab {
 
     /// A container with an upper layer of its own.
     pub fn spec(&self, args: &[&str]) -> Spec {
-        let n = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // Of the process: several tests may run in one.
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("t{}-{n}", std::process::id());
         let dir = self.path(&id);
         for sub in ["upper", "work"] {

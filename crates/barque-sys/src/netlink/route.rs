@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use libc::{
     IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
-    RTA_DST, RTA_GATEWAY, RTA_OIF, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
-    RTM_SETLINK,
+    IFLA_PROTINFO, RTA_DST, RTA_GATEWAY, RTA_OIF, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_NEWROUTE, RTM_SETLINK,
 };
 
 use super::wire::{ACK, Body, CREATE, EXCL, REPLACE};
@@ -253,9 +253,6 @@ pub enum PortChange {
     Isolate(bool),
     /// Frames may leave through the port they came in by.
     Hairpin(bool),
-    /// No frame passes any more, and what was learned from the port is forgotten. Cheap, unlike
-    /// setting the link down, which waits for a grace period.
-    Disable,
 }
 
 /// Changes how its bridge treats a link.
@@ -268,9 +265,23 @@ pub fn set_port(batch: &mut Batch, link: LinkRef<'_>, change: PortChange) {
                 match change {
                     PortChange::Isolate(on) => p.u8(IFLA_BRPORT_ISOLATED, u8::from(on)),
                     PortChange::Hairpin(on) => p.u8(IFLA_BRPORT_HAIRPIN, u8::from(on)),
-                    PortChange::Disable => p.u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED).attr(IFLA_BRPORT_FLUSH, &[]),
                 };
             });
+        });
+    });
+}
+
+/// Makes its bridge drop all frames from and to the link `index`, and forget what it learned from
+/// it. Cheap, unlike setting the link down, which waits for a grace period.
+///
+/// A request of the bridge family: the general one announces a change of the link, upon which the
+/// bridge enables the port again.
+pub fn disable_port(batch: &mut Batch, index: u32) {
+    batch.message(RTM_SETLINK, ACK, |m| {
+        let mut header = ifinfomsg(index, 0, 0);
+        header[0] = libc::AF_BRIDGE as u8;
+        m.raw(&header).nest(IFLA_PROTINFO, |p| {
+            p.u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED).attr(IFLA_BRPORT_FLUSH, &[]);
         });
     });
 }

@@ -1,0 +1,338 @@
+//! The API over a unix socket on a real engine: life of a container, streams, files, networks, errors.
+
+use std::path::Path;
+
+use barque_api::container::{
+    AttachQuery, ContainerCreateQuery, ContainerCreateRequest, ContainerListQuery, CopyQuery, LogsQuery, PathStat,
+    RemoveQuery, StatsQuery, StopQuery,
+};
+use barque_api::exec::ExecCreateRequest;
+use barque_api::image::ImageCreateQuery;
+use barque_api::stdcopy::{Decoder, Stream};
+use barque_api::{ApiVersion, json};
+use barque_client::{Client, ClientOptions, Host, Request, Upload};
+use barque_daemon::config::{Values, merge};
+use barque_daemon::{Daemon, DaemonConfig, Defaults, Handle, Product};
+use barque_engine::Engine;
+use barque_runtime::Spawner;
+use barque_runtime::spawner::SpawnerOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+/// Runs a test body with a daemon on scratch roots, as root, in a network namespace of its own.
+fn with_daemon(body: impl AsyncFn(Client, &Path) + Send + Sync) {
+    on_machine(async |dir| {
+        let (client, handle, served) = start(dir).await;
+        body(client, dir).await;
+        handle.shutdown();
+        served.await.unwrap().unwrap();
+    });
+}
+
+/// Parent of the cgroups of this test's containers.
+fn cgroup_parent() -> String {
+    format!("barque-api-test-{}", std::process::id())
+}
+
+/// Runs a body as root, with a scratch directory, in a network namespace of its own.
+fn on_machine(body: impl AsyncFn(&Path) + Send + Sync) {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let made = barque_sys::netlink::netns::create(move || {
+        // A thread of its own, in the same namespace, for the stack that unoptimized futures need.
+        std::thread::scope(|scope| {
+            let run = || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                runtime.unwrap().block_on(body(&path));
+            };
+            let thread = std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, run);
+            thread.unwrap().join().map_err(|_| "the test failed")
+        })
+    });
+    remove_cgroups(Path::new("/sys/fs/cgroup"));
+    made.unwrap().1.unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(dir.path().to_str().unwrap()), "mounts are left behind:\n{mounts}");
+    assert!(!dir.path().join("api.sock").exists(), "the socket is left behind");
+}
+
+/// Removes the parent cgroups, of each v1 controller and of v2.
+fn remove_cgroups(root: &Path) {
+    let mut hierarchies = vec![root.to_owned()];
+    hierarchies.extend(std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()));
+    for hierarchy in hierarchies {
+        let _not_in_this_hierarchy = std::fs::remove_dir(hierarchy.join(cgroup_parent()));
+    }
+}
+
+async fn start(dir: &Path) -> (Client, Handle, JoinHandle<barque_model::Result<()>>) {
+    let socket = dir.join("api.sock");
+    let defaults = Defaults {
+        data_root: dir.join("data"),
+        exec_root: dir.join("exec"),
+        pidfile: dir.join("pid"),
+        hosts: vec![format!("unix://{}", socket.display())],
+        cert_dir: dir.to_owned(),
+    };
+    let file = r#"{"live-restore": false, "shutdown-timeout": 5}"#;
+    let settings = merge(&Values::default(), Some(file), &defaults).unwrap();
+    let mut config = settings.engine_config();
+    config.cgroup_parent = Some(format!("/{}", cgroup_parent()));
+    let daemon = Daemon::bind(DaemonConfig { settings, product: Product::default(), activated: vec![] }).unwrap();
+    let handle = daemon.handle();
+    let spawner = Spawner::start_with(SpawnerOptions { allow_threads: true, ..SpawnerOptions::default() }).unwrap();
+    let engine = Engine::open(config, spawner).await.unwrap();
+    let served = tokio::spawn(daemon.serve(engine));
+    let client = Client::new(Host::Unix(socket));
+    import(&client).await;
+    (client, handle, served)
+}
+
+/// Makes the image `tiny:1` of busybox.
+async fn import(client: &Client) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(busybox.len() as u64);
+    tar.append_data(&mut header, "bin/busybox", &busybox[..]).unwrap();
+    for name in ["sh", "cat", "echo", "sleep", "true", "false"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("bin/{name}"), "busybox").unwrap();
+    }
+    let query = ImageCreateQuery {
+        from_src: "-".into(),
+        repo: "tiny".into(),
+        tag: "1".into(),
+        changes: vec!["CMD [\"sh\"]".into(), "ENV PATH=/bin".into(), "LABEL x=y".into()],
+        ..Default::default()
+    };
+    let archive = Upload::bytes(tar.into_inner().unwrap());
+    client.image_import(&query, archive).await.unwrap().finish().await.unwrap();
+}
+
+fn request(text: &str) -> ContainerCreateRequest {
+    json::from_str(text).unwrap()
+}
+
+async fn create(client: &Client, name: &str, text: &str) -> String {
+    let query = ContainerCreateQuery { name: name.into(), ..Default::default() };
+    client.container_create(&query, &request(text)).await.unwrap().id
+}
+
+/// Splits a multiplexed stream.
+fn demultiplex(bytes: &[u8]) -> (String, String) {
+    let mut decoder = Decoder::new();
+    decoder.push(bytes);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    while let Some((stream, piece)) = decoder.next_piece().unwrap() {
+        if stream == Stream::Stderr { &mut err } else { &mut out }.extend_from_slice(&piece);
+    }
+    assert!(decoder.is_at_boundary());
+    (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn a_container_from_creation_to_removal() {
+    with_daemon(async |client, _dir| {
+        let text = r#"{"Image":"tiny:1","Cmd":["sh","-c","echo out; echo err >&2; sleep 0.2; exit 7"],
+            "Labels":{"a":"b"},"HostConfig":{"NetworkMode":"none"}}"#;
+        let id = create(&client, "one", text).await;
+        let wait = client.container_wait("one", "next-exit").await.unwrap();
+        client.container_start("one", &Default::default()).await.unwrap();
+        // 304, already started, is no error.
+        client.container_start(&id[..12], &Default::default()).await.unwrap();
+        assert_eq!(wait.finish().await.unwrap().status_code, 7);
+        let document = client.container_inspect("one", true).await.unwrap();
+        assert_eq!((document.state.status.as_str(), document.state.exit_code), ("exited", 7));
+        assert_eq!((document.name.as_str(), document.config.image.as_str()), ("/one", "tiny:1"));
+        assert_eq!(document.config.labels.unwrap().into_keys().collect::<Vec<_>>(), ["a", "x"]);
+        assert!(document.size_root_fs.unwrap() > 0 && document.host_config.shm_size == 64 << 20);
+        let query = LogsQuery { stdout: true, stderr: true, ..Default::default() };
+        let log = client.container_logs("one", &query).await.unwrap().into_bytes(1 << 20).await.unwrap();
+        assert_eq!(demultiplex(&log), ("out\n".into(), "err\n".into()));
+        let list = client.container_list(&ContainerListQuery::default()).await.unwrap();
+        assert!(list.is_empty());
+        let filters = barque_api::Filters::new().with("label", "a=b").with("exited", "7");
+        let list = client.container_list(&ContainerListQuery { filters, ..Default::default() }).await.unwrap();
+        assert!(list[0].status.starts_with("Exited (7) "), "{}", list[0].status);
+        client.container_remove("one", &RemoveQuery::default()).await.unwrap();
+        let error = client.container_inspect("one", false).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(404), "No such container: one"));
+    });
+}
+
+#[test]
+fn attached_streams_and_half_closes() {
+    with_daemon(async |client, _dir| {
+        let text = r#"{"Image":"tiny:1","Cmd":["cat"],"OpenStdin":true,"StdinOnce":true,"AttachStdin":true,
+            "HostConfig":{"NetworkMode":"none","AutoRemove":true}}"#;
+        create(&client, "cat", text).await;
+        let query = AttachQuery { stream: true, stdin: true, stdout: true, stderr: true, ..Default::default() };
+        let mut attached = client.container_attach("cat", &query).await.unwrap();
+        assert!(attached.is_multiplexed());
+        let removed = client.container_wait("cat", "removed").await.unwrap();
+        client.container_start("cat", &Default::default()).await.unwrap();
+        attached.writer.write_all(b"through the pipe").await.unwrap();
+        attached.writer.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        attached.reader.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(demultiplex(&bytes).0, "through the pipe");
+        assert_eq!(removed.finish().await.unwrap().status_code, 0);
+        assert!(client.container_inspect("cat", false).await.unwrap_err().is_not_found());
+    });
+}
+
+#[test]
+fn execs() {
+    with_daemon(async |client, _dir| {
+        let text = r#"{"Image":"tiny:1","Cmd":["sleep","100"],"HostConfig":{"NetworkMode":"none","Init":true}}"#;
+        create(&client, "host", text).await;
+        client.container_start("host", &Default::default()).await.unwrap();
+        let exec = |text: &str| -> ExecCreateRequest { json::from_str(text).unwrap() };
+        let request =
+            exec(r#"{"AttachStdout":true,"AttachStderr":true,"Env":["Q=1"],"Cmd":["sh","-c","echo $Q; exit 4"]}"#);
+        let id = client.exec_create("host", &request).await.unwrap();
+        let mut stream = client.exec_start(&id, &Default::default()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.reader.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(demultiplex(&bytes).0, "1\n");
+        let inspected = client.exec_inspect(&id).await.unwrap();
+        assert_eq!((inspected.running, inspected.exit_code), (false, Some(4)));
+        // A command that is not there is told in the stream.
+        let id = client.exec_create("host", &exec(r#"{"AttachStdout":true,"Cmd":["nosuch"]}"#)).await.unwrap();
+        let mut stream = client.exec_start(&id, &Default::default()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.reader.read_to_end(&mut bytes).await.unwrap();
+        let (text, _) = demultiplex(&bytes);
+        assert!(text.starts_with("OCI runtime exec failed: ") && text.ends_with("\r\n"), "{text}");
+        let error = client.exec_create("host", &exec("{}")).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(400), "No exec command specified"));
+        client.container_stop("host", &StopQuery { timeout: Some(0), ..Default::default() }).await.unwrap();
+        let error = client.exec_create("host", &exec(r#"{"Cmd":["true"]}"#)).await.unwrap_err();
+        assert_eq!(error.status(), Some(409));
+    });
+}
+
+#[test]
+fn files_stats_and_events() {
+    with_daemon(async |client, _dir| {
+        let text = r#"{"Image":"tiny:1","Cmd":["sleep","100"],"HostConfig":{"NetworkMode":"none","Init":true}}"#;
+        create(&client, "files", text).await;
+        let filters = barque_api::Filters::new().with("container", "files").with("event", "start");
+        let query = barque_api::event::EventsQuery { filters, ..Default::default() };
+        let mut events = client.events(&query).await.unwrap();
+        client.container_start("files", &Default::default()).await.unwrap();
+        let event = events.next().await.unwrap().unwrap();
+        assert_eq!((event.kind.as_str(), event.action.as_str(), event.status.as_str()), ("container", "start", ""));
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o640);
+        header.set_size(3);
+        tar.append_data(&mut header, "put", &b"abc"[..]).unwrap();
+        let query = CopyQuery { path: "/".into(), ..Default::default() };
+        let archive = Upload::bytes(tar.into_inner().unwrap());
+        client.container_archive_put("files", &query, archive).await.unwrap();
+        let stat = client.container_archive_stat("files", "/put").await.unwrap();
+        assert_eq!((stat.name.as_str(), stat.size, stat.mode), ("put", 3, 0o640));
+        let copied = client.container_archive_get("files", "/put").await.unwrap();
+        let bytes = copied.content.into_bytes(1 << 20).await.unwrap();
+        let mut entries = tar::Archive::new(&bytes[..]);
+        let name = entries.entries().unwrap().next().unwrap().unwrap().path().unwrap().into_owned();
+        assert_eq!(name, Path::new("put"));
+        let link = client.container_archive_stat("files", "/bin/sh").await.unwrap();
+        assert!(link.is_symlink() && link.mode & PathStat::DIRECTORY == 0, "{link:?}");
+        let changes = client.container_changes("files").await.unwrap();
+        assert!(changes.iter().any(|change| change.path == "/put" && change.kind == 1), "{changes:?}");
+        let once = StatsQuery { stream: Some(false), one_shot: true };
+        let stats = client.container_stats("files", &once).await.unwrap().next().await.unwrap().unwrap();
+        assert!(stats.cpu_stats.system_cpu_usage > 0);
+        let missing = client.container_archive_stat("files", "/none").await.unwrap_err();
+        assert_eq!(missing.status(), Some(404));
+    });
+}
+
+#[test]
+fn a_build_of_an_archive() {
+    with_daemon(async |client, _dir| {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut add = |name: &str, text: &str| {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        };
+        add("Dockerfile", "FROM tiny:1\nCOPY f /f\nRUN cat /f\nRUN exit 3\n");
+        add("f", "content\n");
+        let context = Upload::bytes(tar.into_inner().unwrap());
+        let query = barque_api::build::BuildQuery { tags: vec!["built".into()], ..Default::default() };
+        let mut output = client.build(&query, &Default::default(), context).await.unwrap();
+        let (mut text, mut failure) = (String::new(), None);
+        while let Some(message) = output.next().await.unwrap() {
+            text.push_str(&message.stream);
+            failure = failure.or(message.error_detail);
+        }
+        assert!(text.contains("Step 3/4 : RUN cat /f\n") && text.contains("\ncontent\n"), "{text}");
+        let failure = failure.unwrap();
+        assert_eq!(failure.code, 3);
+        assert!(failure.message.starts_with("The command '/bin/sh -c exit 3' returned a non-zero code: 3"));
+        assert!(client.image_inspect("built", &Default::default()).await.unwrap_err().is_not_found());
+    });
+}
+
+#[test]
+fn versions_headers_and_refusals() {
+    with_daemon(async |client, dir| {
+        let ping = client.ping().await.unwrap();
+        assert_eq!((ping.api_version.as_str(), ping.os_type.as_str()), ("1.56", "linux"));
+        assert_eq!((ping.builder_version.as_str(), ping.experimental), ("1", false));
+        let at = |minor| {
+            let options = ClientOptions { version: Some(ApiVersion::new(1, minor)), ..Default::default() };
+            Client::with_options(Host::Unix(dir.join("api.sock")), options)
+        };
+        let error = at(99).info().await.unwrap_err();
+        assert_eq!(error.message(), "client version 1.99 is too new. Maximum supported API version is 1.56");
+        assert_eq!(at(23).info().await.unwrap_err().status(), Some(400));
+        at(24).info().await.unwrap();
+        let error = client.request_bytes(Request::get("/nonsense")).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(404), "page not found"));
+        let error = client.request_bytes(Request::post("/swarm/init")).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(501), "not implemented yet: swarm mode"));
+        let text = Request::post("/containers/create").body("text/plain", Upload::bytes("x"));
+        let error = client.request_bytes(text).await.unwrap_err();
+        assert_eq!(error.message(), "unsupported Content-Type header (text/plain): must be 'application/json'");
+        let query = ContainerCreateQuery { name: "a".into(), ..Default::default() };
+        let error = client.container_create(&query, &request(r#"{"Image":"none:1"}"#)).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(404), "No such image: none:1"));
+        // 404 would make clients pull the image.
+        let unknown = request(r#"{"Image":"tiny:1","HostConfig":{"NetworkMode":"nonet"}}"#);
+        let error = client.container_create(&ContainerCreateQuery::default(), &unknown).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(400), "network nonet not found"));
+    });
+}
+
+#[test]
+fn attached_clients_see_the_last_words_when_the_daemon_stops() {
+    on_machine(async |dir| {
+        let (client, handle, served) = start(dir).await;
+        let script = "trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.05; done";
+        let text =
+            format!(r#"{{"Image":"tiny:1","Cmd":["sh","-c",{script:?}],"HostConfig":{{"NetworkMode":"none"}}}}"#);
+        create(&client, "trap", &text).await;
+        let query = AttachQuery { stream: true, stdout: true, ..Default::default() };
+        let mut attached = client.container_attach("trap", &query).await.unwrap();
+        client.container_start("trap", &Default::default()).await.unwrap();
+        let mut bytes = vec![0; 11];
+        attached.reader.read_exact(&mut bytes).await.unwrap();
+        handle.shutdown();
+        attached.reader.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(demultiplex(&bytes).0, "up\nbye\n");
+        served.await.unwrap().unwrap();
+    });
+}
