@@ -59,7 +59,9 @@ fn failed(what: &str, path: &Path, e: Errno) -> Error {
         Errno::ROFS | Errno::ACCESS | Errno::PERM => {
             error.with_hint("the cgroup file system is not writable here; inside a container, run it privileged")
         }
-        Errno::BUSY => error.with_hint("the group has processes of its own, so it cannot pass controllers on"),
+        Errno::BUSY | Errno::OPNOTSUPP => {
+            error.with_hint("the group has processes of its own, so it cannot pass controllers on")
+        }
         _ => error,
     }
 }
@@ -132,17 +134,14 @@ fn pass_controllers(group: &OwnedFd, path: &Path, is_root: bool) -> Result<Vec<S
     if missing.is_empty() {
         return Ok(passed);
     }
+    // The machine's own root has no type and may have processes. The root a container is shown is an ordinary
+    // group: while it has processes it passes none of the resource controllers on, and the attempt to pass
+    // others would even turn it into a threaded one.
+    if is_root && dir::read(group, "cgroup.type").is_ok() {
+        evacuate(group).map_err(|e| failed("move the processes of", path, e))?;
+    }
     for controller in missing {
-        let word = format!("+{controller}");
-        let result = match dir::write(group, "cgroup.subtree_control", &word) {
-            // The root of a container: it may not have processes of its own to pass controllers on.
-            Err(Errno::BUSY) if is_root => {
-                evacuate(group).map_err(|e| failed("move the processes of", path, e))?;
-                dir::write(group, "cgroup.subtree_control", &word)
-            }
-            other => other,
-        };
-        match result {
+        match dir::write(group, "cgroup.subtree_control", &format!("+{controller}")) {
             Ok(()) => passed.push(controller.to_owned()),
             // cpuset and hugetlb may be refused for reasons of their own; limits by them then give a warning.
             Err(_) if matches!(controller, "cpuset" | "hugetlb") => {}
@@ -153,6 +152,9 @@ fn pass_controllers(group: &OwnedFd, path: &Path, is_root: bool) -> Result<Vec<S
 }
 
 fn evacuate(root: &OwnedFd) -> Result<(), Errno> {
+    if dir::read(root, "cgroup.procs")?.trim().is_empty() {
+        return Ok(());
+    }
     let refuge = dir::create(root, EVACUATION)?;
     // New processes may appear while we move the others.
     for _ in 0..10 {
