@@ -31,6 +31,9 @@ pub struct FabricConfig {
     pub firewall: bool,
     /// `false` leaves `net.ipv4.ip_forward` and its IPv6 counterpart alone (`--ip-forward=false`).
     pub ip_forward: bool,
+    /// `false` only holds published ports, and relays nothing (`--userland-proxy=false`): `[::1]`, and IPv6
+    /// to containers without, are refused.
+    pub relay: bool,
     /// Host address of published ports where neither the port nor its network names one (`--ip`).
     pub host_ip: Option<IpAddr>,
     /// Namespaces kept ready.
@@ -53,6 +56,7 @@ impl FabricConfig {
             mtu: None,
             firewall: true,
             ip_forward: true,
+            relay: true,
             host_ip: None,
             pool: PoolConfig { bare: 2, bridged: 8 },
         }
@@ -285,6 +289,8 @@ impl Fabric {
 
     fn open_ports(&self, endpoint: Id, ports: Reservation, target: Target) {
         let Reservation { sockets, lease } = ports;
+        // Sockets without a target are only held.
+        let target = if self.0.host.config.relay { target } else { Target::default() };
         let published = Published { _relay: Relay::start(self.0.io.handle(), sockets, target), _lease: lease };
         let before = self.published().insert(endpoint, published);
         drop(before);

@@ -135,16 +135,24 @@ fn open_socket(ns: BorrowedFd<'_>) -> Result<RouteSocket> {
         .map_err(|e| refused("open a netlink socket in the container's network namespace", e))
 }
 
+/// Settings of a new namespace. Any group may ping, any user may bind low ports: the namespace is
+/// the container's own. Neighbours learn of an address that has moved here when the interface
+/// gets its MAC.
+const SETTINGS: [(&str, &str); 3] = [
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv4/conf/default/arp_notify", "1"),
+];
+const SETTINGS_V6: [(&str, &str); 2] =
+    [("net/ipv6/conf/default/ndisc_notify", "1"), ("net/ipv6/conf/default/disable_ipv6", "1")];
+
 /// Runs inside the new namespace.
 fn prepare(ipv6: bool) -> Result<(RouteSocket, Links)> {
-    // Any group may ping, any user may bind low ports: the namespace is the container's own.
-    write_sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
-    write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
-    // Neighbours learn of an address that has moved here when the interface gets its MAC.
-    write_sysctl("net/ipv4/conf/default/arp_notify", "1")?;
-    if ipv6 {
-        write_sysctl("net/ipv6/conf/default/ndisc_notify", "1")?;
-        write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    for (path, value) in SETTINGS.iter().chain(SETTINGS_V6.iter().filter(|_| ipv6)) {
+        // An engine whose own /proc/sys is read-only runs containers all the same.
+        if let Err(error) = write_sysctl(path, value) {
+            tracing::debug!(error = error.chain(), "a container's network namespace lacks a setting");
+        }
     }
     let mut socket = RouteSocket::open().map_err(|e| refused("open a netlink socket", e))?;
     let mut batch = Batch::new();

@@ -318,3 +318,60 @@ fn an_address_passed_on_is_reachable_at_once() {
         }
     });
 }
+
+#[test]
+fn a_thousand_ports_are_one_transaction() {
+    on_machine(|machine| {
+        let (fabric, lan) = (fabric("t"), lan("barque0"));
+        fabric.ensure_network(&lan).unwrap();
+        let web = Container::start(&fabric, &lan, Some("172.17.0.2"), None);
+        serve(&web, "web", "0.0.0.0:21999");
+        let wishes: Vec<PortRequest> = (20_000..22_000)
+            .map(|port| PortRequest {
+                container_port: port,
+                proto: Proto::Tcp,
+                host_ip: Some([0, 0, 0, 0].into()),
+                host_ports: Some((port, port)),
+            })
+            .collect();
+        // The limit of open files may be lower than the number of ports; that has a cure.
+        let ports = match fabric.reserve("web", &lan, &wishes) {
+            Err(error) if error.hint().is_some_and(|h| h.contains("open files")) => {
+                fabric.reserve("web", &lan, &wishes[1500..]).unwrap()
+            }
+            other => other.unwrap(),
+        };
+        fabric.publish(&lan, &web.attached.endpoint, web.target(), ports).unwrap();
+        assert!(ask(machine, "127.0.0.1:21999").starts_with(r#"tcp Some("web 172.17.0.1")"#));
+        fabric.unpublish(&web.attached.endpoint).unwrap();
+        assert_eq!(ask(machine, "127.0.0.1:21999"), "-");
+    });
+}
+
+#[test]
+fn a_changed_definition_changes_the_bridge() {
+    on_machine(|machine| {
+        let before = lan("barque0");
+        let first = fabric("g");
+        first.ensure_network(&before).unwrap();
+        drop(first);
+        let mut after = bridge("lan", "barque0", &[("10.9.0.0/24", "10.9.0.1")]);
+        after.id = before.id;
+        if let barque_net::Driver::Bridge(options) = &mut after.driver {
+            options.mtu = Some(1280);
+        }
+        let second = fabric("g");
+        let removed = bridge("gone", "br-gone", &[("10.8.0.0/24", "10.8.0.1")]);
+        second.ensure_network(&removed).unwrap();
+        drop(second);
+        // A device of another's is no business of ours, whatever its name.
+        machine.cable("br-strange", &["10.7.0.1/24"], &Machine::new(), "x", &[]);
+        let third = fabric("g");
+        third.restore(&[after], &[]).unwrap();
+        assert_eq!(third.device_addresses("barque0").unwrap().unwrap(), ["10.9.0.1/24".parse().unwrap()]);
+        assert_eq!(machine.socket().link("barque0").unwrap().unwrap().mtu, 1280);
+        eventually("the stray's removal", || !machine.links().contains(&"br-gone".to_owned()));
+        assert_eq!(third.device_addresses("br-gone").unwrap(), None);
+        assert!(third.host_subnets().unwrap().iter().all(|net| net.to_string() != "10.9.0.0/24"));
+    });
+}

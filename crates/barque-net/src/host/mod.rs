@@ -259,15 +259,21 @@ impl Host {
                 }
             }
         }
-        let mut all = self.stale_addresses(socket, def, link)?;
+        let mut all = self.stale_settings(socket, def, plan, link)?;
         all.extend(ops);
         let index_of = |_: &str| Some(link.index);
         let mut place = Place { socket, index_of: &index_of, container: None, sysctls: None };
         run(&all, &mut place, Existing::Accept)
     }
 
-    /// Addresses that a device of ours has from an earlier definition.
-    fn stale_addresses(&self, socket: &mut RouteSocket, def: &NetworkDef, link: &LinkInfo) -> Result<Vec<LinkOp>> {
+    /// Addresses and MTU that a device of ours has from an earlier definition.
+    fn stale_settings(
+        &self,
+        socket: &mut RouteSocket,
+        def: &NetworkDef,
+        plan: &network::NetworkPlan,
+        link: &LinkInfo,
+    ) -> Result<Vec<LinkOp>> {
         let Some(options) = def.bridge().filter(|_| link.alias == self.names.table) else { return Ok(Vec::new()) };
         let wanted = network::addresses(def, options, self.ipv6);
         let present = socket.addresses().map_err(|e| refused("list addresses", e))?;
@@ -275,7 +281,14 @@ impl Host {
             let link_local = matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
             !link_local && !wanted.contains(address)
         });
-        Ok(stale.map(|address| LinkOp::DeleteAddress { link: link.name.clone(), address }).collect())
+        let mut ops: Vec<LinkOp> =
+            stale.map(|address| LinkOp::DeleteAddress { link: link.name.clone(), address }).collect();
+        if let Some(LinkOp::AddBridge { mtu, .. }) = plan.create.first()
+            && *mtu != link.mtu
+        {
+            ops.push(LinkOp::SetMtu { link: link.name.clone(), mtu: *mtu });
+        }
+        Ok(ops)
     }
 
     /// Lets the machine route, once.
