@@ -62,7 +62,7 @@ fn check_target(output: &str) -> CliResult<PathBuf> {
         return Err(Failure::new(format!("invalid output path: stat {}: no such file or directory", parent.display())));
     }
     if target.is_dir() {
-        return Err(Failure::new(format!("cannot write to a directory: {output:?}")));
+        return Err(Failure::new("cannot write to a directory"));
     }
     Ok(target.to_owned())
 }

@@ -95,7 +95,7 @@ fn usage_errors_name_the_way_out() {
         ),
         (&["foo"], "docker: unknown command: docker foo\n\nRun 'docker --help' for more information\n", 1),
         (&["pz"], "", 1),
-        (&["swarm", "init"], "not implemented yet: docker swarm\n", 125),
+        (&["swarm", "init"], "not implemented yet: swarm init\n", 125),
     ];
     for (args, expected, status) in cases {
         let done = engine.run(args);

@@ -63,6 +63,8 @@ const POINTERS: [&str; 30] = [
 /// Fields that are pointers, numbers, or yes-or-no where they are left out; lists and maps by their names.
 fn zero(field: &str) -> Data {
     match field {
+        // The old names of an event's fields.
+        "status" => Data::str(""),
         name if POINTERS.contains(&name) => Data::Nil,
         "Labels" | "Options" | "Tmpfs" | "Sysctls" | "Annotations" | "StorageOpt" | "PortBindings" | "ExposedPorts"
         | "Volumes" | "Ports" | "Networks" | "DriverOpts" | "Containers" | "Services" | "AuxiliaryAddresses"
