@@ -9,7 +9,9 @@ use std::sync::Arc;
 use barque_model::Signal;
 use barque_runtime::LaunchErrorKind as Kind;
 use barque_runtime::defaults;
-use barque_runtime::spec::{DeviceRule, Join, Mount, MountOptions, MountSource, Namespace, ReadOnly, Rlimit, Seccomp};
+use barque_runtime::spec::{
+    DeviceRule, Join, Mount, MountOptions, MountSource, Namespace, ProcessFd, ReadOnly, Rlimit, Seccomp,
+};
 use common::{Lab, bind, refused};
 
 #[test]
@@ -247,6 +249,23 @@ fn namespaces_private_host_and_joined() {
     assert_ne!(joined[5], theirs[5], "mounts are never shared");
     other.kill(Signal::KILL).unwrap();
     other.wait().unwrap();
+}
+
+#[test]
+fn shared_memory_of_another_container() {
+    needs_root!();
+    let lab = Lab::new();
+    let first = lab.launch(&lab_spec(&lab, "echo shared > /dev/shm/x; exec sleep 100"));
+    let pidfd = Arc::new(first.pidfd().try_clone_to_owned().unwrap());
+    let mut spec = lab_spec(&lab, "while ! test -s /dev/shm/x; do :; done; cat /dev/shm/x; echo back > /dev/shm/y");
+    spec.namespaces.ipc = Namespace::Join(Join::Fd(pidfd.clone()));
+    let source = MountSource::Container { process: ProcessFd(pidfd), path: "/dev/shm".into() };
+    let shm = Mount { target: "/dev/shm".into(), source, options: MountOptions::default() };
+    spec.mounts = defaults::merge_mounts(defaults::mounts(None), vec![shm]);
+    assert_eq!(lab.run(&spec).1, "shared\n");
+    first.kill(Signal::KILL).unwrap();
+    first.wait().unwrap();
+    assert_eq!(refused(&lab, &spec).0, Kind::Mount);
 }
 
 #[test]

@@ -66,17 +66,38 @@ pub(crate) fn last_errno() -> Errno {
 /// Runs `f` on a thread of its own in a private copy of the mount namespace, where it may also change its
 /// working directory: nothing of that is seen outside. The copy goes with the thread.
 pub fn in_private_mounts<T: Send>(f: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, || {
-            // SAFETY: integers only; affects this thread alone, which ends with the closure.
-            let r = unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) };
-            if r < 0 {
-                return Err(std::io::Error::last_os_error());
+    on_own_thread(|| {
+        // SAFETY: integers only; affects this thread alone, which ends with the closure.
+        let r = unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) };
+        if r < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+        rustix::mount::mount_change(c"/", private)?;
+        f()
+    })
+}
+
+/// Runs `f` on a thread of its own in the mount namespace of the process `pidfd` stands for (kernel 5.8).
+pub fn in_mounts_of<T: Send>(
+    pidfd: BorrowedFd<'_>,
+    f: impl FnOnce() -> std::io::Result<T> + Send,
+) -> std::io::Result<T> {
+    on_own_thread(|| {
+        // SAFETY: integers only; affect this thread alone, which ends with the closure.
+        let r = unsafe {
+            match libc::unshare(libc::CLONE_FS) {
+                0 => libc::setns(pidfd.as_raw_fd(), libc::CLONE_NEWNS),
+                failed => failed,
             }
-            let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-            rustix::mount::mount_change(c"/", private)?;
-            f()
-        })?;
+        };
+        if r < 0 { Err(std::io::Error::last_os_error()) } else { f() }
+    })
+}
+
+fn on_own_thread<T: Send>(f: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, f)?;
         thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the mount thread panicked")))
     })
 }

@@ -20,7 +20,7 @@ use crate::error::{LaunchError, LaunchErrorKind};
 use crate::overlay::{self, Layers};
 use crate::plan::{self, Slot};
 use crate::spawner::Host;
-use crate::spec::{Join, LogConfig, Mount, MountSource, Process, ReadOnly, Rootfs, RootfsSource, Spec};
+use crate::spec::{Join, LogConfig, Mount, MountSource, Process, ProcessFd, ReadOnly, Rootfs, RootfsSource, Spec};
 use crate::task::Task;
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
@@ -92,6 +92,7 @@ fn source(mount: &Mount, host: &Host) -> Result<OwnedFd> {
             let tree = clone_tree(path, subpath.as_deref(), *recursive).map_err(|e| bind_failed(mount, path, e))?;
             (tree, *recursive, false)
         }
+        MountSource::Container { process, path } => (other_container(process, path)?, false, false),
         MountSource::Image { layers, subpath } => (image_tree(layers, subpath.as_deref())?, false, true),
         _ => return Err(Error::internal("a mount without a source on the host")),
     };
@@ -118,6 +119,18 @@ fn source(mount: &Mount, host: &Host) -> Result<OwnedFd> {
         }
     }
     Ok(tree)
+}
+
+/// A detached copy of a mount in another container. Its path is resolved there, without following links.
+fn other_container(process: &ProcessFd, path: &Path) -> Result<OwnedFd> {
+    let clone = || {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let place = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)?;
+        Ok(open_tree(&place, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?)
+    };
+    barque_sys::mount::in_mounts_of(process.0.as_fd(), clone)
+        .with_context(|| format!("share {} of another container", path.display()))
 }
 
 fn bind_failed(mount: &Mount, path: &Path, e: Error) -> Error {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use cgroup::{BlkioLimit, Cgroup, DeviceKind, DeviceRule, Resources};
-pub use mount::{Mount, MountOptions, MountSource, Propagation, ReadOnly, Rootfs, RootfsSource};
+pub use mount::{Mount, MountOptions, MountSource, ProcessFd, Propagation, ReadOnly, Rootfs, RootfsSource};
 pub use namespace::{Join, Namespace, Namespaces};
 pub use process::{Capabilities, Caps, Io, LogConfig, Process, Rlimit, Seccomp};
 

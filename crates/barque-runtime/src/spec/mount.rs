@@ -1,6 +1,8 @@
 //! Root file system and mounts.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The container's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,11 @@ pub enum MountSource {
         /// With the mounts below it.
         recursive: bool,
     },
+    /// A mount point of another running container, such as its `/dev/shm` for a shared IPC namespace.
+    Container {
+        process: ProcessFd,
+        path: PathBuf,
+    },
     Tmpfs {
         /// Bytes; `None`: half of the memory.
         size: Option<u64>,
@@ -78,6 +85,18 @@ pub enum MountSource {
         subpath: Option<PathBuf>,
     },
 }
+
+/// A process by pidfd.
+#[derive(Clone, Debug)]
+pub struct ProcessFd(pub Arc<OwnedFd>);
+
+impl PartialEq for ProcessFd {
+    fn eq(&self, other: &ProcessFd) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ProcessFd {}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
