@@ -153,15 +153,15 @@ impl Diagnostic {
 
     /// As an error whose message is Docker's sentence and whose hint holds the excerpt and the cure.
     pub fn to_error(&self, source: &Source) -> Error {
-        self.into_error_with(source, self.docker_message(source))
+        self.error_with(source, self.docker_message(source))
     }
 
     /// As [`Diagnostic::to_error`], for failures that are not the parser's.
     pub fn to_plain_error(&self, source: &Source) -> Error {
-        self.into_error_with(source, self.message.clone())
+        self.error_with(source, self.message.clone())
     }
 
-    fn into_error_with(&self, source: &Source, message: String) -> Error {
+    fn error_with(&self, source: &Source, message: String) -> Error {
         let mut hint = source.excerpt(self.span);
         if let Some(cure) = &self.hint {
             hint = format!("{cure}\n{hint}");

@@ -168,7 +168,9 @@ pub enum CacheSharing {
 
 /// Where a step's output goes. Cheap to clone; callable from any thread.
 #[derive(Clone)]
-pub struct LogSink(Arc<dyn Fn(LogStream, &[u8]) + Send + Sync>);
+pub struct LogSink(Arc<WriteLog>);
+
+type WriteLog = dyn Fn(LogStream, &[u8]) + Send + Sync;
 
 impl LogSink {
     pub fn new(write: impl Fn(LogStream, &[u8]) + Send + Sync + 'static) -> Self {

@@ -13,6 +13,8 @@
 //!
 //! `BARQUE_BLESS=1` writes the expectations; read the diff before you keep it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -232,10 +232,10 @@ impl Chmod {
 
 fn apply_action(mode: u32, who: u32, action: &Action, is_dir: bool) -> u32 {
     let mut bits = match &action.perms {
-        Perms::Copy(shift) => ((mode >> shift) & 7) * 0o111 & who,
+        Perms::Copy(shift) => (((mode >> shift) & 7) * 0o111) & who,
         Perms::Bits { rwx, conditional_x, .. } => {
             let x = u32::from(*conditional_x && (is_dir || mode & 0o111 != 0));
-            (rwx | x) * 0o111 & who
+            ((rwx | x) * 0o111) & who
         }
     };
     let mut cleared = who;
@@ -254,6 +254,6 @@ fn apply_action(mode: u32, who: u32, action: &Action, is_dir: bool) -> u32 {
     match action.operator {
         '+' => mode | bits,
         '-' => mode & !bits,
-        _ => mode & !cleared | bits,
+        _ => (mode & !cleared) | bits,
     }
 }

@@ -76,14 +76,12 @@ impl MountKind {
 /// What can be said before variables have values: `from` takes none.
 pub(super) fn check(word: &Word) -> Result<(), Diagnostic> {
     let fields = fields(&word.text).map_err(|e| Diagnostic::new(word.span, e))?;
-    for field in &fields {
-        if let Some(("from", value)) = split(field).map(|(k, v)| (if k == "from" { "from" } else { "" }, v)) {
-            if value.find('$').is_some_and(|i| i + 1 != value.len()) {
-                let message = "'from' doesn't support variable expansion, define alias stage instead";
-                return Err(Diagnostic::new(word.span, message)
-                    .with_hint("write FROM IMAGE:$VAR AS name above, and from=name here"));
-            }
-        }
+    let from = fields.iter().filter_map(|f| split(f)).find(|(key, _)| key == "from");
+    if from.is_some_and(|(_, value)| value.find('$').is_some_and(|i| i + 1 != value.len())) {
+        let message = "'from' doesn't support variable expansion, define alias stage instead";
+        return Err(
+            Diagnostic::new(word.span, message).with_hint("write FROM IMAGE:$VAR AS name above, and from=name here")
+        );
     }
     if fields.iter().any(|f| f.contains('$')) {
         return Ok(());

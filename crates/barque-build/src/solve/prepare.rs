@@ -144,22 +144,19 @@ fn at_line(error: Error, file: &Dockerfile, span: Span, close: Option<&str>) -> 
 
 /// Polls all futures until all are done.
 pub(super) async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut slots: Vec<(std::pin::Pin<Box<F>>, Option<F::Output>)> =
-        futures.into_iter().map(|f| (Box::pin(f), None)).collect();
+    let mut waiting: Vec<_> = futures.into_iter().map(|f| Some(Box::pin(f))).collect();
+    let mut done: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     std::future::poll_fn(move |context| {
-        let mut waiting = false;
-        for (future, output) in &mut slots {
-            if output.is_none() {
-                match future.as_mut().poll(context) {
-                    std::task::Poll::Ready(value) => *output = Some(value),
-                    std::task::Poll::Pending => waiting = true,
-                }
+        for (future, output) in waiting.iter_mut().zip(&mut done) {
+            if let Some(std::task::Poll::Ready(value)) = future.as_mut().map(|f| f.as_mut().poll(context)) {
+                *output = Some(value);
+                *future = None;
             }
         }
-        if waiting {
+        if waiting.iter().any(Option::is_some) {
             return std::task::Poll::Pending;
         }
-        std::task::Poll::Ready(slots.iter_mut().filter_map(|(_, o)| o.take()).collect())
+        std::task::Poll::Ready(done.iter_mut().filter_map(Option::take).collect())
     })
     .await
 }

@@ -358,7 +358,7 @@ impl<W: Worker> Shared<W> {
                 Err(e) => Err(self.failed(vertex, e, started)),
             }
         };
-        cell.get_or_try_init(fetch).await.map(|()| ())
+        cell.get_or_try_init(fetch).await.copied()
     }
 
     /// A step came from the cache: so did what it stands on.

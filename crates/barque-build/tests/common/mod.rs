@@ -1,5 +1,5 @@
 //! A worker and a cache in memory and temporary directories: no root, no network, no real commands.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
