@@ -82,6 +82,14 @@ crate::query! {
 }
 
 crate::query! {
+    /// Query of `POST /volumes/{name}/clone` and `/rename`, which only Barque has.
+    pub struct VolumeTargetQuery {
+        /// The other name.
+        name: String => "name",
+    }
+}
+
+crate::query! {
     /// Query of `DELETE /volumes/{name}`.
     pub struct VolumeRemoveQuery {
         force: bool => "force",

@@ -287,6 +287,35 @@ fn a_build_of_an_archive() {
 }
 
 #[test]
+fn volumes_as_objects() {
+    with_daemon(async |client, _dir| {
+        let request = |name: &str| barque_api::volume::VolumeCreateRequest { name: name.into(), ..Default::default() };
+        client.volume_create(&request("first")).await.unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(3);
+        tar.append_data(&mut header, "file", &b"abc"[..]).unwrap();
+        client.volume_import("first", Upload::bytes(tar.into_inner().unwrap())).await.unwrap();
+        client.volume_clone("first", "second").await.unwrap();
+        client.volume_rename("second", "third").await.unwrap();
+        let bytes = client.volume_export("third").await.unwrap().into_bytes(1 << 20).await.unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
+        assert!(names.iter().any(|name| name.ends_with("file")), "{names:?}");
+        assert!(client.volume_inspect("second").await.unwrap_err().is_not_found());
+        // Named volumes are not pruned unless all are.
+        let pruned = client.volume_prune(&Default::default()).await.unwrap();
+        assert_eq!(pruned.volumes_deleted, None);
+        let filters = barque_api::Filters::new().with("all", "true");
+        let query = barque_api::container::PruneQuery { filters };
+        let mut pruned = client.volume_prune(&query).await.unwrap().volumes_deleted.unwrap();
+        pruned.sort();
+        assert_eq!(pruned, ["first", "third"]);
+    });
+}
+
+#[test]
 fn versions_headers_and_refusals() {
     with_daemon(async |client, dir| {
         let ping = client.ping().await.unwrap();

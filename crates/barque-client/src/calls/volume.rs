@@ -3,9 +3,13 @@
 use barque_api::container::PruneQuery;
 use barque_api::volume::*;
 
+use http::Method;
+
 use super::seg;
+use crate::body::Upload;
 use crate::client::{Client, Request};
 use crate::error::Result;
+use crate::stream::ByteStream;
 
 /// Every call fails with the server's refusal and its status, or a failure of the connection.
 impl Client {
@@ -29,6 +33,29 @@ impl Client {
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
         let query = VolumeRemoveQuery { force }.encode();
         self.request_empty(Request::delete(format!("/volumes/{}", seg(name))).query(query)).await
+    }
+
+    /// The volume's content as a tar stream. Barque only.
+    pub async fn volume_export(&self, name: &str) -> Result<ByteStream> {
+        self.request(Request::get(format!("/volumes/{}/archive", seg(name)))).await
+    }
+
+    /// Unpacks a tar stream into the volume. Barque only.
+    pub async fn volume_import(&self, name: &str, content: Upload) -> Result<()> {
+        let request = Request::new(Method::PUT, format!("/volumes/{}/archive", seg(name)));
+        self.request_empty(request.body("application/x-tar", content)).await
+    }
+
+    /// Makes a volume with another's content. Barque only.
+    pub async fn volume_clone(&self, name: &str, target: &str) -> Result<()> {
+        let query = VolumeTargetQuery { name: target.to_owned() }.encode();
+        self.request_empty(Request::post(format!("/volumes/{}/clone", seg(name))).query(query)).await
+    }
+
+    /// Gives an unused volume another name. Barque only.
+    pub async fn volume_rename(&self, name: &str, target: &str) -> Result<()> {
+        let query = VolumeTargetQuery { name: target.to_owned() }.encode();
+        self.request_empty(Request::post(format!("/volumes/{}/rename", seg(name))).query(query)).await
     }
 
     pub async fn volume_prune(&self, query: &PruneQuery) -> Result<VolumesPruned> {

@@ -1,7 +1,9 @@
 //! `/volumes`.
 
 use barque_api::container::PruneQuery;
-use barque_api::volume::{VolumeCreateRequest, VolumeListQuery, VolumeListResponse, VolumeRemoveQuery, VolumesPruned};
+use barque_api::volume::{
+    VolumeCreateRequest, VolumeListQuery, VolumeListResponse, VolumeRemoveQuery, VolumeTargetQuery, VolumesPruned,
+};
 use barque_model::{Error, ErrorKind, Timestamp};
 
 use super::Context;
@@ -19,6 +21,11 @@ pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Rou
         ("POST", ["prune"]) => keep(prune(context)),
         ("GET", [name]) => inline(inspect(context, name.to_string())),
         ("DELETE", [name]) => keep(remove(context, name.to_string())),
+        // Barque's own: content in and out, copies and names.
+        ("GET", [name, "archive"]) => inline(export(context, name.to_string())),
+        ("PUT", [name, "archive"]) => inline(import(context, name.to_string())),
+        ("POST", [name, "clone"]) => keep(clone(context, name.to_string())),
+        ("POST", [name, "rename"]) => keep(rename(context, name.to_string())),
         ("PUT", [_]) => inline(async { Err(Error::unavailable(wording::NOT_A_MANAGER)) }),
         _ => return None,
     })
@@ -50,6 +57,37 @@ async fn remove(context: Context, name: String) -> Outcome {
         Err(error) if query.force && error.kind() == ErrorKind::NotFound => http::empty(),
         outcome => outcome.and_then(|()| http::empty()),
     }
+}
+
+async fn export(context: Context, name: String) -> Outcome {
+    let content = context.state.engine.volume_export(&name).await?;
+    Ok(http::reader("application/x-tar", content))
+}
+
+async fn import(context: Context, name: String) -> Outcome {
+    let Context { state, mut call } = context;
+    state.engine.volume_import(&name, call.reader()).await?;
+    http::ok()
+}
+
+/// The `name` of a copy or of a new name.
+fn target(context: &Context) -> barque_model::Result<String> {
+    match context.call.query(VolumeTargetQuery::from_params)?.name {
+        name if name.is_empty() => Err(Error::invalid("bad parameter: 'name' cannot be empty")),
+        name => Ok(name),
+    }
+}
+
+async fn clone(context: Context, name: String) -> Outcome {
+    let target = target(&context)?;
+    context.state.engine.volume_clone(&name, &target).await?;
+    http::empty()
+}
+
+async fn rename(context: Context, name: String) -> Outcome {
+    let target = target(&context)?;
+    context.state.engine.volume_rename(&name, &target).await?;
+    http::empty()
 }
 
 async fn prune(context: Context) -> Outcome {
