@@ -316,7 +316,7 @@ fn header(name: &[u8], kind: tar::EntryType, size: u64, link: &str) -> tar::Head
     header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
     header.set_entry_type(kind);
     header.set_size(size);
-    header.set_mode(0o640);
+    header.set_mode(if kind.is_dir() { 0o750 } else { 0o640 });
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(1_000_000);

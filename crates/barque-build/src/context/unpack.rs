@@ -131,8 +131,8 @@ struct Unpacker<'a> {
     base: &'a Path,
     options: &'a UnpackOptions,
     bytes: u64,
-    /// Directories whose time is set last: filling them changes it.
-    dirs: Vec<(PathBuf, i64)>,
+    /// Directories whose mode and time are set last: filling them needs the one and changes the other.
+    dirs: Vec<(PathBuf, u32, i64)>,
 }
 
 struct Meta {
@@ -265,12 +265,12 @@ impl Unpacker<'_> {
         if !is_dir && let (Some(parent), Some(name)) = (place.parent(), place.file_name()) {
             let dir = self.target.open_dir(parent)?;
             self.target.remove_all(&dir, name, 0).with_context(say)?;
-            self.target.make_dir(&dir, name, meta.mode, meta.ids).with_context(say)?;
+            self.target.make_dir(&dir, name, meta.mode | 0o700, meta.ids).with_context(say)?;
         }
         let fd = self.target.open_dir(place)?;
         super::xattr::set(&fd, &meta.xattrs).with_context(say)?;
-        self.target.finish(&fd, meta.mode, meta.ids, meta.mtime).with_context(say)?;
-        self.dirs.push((place.to_owned(), meta.mtime));
+        self.target.finish(&fd, meta.mode | 0o700, meta.ids, meta.mtime).with_context(say)?;
+        self.dirs.push((place.to_owned(), meta.mode, meta.mtime));
         Ok(())
     }
 
@@ -335,12 +335,12 @@ impl Unpacker<'_> {
     }
 
     fn finish(self) -> Result<()> {
-        for (path, mtime) in self.dirs.iter().rev() {
+        for (path, mode, mtime) in self.dirs.iter().rev() {
             // A later entry may have replaced the directory.
             let Ok(dir) = self.target.open_dir(path) else { continue };
             self.target
-                .set_time(&dir, OsStr::new("."), *mtime)
-                .with_context(|| format!("set the time of {}", shown(path)))?;
+                .finish(&dir, *mode, None, *mtime)
+                .with_context(|| format!("finish the directory {}", shown(path)))?;
         }
         Ok(())
     }
