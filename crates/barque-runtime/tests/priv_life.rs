@@ -431,3 +431,145 @@ fn a_cgroup_root_with_processes_as_inside_a_container() {
         eventually("the groups to be empty", || std::fs::remove_dir(root.join(dir)).is_ok());
     }
 }
+
+/// Makes calls unknown to the calling thread and all it forks, as on an older kernel.
+fn forget_calls(numbers: &[u32]) {
+    use barque_sys::child::SockFilter;
+    let insn = |code, jt, jf, k| SockFilter { code, jt, jf, k };
+    let mut filter = vec![insn(0x20, 0, 0, 0)];
+    for number in numbers {
+        filter.push(insn(0x15, 0, 1, *number));
+        filter.push(insn(0x06, 0, 0, 0x0005_0000 | 38));
+    }
+    filter.push(insn(0x06, 0, 0, 0x7fff_0000));
+    barque_sys::seccomp::install(&filter).unwrap();
+}
+
+#[test]
+fn an_older_kernel() {
+    needs_root!();
+    // close_range 5.9, faccessat2 5.8, mount_setattr 5.12.
+    forget_calls(&[436, 439, 442]);
+    assert!(!barque_sys::mount::has_mount_setattr());
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("host")).unwrap();
+    let script = "touch /b/x 2>&1; touch /n 2>&1; echo 1 2>/dev/null > /proc/sys/kernel/domainname || echo kept; \
+                  ls /sys/firmware | wc -l; ls /proc/self/fd | wc -l; touch /sys/fs/cgroup/x 2>/dev/null || echo kept";
+    let mut spec: Spec = lab.spec(&["sh", "-c", script]);
+    let readonly = barque_runtime::spec::ReadOnly::Yes;
+    let options = barque_runtime::spec::MountOptions { readonly, nosuid: true, ..Default::default() };
+    spec.mounts.push(common::bind(&lab.path("host"), "/b", options));
+    spec.rootfs.readonly = true;
+    let (_, out, err) = lab.run(&spec);
+    let read_only = |path| format!("touch: {path}: Read-only file system\n");
+    assert_eq!(out, format!("{}{}kept\n0\n4\nkept\n", read_only("/b/x"), read_only("/n")), "{err}");
+    spec.mounts.last_mut().unwrap().options.readonly = barque_runtime::spec::ReadOnly::Recursive;
+    assert!(refused(&lab, &spec).1.contains("recursively read-only"));
+}
+
+/// The daemon of the next test: launches one container after the other until it is killed.
+#[test]
+fn helper_busy_daemon() {
+    let Ok(dir) = std::env::var("BARQUE_TEST_BUSY_DIR") else { return };
+    let lab = Lab::new();
+    for n in 0.. {
+        let mut spec = lab.spec(&["sleep", "1000"]);
+        spec.run_dir = Path::new(&dir).join(n.to_string());
+        std::mem::forget(lab.spawner.launch(&spec, Vec::new()));
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_leaves_only_what_can_be_found_again() {
+    needs_root!();
+    let tmp = tempfile::tempdir().unwrap();
+    let mut found = (0, 0);
+    for round in 0..20u64 {
+        let dir = tmp.path().join(round.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        let mut daemon = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "helper_busy_daemon", "--nocapture"])
+            .env("BARQUE_TEST_BUSY_DIR", &dir)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("the first container", || dir.join("0/task.json").exists());
+        std::thread::sleep(Duration::from_micros(round * 1700 % 9000));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        // What was under way settles: no new directory appears once the spawner is gone.
+        std::thread::sleep(Duration::from_millis(50));
+        for entry in std::fs::read_dir(&dir).unwrap().flatten() {
+            match Task::reopen(&entry.path()).unwrap() {
+                Reopened::Running(task) => {
+                    found.0 += 1;
+                    end(&task);
+                    task.wait_gone(Duration::from_secs(5)).unwrap();
+                }
+                Reopened::Exited(exit) => {
+                    assert!(exit.lost);
+                    found.1 += 1;
+                }
+                Reopened::Absent => {}
+            }
+        }
+        let mine = format!("t{}-", daemon.id());
+        let left: Vec<_> =
+            std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path().join("barque")).collect();
+        for group in left.iter().flat_map(|d| std::fs::read_dir(d).into_iter().flatten().flatten()) {
+            assert!(!group.file_name().to_str().unwrap().starts_with(&mine), "{group:?} is left");
+        }
+    }
+    println!("{found:?} running and lost");
+    assert!(found.0 >= 20);
+}
+
+#[test]
+fn a_full_disk_loses_lines_but_spoils_none() {
+    needs_root!();
+    let lab = Lab::new();
+    let logs = lab.path("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let outcome = barque_sys::mount::in_private_mounts(|| {
+        rustix::mount::mount("small", &logs, "tmpfs", rustix::mount::MountFlags::empty(), c"size=64k")?;
+        let mut spec = lab.spec(&["seq", "1", "20000"]);
+        spec.io.log = Some(barque_runtime::spec::LogConfig { path: logs.join("log"), max_size: None, max_files: 1 });
+        let (exit, out, _) = lab.run(&spec);
+        Ok((exit.code, out.lines().count(), std::fs::read_to_string(logs.join("log"))?))
+    });
+    let (code, lines, text) = outcome.unwrap();
+    assert_eq!((code, lines), (0, 20000));
+    assert!(text.len() > 60_000 && text.ends_with("}\n"));
+    assert!(text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
+}
+
+#[test]
+fn monitors_sleep_while_nothing_happens() {
+    needs_root!();
+    let lab = Lab::new();
+    let mut spec = lab.spec(&["sh", "-c", "exec 0<&- 1>&- 2>&-; sleep 1000"]);
+    spec.process.tty = true;
+    spec.io.stdin = true;
+    let closed = lab.launch(&spec);
+    let mut spec = lab.spec(&["sleep", "1000"]);
+    spec.io.stdin = true;
+    let (attached, ours) = common::attachment();
+    let half_open = lab.spawner.launch(&spec, vec![attached]).unwrap();
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let ticks = || -> u64 {
+        let fields = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let used = |text: String| -> u64 {
+            let rest: Vec<i64> = text.rsplit_once(')').unwrap().1.split(' ').filter_map(|f| f.parse().ok()).collect();
+            // utime and stime; the state before them is no number.
+            (rest[10] + rest[11]) as u64
+        };
+        monitors().iter().map(fields).map(used).sum()
+    };
+    assert_eq!(monitors().len(), 2);
+    let before = ticks();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(ticks() - before <= 1, "a monitor spins");
+    end(&closed);
+    end(&half_open);
+}

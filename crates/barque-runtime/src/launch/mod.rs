@@ -7,6 +7,7 @@ mod prepare;
 mod run_dir;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use barque_model::{Error, Result};
@@ -54,6 +55,8 @@ fn kind(kind: LaunchErrorKind) -> impl FnOnce(Error) -> LaunchError {
 pub(crate) fn container(spawner: &Spawner, spec: &Spec, attach: Vec<Attachment>) -> Result<Task, LaunchError> {
     let host = spawner.host();
     let run_dir = RunDir::acquire(&spec.run_dir)?;
+    // Forked while we prepare; without a request it ends by itself.
+    let monitor = spawner.monitor()?;
     let root = Arc::new(prepare::root(&spec.rootfs).map_err(kind(LaunchErrorKind::Mount))?);
     let user = users::lookup(root.as_fd(), &spec.process.user, &spec.process.groups);
     let user = user.map_err(kind(LaunchErrorKind::User))?;
@@ -75,7 +78,7 @@ pub(crate) fn container(spawner: &Spawner, spec: &Spec, attach: Vec<Attachment>)
     if let Some(join) = &launch.plan.pid_namespace {
         launch.request.pid_namespace = Some(launch.fds.add(prepare::namespace(join)?));
     }
-    launch.send(spawner, run_dir, record)
+    launch.send(monitor, run_dir, record)
 }
 
 /// Starts a further process in a container.
@@ -87,6 +90,7 @@ pub(crate) fn exec(
 ) -> Result<Task, LaunchError> {
     let host = spawner.host();
     let run_dir = RunDir::acquire(&spec.run_dir)?;
+    let monitor = spawner.monitor()?;
     let root = container.root().map_err(kind(LaunchErrorKind::NotRunning))?;
     let user = users::lookup(root.as_fd(), &spec.process.user, &spec.process.groups);
     let user = user.map_err(kind(LaunchErrorKind::User))?;
@@ -110,7 +114,7 @@ pub(crate) fn exec(
     }
     let master = if spec.process.tty { Some(prepare::exec_terminal(&root, &spec.process)?) } else { None };
     launch.add_streams(&spec.process, &spec.io, master, attach)?;
-    launch.send(spawner, run_dir, Record::exec(&spec.id, container.group().clone()))
+    launch.send(monitor, run_dir, Record::exec(&spec.id, container.group().clone()))
 }
 
 fn facts<'a>(
@@ -188,9 +192,8 @@ impl Launch {
     }
 
     /// Hands everything to a new monitor and waits for its answer.
-    fn send(mut self, spawner: &Spawner, run_dir: RunDir, record: Record) -> Result<Task, LaunchError> {
+    fn send(mut self, connection: UnixStream, run_dir: RunDir, record: Record) -> Result<Task, LaunchError> {
         run_dir.write_record(&record)?;
-        let connection = spawner.monitor()?;
         let fds: Vec<BorrowedFd<'_>> = self.fds.0.iter().map(AsFd::as_fd).collect();
         let sent = self.request.send(&connection, &fds);
         drop(fds);

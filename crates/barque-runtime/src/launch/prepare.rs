@@ -205,7 +205,7 @@ pub(super) fn exec_terminal(root: &OwnedFd, process: &Process) -> Result<OwnedFd
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let devpts = rustix::fs::openat2(root, "dev/pts", flags, Mode::empty(), resolve);
-    let real = devpts.ok().filter(|d| rustix::fs::fstatfs(d).is_ok_and(|s| s.f_type as i64 == DEVPTS_MAGIC));
+    let real = devpts.ok().filter(|d| rustix::fs::fstatfs(d).is_ok_and(|s| s.f_type == DEVPTS_MAGIC));
     if let Some(master) = real.and_then(|devpts| open_ptmx(&devpts)) {
         set_size(&master, process);
         return Ok(master);

@@ -1,6 +1,6 @@
 //! The process of a plan: identity, limits, program. The common end of containers and exec'd processes.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use barque_model::{Error, Result};
 use barque_sys::child::{Identity, Op, Pointers};
@@ -139,7 +139,7 @@ fn environment(p: &Process, home: &str) -> Result<Vec<CString>> {
         env.push(CString::from(c"TERM=xterm"));
     }
     if variable(&p.env, "HOME").is_none_or(str::is_empty) {
-        env.retain(|e: &CString| e.as_c_str() != <&CStr>::from(c"HOME="));
+        env.retain(|e: &CString| e.as_c_str() != c"HOME=");
         let home = if home.is_empty() { "/" } else { home };
         env.push(c(format!("HOME={home}"), "HOME")?);
     }

@@ -81,11 +81,8 @@ fn reap_all(child: libc::pid_t) -> Option<i32> {
         let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
         match pid {
             0 => return code,
-            p if p < 0 => {
-                if last_errno() != Errno::INTR {
-                    return code;
-                }
-            }
+            p if p < 0 && last_errno() == Errno::INTR => {}
+            p if p < 0 => return code,
             p if p == child => {
                 code = Some(if libc::WIFSIGNALED(status) {
                     128 + libc::WTERMSIG(status)
