@@ -5,6 +5,7 @@ mod common;
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use barque_model::{ErrorKind, Id};
@@ -144,14 +145,14 @@ fn an_engine_takes_up_its_predecessors_work() {
         // Meanwhile somebody took one of the ports, if not on the address that matters.
         let thief = std::net::UdpSocket::bind("[::1]:8080").unwrap();
         let second = fabric("r");
-        let failed = second.restore(&[lan.clone()], &[published.clone()]).unwrap();
+        let failed = second.restore(from_ref(&lan), from_ref(&published)).unwrap();
         assert_eq!(failed.len(), 1);
         assert_eq!(failed[0].0, web.attached.endpoint);
         assert!(failed[0].1.message().contains("port is already allocated (by"), "{}", failed[0].1);
         check(&[("restored in spite of it, 127.0.0.1", ask(machine, "127.0.0.1:8080"), "web 172.17.0.1")]);
         drop((second, thief));
         let third = fabric("r");
-        assert_eq!(third.restore(&[lan.clone()], &[published]).unwrap().len(), 0);
+        assert_eq!(third.restore(from_ref(&lan), &[published]).unwrap().len(), 0);
         check(&[
             ("restored, 127.0.0.1", ask(machine, "127.0.0.1:8080"), "web 172.17.0.1"),
             ("restored, ::1", ask(machine, "[::1]:8080"), "web 172.17.0.1"),

@@ -76,6 +76,35 @@ fn what_the_kernel_or_the_machine_lacks_is_said() {
 }
 
 #[test]
+fn parents_of_our_own_come_and_go() {
+    on_machine(|machine| {
+        machine.cable("up0", &[], &Machine::new(), "x", &[]);
+        let fabric = fabric("m");
+        for (name, lan) in [("up0.50", network("macvlan", &[("parent", "up0.50")])), ("", network("macvlan", &[]))] {
+            let name = if name.is_empty() { format!("dm-{}", lan.id.short()) } else { name.to_owned() };
+            if let Err(error) = fabric.ensure_network(&lan) {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", error.chain());
+                continue;
+            }
+            assert!(machine.links().contains(&name));
+            let a = Container::start(&fabric, &lan, Some("192.0.2.50"), None);
+            let b = Container::start(&fabric, &lan, Some("192.0.2.51"), None);
+            serve(&a, "a", "0.0.0.0:80");
+            assert_eq!(ask(&b, "192.0.2.50:80"), "a 192.0.2.51");
+            drop((a, b));
+            fabric.remove_network(&lan).unwrap();
+            // Made again at once, whatever is left of the first one.
+            fabric.ensure_network(&lan).unwrap();
+            assert!(machine.links().contains(&name));
+        }
+        fabric.remove_all().unwrap();
+        let mut links = machine.links();
+        links.sort();
+        assert_eq!(links, ["lo", "up0"]);
+    });
+}
+
+#[test]
 fn drop_policies_of_others_are_found() {
     on_machine(|_| {
         let (fabric, lan) = (fabric("x"), bridge("lan", "barque0", &[("172.17.0.0/16", "172.17.0.1")]));

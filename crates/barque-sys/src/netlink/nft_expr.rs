@@ -138,10 +138,6 @@ pub enum Expr {
         port: Reg,
     },
     Masquerade,
-    /// Translates the destination port only.
-    Redirect {
-        port: Reg,
-    },
     /// Loads a constant.
     Immediate {
         value: Vec<u8>,
@@ -169,7 +165,6 @@ impl Expr {
             Expr::InSet { .. } | Expr::Map { .. } | Expr::VerdictMap { .. } => "lookup",
             Expr::DestinationNat { .. } => "nat",
             Expr::Masquerade => "masq",
-            Expr::Redirect { .. } => "redir",
             Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
         }
     }
@@ -231,9 +226,6 @@ impl Expr {
                 d.be32(3, address.number()).be32(5, port.number());
             }
             Expr::Masquerade => {}
-            Expr::Redirect { port } => {
-                d.be32(1, port.number());
-            }
             Expr::Immediate { value: constant, to } => {
                 d.be32(1, to.number());
                 value(d, 2, constant);
