@@ -180,10 +180,13 @@ impl<T, E: std::error::Error + Send + Sync + 'static> Context<T> for Result<T, E
             let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(e);
             match boxed.downcast::<Error>() {
                 Ok(own) => own.context(message()),
-                Err(other) => {
-                    let kind = io_kind(other.as_ref());
-                    Error::new(kind, message()).with_source(other)
-                }
+                Err(other) => match other.downcast::<std::io::Error>() {
+                    Ok(io) if io.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
+                        Error::from(*io).context(message())
+                    }
+                    Ok(io) => Error::new(io_kind(io.as_ref()), message()).with_source(io),
+                    Err(other) => Error::new(ErrorKind::Internal, message()).with_source(other),
+                },
             }
         })
     }
@@ -198,8 +201,16 @@ fn io_kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
 }
 
 impl From<std::io::Error> for Error {
+    /// Gives an [`Error`] back whole that was wrapped to pass through an I/O trait.
     fn from(e: std::io::Error) -> Self {
-        Error::new(io_kind(&e), e.to_string())
+        let kind = io_kind(&e);
+        if !e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+            return Error::new(kind, e.to_string());
+        }
+        match e.into_inner().map(|inner| inner.downcast::<Error>()) {
+            Some(Ok(own)) => *own,
+            _ => Error::new(kind, "input or output failed"),
+        }
     }
 }
 
@@ -214,6 +225,18 @@ mod tests {
         assert_eq!(e.kind(), ErrorKind::Unavailable);
         assert_eq!(e.to_string(), "pull image");
         assert!(e.chain().starts_with("pull image: write /x: No space left"));
+    }
+
+    #[test]
+    fn an_error_survives_its_way_through_io_traits() {
+        let wrapped = || std::io::Error::other(Error::invalid("bad layer").with_hint("mend it"));
+        let back = Error::from(wrapped());
+        assert_eq!(
+            (back.kind(), back.message(), back.hint()),
+            (ErrorKind::InvalidArgument, "bad layer", Some("mend it"))
+        );
+        let outer = Err::<(), _>(wrapped()).context("pull").unwrap_err();
+        assert_eq!((outer.kind(), outer.chain().as_str()), (ErrorKind::InvalidArgument, "pull: bad layer"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The one background thread: empties the trash, renews leases, waits for files to reach the disk.
+//! The one background thread: empties the trash, renews leases, collects, waits for files to reach the disk.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use barque_model::{Id, Timestamp};
 use barque_sys::rootdir::Dir;
@@ -16,6 +16,8 @@ use crate::store::Inner;
 /// How long after the last new layer its files are forced to the disk: long enough for a burst of layers to be
 /// done together, short enough that little is lost with the power.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
+/// When what an earlier run left is first collected: not while everybody is starting.
+const FIRST_TICK: Duration = Duration::from_secs(120);
 /// The thread only walks directories.
 const STACK: usize = 256 * 1024;
 
@@ -99,8 +101,9 @@ impl Drop for Janitor {
 
 fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<HashSet<Id>>) {
     let mut unsynced = false;
+    let mut tick = Instant::now() + FIRST_TICK;
     loop {
-        let wait = if unsynced { SYNC_DELAY } else { lease::RENEWAL };
+        let wait = if unsynced { SYNC_DELAY } else { tick.saturating_duration_since(Instant::now()) };
         match queue.recv_timeout(wait) {
             Ok(Job::Empty) => empty(trash),
             Ok(Job::Sync) => unsynced = true,
@@ -115,8 +118,21 @@ fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<
                 unsynced = false;
                 sync(store);
             }
-            Err(RecvTimeoutError::Timeout) => renew(store, leases),
+            Err(RecvTimeoutError::Timeout) => {
+                renew(store, leases);
+                collect(store);
+                tick = Instant::now() + lease::RENEWAL;
+            }
         }
+    }
+}
+
+fn collect(store: &Weak<Inner>) {
+    let Some(store) = store.upgrade() else { return };
+    match store.collect() {
+        Ok(found) if found.bytes > 0 => tracing::debug!(bytes = found.bytes, "collected what nothing referred to"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(error = %error.chain(), "the store could not be collected"),
     }
 }
 

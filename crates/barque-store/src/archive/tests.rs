@@ -63,14 +63,15 @@ fn save_and_load_reproduce_every_digest() {
     let id = pulled(&from, "app:1");
     pulled(&from, "other:2");
     let bytes = save(&from, &[("app:1", &["app:1", "also:x"]), ("other:2", &["other:2"])]);
-    assert_eq!(bytes, save(&from, &[("app:1", &["also:x", "app:1"]), ("other:2", &["other:2"])]), "the same bytes");
+    let reordered = save(&from, &[("app:1", &["also:x", "app:1"]), ("other:2", &["other:2"])]);
+    assert!(bytes == reordered, "the order of names makes other bytes");
     let loaded = load(&to, &bytes).unwrap();
     assert_eq!(loaded[0].id, id);
     let manifests = |s: &Scratch| s.store.read(|r| r.image_manifests(&id)).unwrap();
     assert_eq!(manifests(&to), manifests(&from));
     let names = to.store.read(|r| r.image_names(&id)).unwrap();
     assert_eq!(names.iter().map(Reference::familiar).collect::<Vec<_>>(), ["also:x", "app:1"]);
-    assert_eq!(save(&to, &[("app:1", &["app:1", "also:x"]), ("other:2", &["other:2"])]), bytes);
+    assert!(save(&to, &[("app:1", &["app:1", "also:x"]), ("other:2", &["other:2"])]) == bytes);
     let (_, lowers) = to.store.image_lower_dirs(&id).unwrap();
     assert_eq!(read(lowers[1].join("a")), "first");
     assert_eq!(load(&to, &gzip(&bytes)).unwrap(), loaded, "again, compressed");
@@ -121,7 +122,7 @@ fn archives_of_older_dockers_load() {
     assert_eq!(image.layers.len(), 3);
     let mut tar = Vec::new();
     scratch.store.layer_tar(&image.layers[1].chain_id, &mut tar).unwrap();
-    assert_eq!(tar, b, "what was loaded can be given back byte for byte");
+    assert!(tar == b, "what was loaded is not given back byte for byte");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct Ingest {
 }
 
 enum State {
-    Writing(Partial),
+    Writing(Box<Partial>),
     /// It turned out to be here already.
     Present(Blob),
     /// Committed or thrown away.
@@ -63,7 +63,7 @@ impl Store {
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).at("open", &path)?;
         let mut partial = Partial { key, path, file, hash: Sha256::new() };
         partial.recall(spec.size)?;
-        Ok(Ingest { lease: lease.clone(), spec, state: State::Writing(partial), _busy: busy })
+        Ok(Ingest { lease: lease.clone(), spec, state: State::Writing(Box::new(partial)), _busy: busy })
     }
 }
 
@@ -156,7 +156,7 @@ impl Ingest {
         }
     }
 
-    fn publish(&mut self, partial: Partial) -> Result<Blob> {
+    fn publish(&mut self, partial: Box<Partial>) -> Result<Blob> {
         let size = partial.hash.bytes();
         if let Some(expected) = self.spec.size
             && size < expected

@@ -20,8 +20,10 @@ pub(super) fn complete(target: &Path, mut applied: Applied, lowers: &Lowers, mar
     let root = RootDir::open(target).at("open", target)?;
     let links = std::mem::take(&mut applied.links);
     for (name, existing) in &links {
-        link(&root, name, existing, lowers, &mut applied)
-            .map_err(|e| e.context(format!("unpack the hard link '{}' to '{}'", show(name), show(existing))))?;
+        link(&root, name, existing, lowers, &mut applied).map_err(|e| {
+            let kind = if error::is_impossible(&e) { ErrorKind::InvalidArgument } else { e.kind() };
+            e.context(format!("unpack the hard link '{}' to '{}'", show(name), show(existing))).with_kind(kind)
+        })?;
     }
     for dir in &applied.implied {
         if let Some((lower, stat)) = lowers.find(dir)?

@@ -56,7 +56,7 @@ impl<W: Write> Visitor for DiffWriter<W> {
         }
         let Some(dir) = own else {
             if visit.stat.is_whiteout() {
-                self.packer.whiteout(beside(parent, WHITEOUT, name), visit.stat)?;
+                self.packer.whiteout(beside(parent, WHITEOUT, name))?;
             } else {
                 self.packer.object(visit.path, visit.parent, visit.name, visit.stat)?;
             }
@@ -64,7 +64,7 @@ impl<W: Write> Visitor for DiffWriter<W> {
         };
         self.packer.directory(visit.path, dir, visit.stat)?;
         if is_opaque(&dir.own_xattrs().at("read attributes of", shown(visit))?) {
-            self.packer.whiteout([visit.path, b"/", OPAQUE].concat(), visit.stat)?;
+            self.packer.whiteout([visit.path, b"/", OPAQUE].concat())?;
         }
         Ok(Descend::Yes)
     }

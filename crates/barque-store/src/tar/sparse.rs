@@ -47,7 +47,7 @@ impl PaxSparse {
             b"size" | b"realsize" => self.real_size = pax::number(value)?,
             b"offset" | b"numbytes" => {
                 // 0.0 repeats these two keys by turns.
-                if (self.map.len() % 2 == 0) != (key == b"offset") {
+                if self.map.len().is_multiple_of(2) != (key == b"offset") {
                     return Err(bad("damaged map of a sparse file"));
                 }
                 self.map.push(pax::number(value)?.unwrap_or(0));
@@ -80,7 +80,7 @@ impl PaxSparse {
 }
 
 fn pairs(numbers: &[u64]) -> Result<Vec<Segment>> {
-    if numbers.len() % 2 != 0 {
+    if !numbers.len().is_multiple_of(2) {
         return Err(bad("damaged map of a sparse file"));
     }
     Ok(numbers.chunks_exact(2).map(|p| Segment { offset: p[0], length: p[1] }).collect())

@@ -74,12 +74,23 @@ impl<W: Write> Packer<W> {
         self.put(&entry)
     }
 
-    /// An empty file that stands for a deletion, with the owner of `stat` but nothing else of it.
-    pub(crate) fn whiteout(&mut self, name: Vec<u8>, stat: &Stat) -> Result<()> {
-        let mut entry = self.entry(name, Kind::Regular, stat);
-        entry.mode = 0;
-        (entry.uid, entry.gid) = (0, 0);
-        self.put(&entry)
+    /// An empty file that stands for a deletion. It says nothing else, not even when: overlayfs's mark has no time
+    /// that would survive, and the same layer must give the same archive.
+    pub(crate) fn whiteout(&mut self, name: Vec<u8>) -> Result<()> {
+        let mtime = TimeSpec::new(0, 0);
+        self.put(&Entry {
+            path: name,
+            link: Vec::new(),
+            kind: Kind::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime,
+            device: (0, 0),
+            xattrs: Vec::new(),
+            sparse: None,
+        })
     }
 
     /// Anything but a directory. Sockets are passed over, as is what vanishes meanwhile.

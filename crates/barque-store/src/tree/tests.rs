@@ -84,7 +84,7 @@ fn a_tree_survives_tar_and_back() {
     assert_eq!(describe(from.path()), describe(to.path()));
     let mut again = Vec::new();
     tar_tree(&target, Path::new("/"), &TarTreeOptions::default(), &mut again).unwrap();
-    assert_eq!(bytes, again, "the same tree gives the same bytes");
+    assert!(bytes == again, "the same tree gives other bytes");
 }
 
 #[test]
