@@ -62,7 +62,9 @@ fn outcome(dir: &Path) -> (&'static str, String, Option<Project>) {
         }
         Err(e) => ("error.txt", e.to_string(), None),
     };
-    (file, text.replace(&place, "/project") + "\n", project)
+    // What a path with `..` names lies beside the project.
+    let parent = root().display().to_string();
+    (file, text.replace(&place, "/project").replace(&parent, "/parent") + "\n", project)
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Daemon {
     /// A socket that cannot be used.
     pub async fn serve(self, engine: Engine) -> Result<()> {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine.clone());
-        let state = Arc::new(State::new(engine.clone(), self.product, self.settings));
+        let state = Arc::new(State::new(engine.clone(), self.product, self.settings, self.stop.subscribe()));
         let mut accepting = JoinSet::new();
         // Nothing is ever sent: each channel closes when its last token is dropped.
         let (alive, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);

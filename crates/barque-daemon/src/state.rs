@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use barque_engine::Engine;
+use tokio::sync::watch;
 
 use crate::config::Settings;
 
@@ -37,14 +38,21 @@ pub(crate) struct State {
     pub(crate) cgroup_v2: bool,
     /// CPUs of the machine.
     pub(crate) cpus: usize,
+    /// True when the daemon stops: streams without an end of their own end then.
+    pub(crate) stop: watch::Receiver<bool>,
     settings: Arc<RwLock<Arc<Settings>>>,
 }
 
 impl State {
-    pub(crate) fn new(engine: Engine, product: Product, settings: Arc<RwLock<Arc<Settings>>>) -> State {
+    pub(crate) fn new(
+        engine: Engine,
+        product: Product,
+        settings: Arc<RwLock<Arc<Settings>>>,
+        stop: watch::Receiver<bool>,
+    ) -> State {
         let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        State { engine, product, cgroup_v2, cpus, settings }
+        State { engine, product, cgroup_v2, cpus, stop, settings }
     }
 
     /// The settings in force; a reload replaces them.

@@ -10,9 +10,9 @@ use barque_api::exec::ExecCreateRequest;
 use barque_api::image::ImageCreateQuery;
 use barque_api::stdcopy::{Decoder, Stream};
 use barque_api::{ApiVersion, json};
-use barque_client::{Client, ClientOptions, Host, Request, Upload};
+use barque_client::{Client, ClientOptions, Host, Request, TlsFiles, Upload};
 use barque_daemon::config::{Values, merge};
-use barque_daemon::{Daemon, DaemonConfig, Defaults, Handle, Product};
+use barque_daemon::{Daemon, DaemonConfig, Defaults, Handle, Product, Settings};
 use barque_engine::Engine;
 use barque_runtime::Spawner;
 use barque_runtime::spawner::SpawnerOptions;
@@ -46,6 +46,8 @@ fn on_machine(body: impl AsyncFn(&Path) + Send + Sync) {
         // A thread of its own, in the same namespace, for the stack that unoptimized futures need.
         std::thread::scope(|scope| {
             let run = || {
+                let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+                assert!(up.expect("iproute2 is installed").success());
                 let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
                 runtime.unwrap().block_on(body(&path));
             };
@@ -70,6 +72,11 @@ fn remove_cgroups(root: &Path) {
 }
 
 async fn start(dir: &Path) -> (Client, Handle, JoinHandle<barque_model::Result<()>>) {
+    start_with(dir, r#"{"live-restore": false, "shutdown-timeout": 5}"#).await
+}
+
+/// As the configuration file `file` says; the unix socket is there in any case.
+fn settings(dir: &Path, file: &str) -> Settings {
     let socket = dir.join("api.sock");
     let defaults = Defaults {
         data_root: dir.join("data"),
@@ -78,8 +85,12 @@ async fn start(dir: &Path) -> (Client, Handle, JoinHandle<barque_model::Result<(
         hosts: vec![format!("unix://{}", socket.display())],
         cert_dir: dir.to_owned(),
     };
-    let file = r#"{"live-restore": false, "shutdown-timeout": 5}"#;
-    let settings = merge(&Values::default(), Some(file), &defaults).unwrap();
+    merge(&Values::default(), Some(file), &defaults).unwrap()
+}
+
+async fn start_with(dir: &Path, file: &str) -> (Client, Handle, JoinHandle<barque_model::Result<()>>) {
+    let settings = settings(dir, file);
+    let socket = dir.join("api.sock");
     let mut config = settings.engine_config();
     config.cgroup_parent = Some(format!("/{}", cgroup_parent()));
     let daemon = Daemon::bind(DaemonConfig { settings, product: Product::default(), activated: vec![] }).unwrap();
@@ -343,6 +354,75 @@ fn versions_headers_and_refusals() {
         let unknown = request(r#"{"Image":"tiny:1","HostConfig":{"NetworkMode":"nonet"}}"#);
         let error = client.container_create(&ContainerCreateQuery::default(), &unknown).await.unwrap_err();
         assert_eq!((error.status(), error.message()), (Some(400), "network nonet not found"));
+    });
+}
+
+/// An authority, and certificates by it for a server and a client, as files in `dir`.
+fn certificates(dir: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    write("ca.pem", params.self_signed(&key).unwrap().pem());
+    let authority = Issuer::new(params, key);
+    for (name, host) in [("server", "127.0.0.1"), ("client", "client")] {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        write(&format!("{name}-cert.pem"), cert.pem());
+        write(&format!("{name}-key.pem"), key.serialize_pem());
+    }
+}
+
+#[test]
+fn tls_asks_for_certificates_on_both_sides() {
+    on_machine(async |dir| {
+        certificates(dir);
+        let path = |name: &str| dir.join(name);
+        let file = serde_json::json!({
+            "hosts": [format!("unix://{}", path("api.sock").display()), "tcp://127.0.0.1:23760"],
+            "tlsverify": true, "tlscacert": path("ca.pem"), "tlscert": path("server-cert.pem"),
+            "tlskey": path("server-key.pem"),
+        });
+        let (_client, handle, served) = start_with(dir, &file.to_string()).await;
+        let files = |cert: Option<&str>| TlsFiles {
+            ca: Some(path("ca.pem")),
+            cert: cert.map(|name| path(&format!("{name}-cert.pem"))),
+            key: cert.map(|name| path(&format!("{name}-key.pem"))),
+            verify: true,
+        };
+        let connect = |files: TlsFiles| Client::new(Host::parse_tls("tcp://127.0.0.1:23760", &files).unwrap());
+        assert_eq!(connect(files(Some("client"))).ping().await.unwrap().os_type, "linux");
+        // Without a certificate, and without encryption.
+        assert!(connect(files(None)).ping().await.is_err());
+        assert!(Client::new(Host::parse("tcp://127.0.0.1:23760").unwrap()).ping().await.is_err());
+        // A server that the client's authority does not know.
+        let strangers = tempfile::tempdir().unwrap();
+        certificates(strangers.path());
+        let wrong = TlsFiles { ca: Some(strangers.path().join("ca.pem")), ..files(Some("client")) };
+        assert!(connect(wrong).ping().await.unwrap_err().is_connect());
+        handle.shutdown();
+        served.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_reload_takes_on_what_can_change() {
+    on_machine(async |dir| {
+        let (client, handle, served) = start(dir).await;
+        let query = barque_api::event::EventsQuery {
+            filters: barque_api::Filters::new().with("event", "reload"),
+            ..Default::default()
+        };
+        let mut events = client.events(&query).await.unwrap();
+        let file = r#"{"labels": ["a=b"], "registry-mirrors": ["http://127.0.0.1:1"], "bip": "10.9.8.1/24"}"#;
+        handle.reload(&settings(dir, file)).unwrap();
+        let info = client.info().await.unwrap();
+        assert_eq!(info.labels, ["a=b"]);
+        assert_eq!(info.registry_config.unwrap().mirrors.unwrap(), ["http://127.0.0.1:1/"]);
+        assert_eq!(events.next().await.unwrap().unwrap().kind, "daemon");
+        handle.shutdown();
+        served.await.unwrap().unwrap();
     });
 }
 

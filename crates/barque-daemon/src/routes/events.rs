@@ -12,6 +12,7 @@ use barque_model::{Error, Timestamp};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Context;
@@ -52,7 +53,12 @@ async fn stream_events(context: Context) -> Outcome {
     let now = Timestamp::now();
     let past = past(&subscription, since, until);
     let ends = until.map(|until| Instant::now() + until.since(now).min(Duration::from_secs(1 << 30)));
-    let source = Source { past, live: (until.is_none_or(|until| until > now)).then_some(subscription), ends };
+    let source = Source {
+        past,
+        live: (until.is_none_or(|until| until > now)).then_some(subscription),
+        ends,
+        stop: state.stop.clone(),
+    };
     let version = call.version;
     let documents = stream::unfold((source, wanted), move |(mut source, wanted)| async move {
         let event = loop {
@@ -83,6 +89,8 @@ struct Source {
     past: VecDeque<Arc<Event>>,
     live: Option<Subscription>,
     ends: Option<Instant>,
+    /// The daemon stops.
+    stop: watch::Receiver<bool>,
 }
 
 impl Source {
@@ -92,9 +100,18 @@ impl Source {
         }
         let live = &mut self.live.as_mut()?.live;
         loop {
-            let received = match self.ends {
-                Some(ends) => tokio::time::timeout_at(ends, live.recv()).await.ok()?,
-                None => live.recv().await,
+            let ends = self.ends;
+            let end = async {
+                match ends {
+                    Some(ends) => tokio::time::sleep_until(ends).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let received = tokio::select! {
+                biased;
+                received = live.recv() => received,
+                () = end => return None,
+                _ = self.stop.wait_for(|stop| *stop) => return None,
             };
             match received {
                 Ok(event) => return Some(event),
@@ -146,11 +163,21 @@ mod tests {
         events.emit("container", "start", "a", []);
         let subscription = events.subscribe();
         let past = past(&subscription, Some(Timestamp::from_secs(0)), None);
+        let (_sender, stop) = watch::channel(false);
         let mut source =
-            Source { past, live: Some(subscription), ends: Some(Instant::now() + Duration::from_millis(100)) };
+            Source { past, live: Some(subscription), ends: Some(Instant::now() + Duration::from_millis(100)), stop };
         events.emit("container", "die", "a", []);
         assert_eq!(source.next().await.unwrap().action, "start");
         assert_eq!(source.next().await.unwrap().action, "die");
+        assert!(source.next().await.is_none());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_stream_without_an_end_ends_with_the_daemon() {
+        let events = barque_engine::events::Events::default();
+        let (sender, stop) = watch::channel(false);
+        let mut source = Source { past: VecDeque::new(), live: Some(events.subscribe()), ends: None, stop };
+        sender.send(true).unwrap();
         assert!(source.next().await.is_none());
     }
 }

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 
 use crate::task::{RECORD, Record, SOCKET};
 
+/// The record while it is written.
+const UNFINISHED: &str = "task.json.new";
+
 /// How long the former monitor of a directory may take to clean up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -66,13 +69,15 @@ impl RunDir {
         Ok(listener.into())
     }
 
-    /// Notes what a later daemon must know to clean up after a monitor that was killed.
+    /// Notes what a later daemon must know to clean up after a monitor that was killed. The record is whole or
+    /// absent: a daemon killed while it writes leaves none that is cut short.
     pub(super) fn write_record(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record).context("encode the task's record")?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(&self.dir, RECORD, flags, Mode::from_raw_mode(0o600));
+        let fd = rustix::fs::openat(&self.dir, UNFINISHED, flags, Mode::from_raw_mode(0o600));
         let written = fd.map_err(std::io::Error::from).and_then(|fd| std::fs::File::from(fd).write_all(&text));
-        written.with_context(|| format!("write {RECORD} in {}", self.path.display()))
+        let named = written.and_then(|()| Ok(rustix::fs::renameat(&self.dir, UNFINISHED, &self.dir, RECORD)?));
+        named.with_context(|| format!("write {RECORD} in {}", self.path.display()))
     }
 
     /// The launch has succeeded: from now on the directory is the monitor's.
@@ -82,7 +87,7 @@ impl RunDir {
     }
 
     fn clear(&self) {
-        for name in [SOCKET, RECORD, crate::monitor::EXIT_FILE] {
+        for name in [SOCKET, RECORD, UNFINISHED, crate::monitor::EXIT_FILE] {
             let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
         }
     }

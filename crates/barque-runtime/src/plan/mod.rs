@@ -121,3 +121,6 @@ impl Builder {
 fn c(text: impl AsRef<[u8]>, what: &str) -> Result<CString> {
     CString::new(text.as_ref()).map_err(|_| Error::invalid(format!("{what} contains a NUL byte")))
 }
+
+#[cfg(test)]
+mod tests;
