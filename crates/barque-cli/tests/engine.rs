@@ -201,3 +201,19 @@ fn credentials_are_kept_from_others() {
     assert_eq!(text(&gone.stdout), "Removing login credentials for registry.test\n");
     assert!(!std::fs::read_to_string(&path).expect("reads").contains("Ym9i"));
 }
+
+#[test]
+fn under_its_own_name_the_help_tells_dockers_too() {
+    let help = |args: &[&str]| {
+        let done = std::process::Command::new(common::program()).args(args).env_clear().output().expect("runs");
+        assert_eq!(done.status.code(), Some(0), "{args:?}");
+        text(&done.stdout).to_owned()
+    };
+    let run = help(&["run", "--help"]);
+    assert!(run.starts_with("Usage:  barque"), "{run}");
+    assert!(run.contains("; usage:  docker run [OPTIONS] IMAGE [COMMAND] [ARG...]\n"), "{run}");
+    assert!(help(&["volume", "--help"]).contains("; usage:  docker volume COMMAND\n"));
+    // What Docker does not have is not said to be Docker's.
+    assert!(!help(&["registry", "--help"]).contains("docker registry"));
+    assert!(!help(&["volume", "clone", "--help"]).contains("docker"));
+}

@@ -55,7 +55,7 @@ pub fn run(words: &[String]) -> Result<()> {
     served
 }
 
-fn defaults() -> Defaults {
+pub(crate) fn defaults() -> Defaults {
     Defaults {
         data_root: PathBuf::from("/var/lib/barque"),
         exec_root: PathBuf::from("/run/barque"),
@@ -65,7 +65,7 @@ fn defaults() -> Defaults {
     }
 }
 
-fn settings(flags: &Flags) -> Result<Settings> {
+pub(crate) fn settings(flags: &Flags) -> Result<Settings> {
     let (path, required) = match &flags.config_file {
         Some(path) => (path.as_str(), true),
         None => (CONFIG_FILE, false),
@@ -145,7 +145,7 @@ fn reload(handle: &barque_daemon::Handle, flags: &Flags) {
 }
 
 /// Proxies as other programs take them, where the configuration names none.
-fn proxies_from_environment(registry: &mut barque_engine::config::RegistrySettings) {
+pub(crate) fn proxies_from_environment(registry: &mut barque_engine::config::RegistrySettings) {
     let variable = |upper: &str, lower: &str| {
         let value = std::env::var(upper).or_else(|_| std::env::var(lower)).ok();
         value.filter(|v| !v.is_empty())

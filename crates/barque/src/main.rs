@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+mod doctor;
 mod registry;
 
 use std::ffi::OsString;
@@ -19,25 +20,34 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let word = |n: usize| args.get(n).and_then(|a| a.to_str());
     let rest = |n: usize| -> Vec<String> { args.iter().skip(n).map(|a| a.to_string_lossy().into_owned()).collect() };
+    if word(1) == Some("doctor") {
+        return match doctor::run(&rest(2)) {
+            Ok(status) => ExitCode::from(status),
+            Err(e) => failure(&e),
+        };
+    }
     let result = match (word(1), word(2)) {
         (Some("daemon"), _) => daemon::run(&rest(2)),
         (Some("registry"), Some("serve")) => registry::run(&rest(3)),
+        (Some("runtime"), Some("--help" | "-h" | "help")) => return command_line(args),
         (Some("runtime"), _) => Err(barque_model::Error::not_implemented("barque runtime")),
         _ => return command_line(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("barque: {}", e.chain());
-            if let Some(hint) = e.hint() {
-                eprintln!("\nhint: {hint}");
-            }
-            ExitCode::from(match e.kind() {
-                barque_model::ErrorKind::Unsupported => NOT_BUILT,
-                _ => FAILED,
-            })
-        }
+        Err(e) => failure(&e),
     }
+}
+
+fn failure(e: &barque_model::Error) -> ExitCode {
+    eprintln!("barque: {}", e.chain());
+    if let Some(hint) = e.hint() {
+        eprintln!("\nhint: {hint}");
+    }
+    ExitCode::from(match e.kind() {
+        barque_model::ErrorKind::Unsupported => NOT_BUILT,
+        _ => FAILED,
+    })
 }
 
 /// Called as `docker` it is the same command line under that name; as `docker-compose` it is its `compose`.

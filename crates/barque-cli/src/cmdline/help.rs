@@ -37,11 +37,28 @@ pub(crate) fn help(cmd: &Cmd, path: &str, width: usize) -> String {
     if !cmd.subs.is_empty() {
         let _ = write!(out, "\n\nRun '{path} COMMAND --help' for more information on a command.");
     }
-    if is_root {
-        out.push_str("\n\nFor more help on how to use Docker, head to https://docs.docker.com/go/guides/");
+    match (is_root, program) {
+        (true, "docker") => {
+            out.push_str("\n\nFor more help on how to use Docker, head to https://docs.docker.com/go/guides/");
+        }
+        (true, _) => out.push_str("\n\nIs something wrong? Run 'barque doctor'. Manual pages: 'barque man DIRECTORY'"),
+        (false, _) => out.push_str(&under_dockers_name(cmd, path, program)),
     }
     out.push('\n');
     out
+}
+
+/// Docker's top-level commands, called as `barque`, also show how to call them under Docker's name: scripts and
+/// people look for that line, and it is the same command.
+fn under_dockers_name(cmd: &Cmd, path: &str, program: &str) -> String {
+    let top_level = path.matches(' ').count() == 1;
+    let dockers = !matches!(cmd.category, Category::Own | Category::Hidden);
+    if program == "docker" || !top_level || !dockers {
+        return String::new();
+    }
+    let path = format!("docker {}", cmd.name);
+    let line = if cmd.subs.is_empty() { usage_line(cmd, &path) } else { format!("{path} COMMAND") };
+    format!("\n\nUnder Docker's name it is the same command; usage:  {line}")
 }
 
 fn aliases(out: &mut String, cmd: &Cmd, path: &str, program: &str) {

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use crate::cli::Invocation;
+use crate::cli::{Invocation, help_text};
 use crate::error::{CliResult, Failure};
 
 pub(crate) async fn role(inv: &Invocation<'_>) -> CliResult<u8> {
@@ -15,7 +15,12 @@ pub(crate) async fn role(inv: &Invocation<'_>) -> CliResult<u8> {
         "doctor" => inv.cli.roles.doctor,
         _ => None,
     };
+    let asks_for_help = matches!(inv.operands.first().map(String::as_str), None | Some("--help" | "-h" | "help"));
     match hook {
+        _ if asks_for_help && inv.cmd.name != "doctor" => {
+            inv.cli.out(&help_text(inv.cmd, &inv.path))?;
+            Ok(0)
+        }
         Some(hook) => Ok(hook(inv.operands.iter().map(OsString::from).collect())),
         None => Err(Failure::unbuilt(inv.cmd.name)),
     }

@@ -85,8 +85,14 @@ const fn role(name: &'static str, usage: &'static str, short: &'static str) -> C
 }
 
 pub(super) const DAEMON: Cmd = role("daemon", "[OPTIONS]", "Run the engine in the foreground");
-pub(super) const REGISTRY: Cmd = role("registry", "serve [OPTIONS]", "Serve a registry or a pull-through mirror");
-pub(super) const RUNTIME: Cmd = role("runtime", "[OPTIONS] COMMAND", "Act as an OCI runtime");
+pub(super) const REGISTRY: Cmd = role("registry", "serve [OPTIONS]", "Serve a registry or a pull-through mirror").long(
+    "Serve a registry of images (OCI distribution-spec 1.1) from a directory, or a pull-through mirror of another one.\n\
+     The options: barque registry serve --help",
+);
+pub(super) const RUNTIME: Cmd = role("runtime", "[OPTIONS] COMMAND", "Act as an OCI runtime (not implemented yet)").long(
+    "Act as an OCI runtime for another engine: create, start, state, kill, delete. Not implemented yet; Barque's own\n\
+     engine runs containers without it.",
+);
 pub(super) const DOCTOR: Cmd = role("doctor", "[OPTIONS]", "Check this machine and explain what is missing");
 
 pub(super) const HELP: Cmd =

@@ -39,6 +39,13 @@ pub struct Host {
     pub auth: Auth,
 }
 
+impl Host {
+    /// Called by Docker's name, it answers as Docker Compose does.
+    pub fn is_docker(&self) -> bool {
+        self.program.starts_with("docker")
+    }
+}
+
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Host").field("program", &self.program).field("cwd", &self.cwd).finish_non_exhaustive()

@@ -29,6 +29,9 @@ use clap::{CommandFactory, FromArgMatches};
 use args::{Cli, Command};
 pub use context::{Ansi, Auth, Connect, Context, Failure, Host, Outcome};
 
+/// The release of Docker Compose whose commands and flags these are, for programs that ask for a certain age.
+pub const COMPOSE_RELEASE: &str = "2.40.3";
+
 /// The command line as clap knows it, for help, man pages and completions.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -65,7 +68,7 @@ pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
     };
     let context = Context { host, global: cli.global };
     if context.global.version {
-        println!("Docker Compose version v{}", context.host.version);
+        context.print(&show::version_text(&context));
         return 0;
     }
     let Some(command) = cli.command else {

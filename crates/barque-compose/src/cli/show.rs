@@ -337,12 +337,24 @@ pub(super) async fn top(cx: &Context, args: Services) -> Outcome {
 
 /// Runs `version`.
 pub(super) fn version(cx: &Context, args: &Version) -> Outcome {
+    let (own, release) = (&cx.host.version, super::COMPOSE_RELEASE);
+    let shown = if cx.host.is_docker() { release } else { own.as_str() };
     match (args.short, args.format.as_deref()) {
-        (true, _) => cx.print(&format!("{}\n", cx.host.version)),
-        (_, Some("json")) => cx.print(&format!("{}\n", json!({"version": format!("v{}", cx.host.version)}))),
-        _ => cx.print(&format!("Docker Compose version v{}\n", cx.host.version)),
+        (true, _) => cx.print(&format!("{shown}\n")),
+        (_, Some("json")) => cx.print(&format!("{}\n", json!({"version": format!("v{shown}")}))),
+        _ => cx.print(&version_text(cx)),
     }
     Ok(0)
+}
+
+/// What `version` and `--version` print: under Docker's name as scripts read it, else both.
+pub(super) fn version_text(cx: &Context) -> String {
+    let (own, release) = (&cx.host.version, super::COMPOSE_RELEASE);
+    if cx.host.is_docker() {
+        format!("Docker Compose version v{release}\n")
+    } else {
+        format!("Barque Compose version v{own}\nDocker Compose version v{release}\n")
+    }
 }
 
 /// Runs `volumes`.

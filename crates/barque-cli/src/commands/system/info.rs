@@ -41,9 +41,23 @@ fn client_info(inv: &Invocation<'_>) -> CliResult<Value> {
         "Os": client.os,
         "Arch": client.arch,
         "Context": client.context,
-        "Plugins": [],
+        "Plugins": built_in(&inv.cli.program),
         "Warnings": null,
     }))
+}
+
+/// What other clients have as plug-ins and this one has inside: programs look for them here and for their age.
+fn built_in(program: &str) -> Value {
+    let own = env!("CARGO_PKG_VERSION");
+    let compose = if program == "docker" { barque_compose::cli::COMPOSE_RELEASE } else { own };
+    let path = std::env::current_exe().unwrap_or_default().display().to_string();
+    let entry = |name: &str, text: &str, version: &str| {
+        json!({
+            "SchemaVersion": "0.1.0", "Vendor": "Barque", "Version": format!("v{version}"),
+            "ShortDescription": text, "Name": name, "Path": path,
+        })
+    };
+    json!([entry("buildx", "Docker Buildx", own), entry("compose", "Docker Compose", compose),])
 }
 
 fn with_client(server: Data, inv: &Invocation<'_>) -> CliResult<Data> {
@@ -61,6 +75,12 @@ async fn pretty(inv: &Invocation<'_>) -> CliResult<u8> {
     let _ = writeln!(out, " Version:    {}", client.version);
     let _ = writeln!(out, " Context:    {}", client.context);
     let _ = writeln!(out, " Debug Mode: {}", inv.cli.global.is("debug"));
+    out.push_str(" Plugins:\n");
+    for plugin in built_in(&inv.cli.program).as_array().into_iter().flatten() {
+        let field = |name: &str| plugin[name].as_str().unwrap_or_default();
+        let _ = writeln!(out, "  {}: {} ({})", field("Name"), field("ShortDescription"), field("Vendor"));
+        let _ = writeln!(out, "    Version:  {}\n    Path:     {}", field("Version"), field("Path"));
+    }
     out.push_str("\nServer:\n");
     let server = match inv.client().await {
         Ok(client) => client.info().await.map_err(Failure::from),
