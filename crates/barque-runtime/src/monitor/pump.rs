@@ -35,6 +35,9 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 /// Between looks at the clock after the task has ended.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Without anything to do for this long, memory is given back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// Serves `task` to its end; `connection` is told of it.
 pub(super) fn run(mut task: Running, connection: OwnedFd) -> i32 {
     // From here on nothing waits for a single client.
@@ -45,8 +48,17 @@ pub(super) fn run(mut task: Running, connection: OwnedFd) -> i32 {
     let stdin = Stdin::new(task.stdin.take(), task.master.is_some());
     let outputs = std::mem::take(&mut task.outputs);
     let log = task.log.take();
-    let mut pump =
-        Pump { task, clients, stdin, outputs, log, ended: None, progress: Instant::now(), buffer: Vec::new() };
+    let mut pump = Pump {
+        task,
+        clients,
+        stdin,
+        outputs,
+        log,
+        ended: None,
+        progress: Instant::now(),
+        rests: false,
+        buffer: Vec::new(),
+    };
     while !pump.is_done() {
         pump.turn();
     }
@@ -63,6 +75,8 @@ struct Pump {
     ended: Option<Ended>,
     /// When a byte moved last.
     progress: Instant,
+    /// See [`Pump::rest`].
+    rests: bool,
     buffer: Vec<u8>,
 }
 
@@ -105,8 +119,15 @@ impl Pump {
         self.give_up_waiting();
     }
 
+    /// Nothing has happened for a while, and most monitors wait for days: what only work needs is given back.
+    fn rest(&mut self) {
+        self.rests = true;
+        self.buffer = Vec::new();
+        let _more_memory_than_could_be = barque_sys::memory::release_code();
+    }
+
     /// Waits for something to happen.
-    fn wait(&self) -> Vec<(Token, PollFlags)> {
+    fn wait(&mut self) -> Vec<(Token, PollFlags)> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.clients.len() + 5);
         let mut tokens = Vec::with_capacity(self.clients.len() + 5);
         let mut add = |token, fd, flags| {
@@ -145,9 +166,15 @@ impl Pump {
             }
             add(Token::Client(i), client.fd.as_fd(), events);
         }
-        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as i64 };
-        match poll(&mut fds, self.ended.map(|_| &tick)) {
-            Ok(_) => {}
+        let timeout = if self.ended.is_some() { Some(TICK) } else { (!self.rests).then_some(REST_AFTER) };
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) if self.ended.is_none() => {
+                drop(fds);
+                self.rest();
+                return Vec::new();
+            }
+            Ok(_) => self.rests = false,
             // Interrupted, or out of memory for a moment.
             Err(_) => return Vec::new(),
         }
