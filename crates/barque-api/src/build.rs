@@ -62,6 +62,8 @@ crate::query! {
         min_free_space: i64 => "min-free-space",
         all: bool => "all",
         filters: Filters => "filters",
+        /// Answer what would be removed, and remove nothing. Barque only: Docker's engine removes all the same.
+        dry_run: bool => "dry-run",
     }
 }
 

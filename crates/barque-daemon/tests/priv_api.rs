@@ -319,7 +319,10 @@ fn volumes_as_objects() {
         let pruned = client.volume_prune(&Default::default()).await.unwrap();
         assert_eq!(pruned.volumes_deleted, None);
         let filters = barque_api::Filters::new().with("all", "true");
-        let query = barque_api::container::PruneQuery { filters };
+        let mut query = barque_api::container::PruneQuery { filters, dry_run: true };
+        let would = client.volume_prune(&query).await.unwrap();
+        assert_eq!(would.volumes_deleted.unwrap().len(), 2);
+        query.dry_run = false;
         let mut pruned = client.volume_prune(&query).await.unwrap().volumes_deleted.unwrap();
         pruned.sort();
         assert_eq!(pruned, ["first", "third"]);

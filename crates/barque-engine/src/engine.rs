@@ -16,6 +16,7 @@ use crate::container::view::ContainerView;
 use crate::events::Events;
 use crate::image::ImageInfo;
 use crate::network::Networks;
+use crate::volume::device::VolumeMounts;
 
 /// Key of the engine's own id among the store's settings.
 const ENGINE_ID: &str = "engine.id";
@@ -35,6 +36,7 @@ struct Inner {
     containers: RwLock<Containers>,
     execs: RwLock<HashMap<Id, Arc<ExecEntry>>>,
     networks: Networks,
+    volume_mounts: VolumeMounts,
     /// Images as containers need them, by id; they never change.
     images: Mutex<HashMap<barque_model::ImageId, ImageInfo>>,
 }
@@ -73,6 +75,7 @@ impl Engine {
         fabric.mtu = config.network.mtu;
         fabric.firewall = config.network.firewall.unwrap_or(true);
         fabric.ip_forward = config.network.ip_forward.unwrap_or(true);
+        fabric.relay = config.network.userland_proxy.unwrap_or(fabric.relay);
         fabric.host_ip = config.network.default_ip;
         let engine = Engine(Arc::new(Inner {
             id,
@@ -84,6 +87,7 @@ impl Engine {
             containers: RwLock::default(),
             execs: RwLock::default(),
             networks: Networks::default(),
+            volume_mounts: VolumeMounts::default(),
             images: Mutex::default(),
             config,
         }));
@@ -118,6 +122,10 @@ impl Engine {
 
     pub(crate) fn networks_state(&self) -> &Networks {
         &self.0.networks
+    }
+
+    pub(crate) fn volume_mounts(&self) -> &VolumeMounts {
+        &self.0.volume_mounts
     }
 
     pub(crate) fn registry(&self) -> Client {

@@ -20,6 +20,6 @@ pub mod server;
 mod wire;
 
 pub use client::{Blob, BlobSource, BytesSource, Client, ClientConfig, FileSource, Login, ProxyConfig};
-pub use client::{PushBlob, Pushed, Resolved, SearchResult};
+pub use client::{PushBlob, Pushed, Resolved, SearchResult, lookup_host};
 pub use credentials::{AuthConfig, Credentials};
 pub use manifest::{Descriptor, Document, Index, Manifest, RawManifest};

@@ -235,9 +235,11 @@ query! {
 }
 
 query! {
-    /// Query of `POST /containers/prune`, `/volumes/prune` and `/networks/prune`.
+    /// Query of `POST /containers/prune`, `/images/prune`, `/volumes/prune` and `/networks/prune`.
     pub struct PruneQuery {
         filters: Filters => "filters",
+        /// Answer what would be removed, and remove nothing. Barque only: Docker's engine removes all the same.
+        dry_run: bool => "dry-run",
     }
 }
 

@@ -2,7 +2,9 @@
 
 use barque_api::container::PruneQuery;
 use barque_api::volume::{Volume, VolumeCreateRequest, VolumeListQuery};
+use barque_client::Upload;
 
+use super::container::stdin;
 use super::inspect::inspect_each;
 use super::{Faults, prune as pruning};
 use crate::cli::Invocation;
@@ -11,6 +13,7 @@ use crate::natural;
 use crate::opts::{self, filter};
 use crate::output::listing;
 use crate::output::rows::misc;
+use crate::{save, term};
 
 pub(crate) async fn create(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;
@@ -91,7 +94,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     if !pruning::confirm(inv, &question) {
         return Ok(0);
     }
-    let reply = client.volume_prune(&PruneQuery { filters }).await?;
+    let reply = client.volume_prune(&PruneQuery { filters, ..PruneQuery::default() }).await?;
     let deleted = reply.volumes_deleted.unwrap_or_default();
     pruning::report(inv, "Deleted Volumes:", &deleted, reply.space_reclaimed)
 }
@@ -122,18 +125,36 @@ pub(crate) async fn update(_: &Invocation<'_>) -> CliResult<u8> {
     Err(Failure::unbuilt("volume update (cluster volumes)"))
 }
 
-pub(crate) async fn export(_: &Invocation<'_>) -> CliResult<u8> {
-    Err(Failure::unbuilt("volume export"))
+pub(crate) async fn export(inv: &Invocation<'_>) -> CliResult<u8> {
+    let output = inv.flags.text("output");
+    save::check_terminal(output)?;
+    let stream = inv.client().await?.volume_export(inv.operand(0)).await?;
+    save::stream(stream, output).await.map_err(|f| match output {
+        "" => f,
+        _ => f.prefixed("failed to export volume: "),
+    })?;
+    Ok(0)
 }
 
-pub(crate) async fn import(_: &Invocation<'_>) -> CliResult<u8> {
-    Err(Failure::unbuilt("volume import"))
+pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
+    let content = match inv.operand(1) {
+        "" | "-" if term::is_terminal_in() => {
+            return Err(Failure::new("requested import from stdin, but stdin is a terminal"));
+        }
+        "" | "-" => Upload::reader(stdin()?),
+        path => super::image::file(path).await?,
+    };
+    inv.client().await?.volume_import(inv.operand(0), content).await?;
+    Ok(0)
 }
 
-pub(crate) async fn clone(_: &Invocation<'_>) -> CliResult<u8> {
-    Err(Failure::unbuilt("volume clone"))
+pub(crate) async fn clone(inv: &Invocation<'_>) -> CliResult<u8> {
+    inv.client().await?.volume_clone(inv.operand(0), inv.operand(1)).await?;
+    inv.cli.line(inv.operand(1))?;
+    Ok(0)
 }
 
-pub(crate) async fn rename(_: &Invocation<'_>) -> CliResult<u8> {
-    Err(Failure::unbuilt("volume rename"))
+pub(crate) async fn rename(inv: &Invocation<'_>) -> CliResult<u8> {
+    inv.client().await?.volume_rename(inv.operand(0), inv.operand(1)).await?;
+    Ok(0)
 }

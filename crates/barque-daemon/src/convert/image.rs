@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use barque_api::ApiVersion;
 use barque_api::container::{ContainerConfig, DriverData, HealthConfig};
+use barque_api::distribution::DistributionInspect;
 use barque_api::image as wire;
 use barque_api::json::{Set, set};
-use barque_engine::image::types::{HistoryView, ImageRemoval, ImageView, RunConfig, SearchHit};
+use barque_engine::image::types::{Distribution, HistoryView, ImageRemoval, ImageView, RunConfig, SearchHit};
 use barque_model::{Error, Platform, Result, Timestamp};
 use serde_json::{Map, Value};
 
@@ -190,6 +191,27 @@ pub(crate) fn removal(removal: &ImageRemoval) -> wire::ImageDeleted {
     match removal {
         ImageRemoval::Untagged(name) => wire::ImageDeleted { untagged: name.clone(), deleted: String::new() },
         ImageRemoval::Deleted(id) => wire::ImageDeleted { deleted: id.clone(), untagged: String::new() },
+    }
+}
+
+pub(crate) fn distribution(found: &Distribution) -> DistributionInspect {
+    DistributionInspect {
+        descriptor: wire::Descriptor {
+            media_type: found.media_type.clone(),
+            digest: found.digest.to_string(),
+            size: signed(found.size),
+            ..wire::Descriptor::default()
+        },
+        platforms: found
+            .platforms
+            .iter()
+            .map(|p| wire::Platform {
+                os: p.os.clone(),
+                architecture: p.architecture.clone(),
+                variant: p.variant.clone().unwrap_or_default(),
+                ..wire::Platform::default()
+            })
+            .collect(),
     }
 }
 

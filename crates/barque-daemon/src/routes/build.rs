@@ -197,7 +197,7 @@ async fn prune(context: Context) -> Outcome {
         return Err(Error::not_implemented("pruning the build cache down to a size (keep-storage and the like)")
             .with_hint("--filter until=24h removes what was not used for a day"));
     }
-    let (keys, bytes) = context.state.engine.build_prune(unused_for, false).await?;
+    let (keys, bytes) = context.state.engine.build_prune(unused_for, query.dry_run).await?;
     http::json(&BuildPruned { caches_deleted: convert::listed(keys), space_reclaimed: bytes })
 }
 

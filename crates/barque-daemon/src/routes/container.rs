@@ -336,7 +336,7 @@ async fn wait(context: Context, id: String) -> Outcome {
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let filter = filter::container::prune(query.filters, Timestamp::now())?;
-    let (removed, bytes) = context.state.engine.containers_prune(filter, false).await?;
+    let (removed, bytes) = context.state.engine.containers_prune(filter, query.dry_run).await?;
     let removed = removed.iter().map(ToString::to_string).collect();
     http::json(&ContainersPruned { containers_deleted: crate::convert::listed(removed), space_reclaimed: bytes })
 }

@@ -135,11 +135,6 @@ async fn create(context: Context) -> Outcome {
 
 async fn import(context: Context, query: ImageCreateQuery) -> Outcome {
     let Context { state, mut call } = context;
-    if query.from_src != "-" {
-        return Err(
-            Error::not_implemented("imports from a URL").with_hint("fetch it first: curl URL | docker import -")
-        );
-    }
     let platform = convert::create::platform(&query.platform)?;
     let name = match query.repo.as_str() {
         "" => None,
@@ -152,11 +147,25 @@ async fn import(context: Context, query: ImageCreateQuery) -> Outcome {
     let content = call.reader();
     let engine = state.engine.clone();
     let changes = query.changes.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
-    transfer::stream(call.version, |_sink| async move {
-        let id = engine.image_import(content, name, message, changes, platform).await?;
+    transfer::stream(call.version, |sink| async move {
+        let id = match query.from_src.as_str() {
+            "-" => engine.image_import(content, name, message, changes, platform).await?,
+            url => engine.image_import_url(url, name, message, changes, platform, sink).await?,
+        };
         Ok(vec![JsonMessage::status("", id.to_string())])
     })
     .await
+}
+
+/// `GET /distribution/{name}/json`.
+pub(crate) fn distribution(context: Context, name: String) -> Routed {
+    inline(async move {
+        let Context { state, call } = context;
+        let reference = barque_engine::image::fetch::distribution_reference(&name)?;
+        let auth = convert::auth::credentials(call.registry_auth());
+        let found = state.engine.image_distribution(&reference, &auth).await?;
+        http::json(&convert::image::distribution(&found))
+    })
 }
 
 async fn push(context: Context, name: String) -> Outcome {
@@ -196,7 +205,7 @@ async fn remove(context: Context, name: String) -> Outcome {
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let (all, filter) = filter::image::prune(query.filters, Timestamp::now())?;
-    let (removed, bytes) = context.state.engine.images_prune(all, filter, false).await?;
+    let (removed, bytes) = context.state.engine.images_prune(all, filter, query.dry_run).await?;
     let removed: Vec<_> = removed.iter().map(convert::image::removal).collect();
     http::json(&ImagesPruned { images_deleted: convert::listed(removed), space_reclaimed: bytes })
 }
@@ -239,29 +248,24 @@ async fn save(context: Context, name: Option<String>) -> Outcome {
     if names.is_empty() {
         return Err(Error::invalid("no image name was given"));
     }
-    let platform = one_platform(&query.platform)?;
-    let content = state.engine.image_save(&names, platform).await?;
+    let content = state.engine.image_save(&names, platforms(&query.platform)?).await?;
     Ok(http::reader("application/x-tar", content))
 }
 
-fn one_platform(list: &[String]) -> Result<Option<barque_model::Platform>> {
-    match list {
-        [] => Ok(None),
-        [one] => convert::image::platform(one),
-        _ => Err(Error::not_implemented("several platforms at once")),
-    }
+fn platforms(list: &[String]) -> Result<Vec<barque_model::Platform>> {
+    list.iter().filter_map(|one| convert::image::platform(one).transpose()).collect()
 }
 
 async fn load(context: Context) -> Outcome {
     let Context { state, mut call } = context;
     let query = call.query(LoadQuery::from_params)?;
-    let platform = one_platform(&query.platform)?;
+    let platforms = platforms(&query.platform)?;
     let quiet = query.quiet || !call.params.all("quiet").any(|_| true);
     let content = call.reader();
     let engine = state.engine.clone();
     let outcome = transfer::stream(call.version, |sink| async move {
         let sink = if quiet { tokio::sync::mpsc::unbounded_channel().0 } else { sink };
-        let lines = engine.image_load(content, sink, platform).await?;
+        let lines = engine.image_load(content, sink, platforms).await?;
         Ok(lines.into_iter().map(|line| JsonMessage::stream(format!("{line}\n"))).collect())
     })
     .await;

@@ -45,6 +45,9 @@ pub(crate) fn find(state: &Arc<State>, call: Call, path: &[&str]) -> Option<Rout
         ["volumes", rest @ ..] => volume::route(context, method, rest),
         ["build", rest @ ..] => build::route(context, method, rest),
         ["events"] if method == "GET" => Some(events::events(context)),
+        ["distribution", name @ .., "json"] if method == "GET" && !name.is_empty() => {
+            Some(image::distribution(context, name.join("/")))
+        }
         ["commit"] if method == "POST" => Some(container::commit(context)),
         ["_ping" | "info" | "version" | "auth", ..] | ["system", "df"] => system::route(context, method, path),
         _ => unsupported::route(method, path),

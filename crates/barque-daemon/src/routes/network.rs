@@ -83,6 +83,6 @@ async fn disconnect(context: Context, id: String) -> Outcome {
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let filter = filter::network::prune(query.filters, Timestamp::now())?;
-    let removed = context.state.engine.networks_prune(filter, false).await?;
+    let removed = context.state.engine.networks_prune(filter, query.dry_run).await?;
     http::json(&NetworksPruned { networks_deleted: convert::listed(removed) })
 }

@@ -21,7 +21,6 @@ pub(crate) fn route(method: &str, path: &[&str]) -> Option<Routed> {
             Err(Error::unavailable(wording::NOT_A_MANAGER))
         }
         (_, ["containers", _, "checkpoints", ..]) => not_built("checkpoints"),
-        ("GET", ["distribution", _, .., "json"]) => not_built("inspecting images in a registry"),
         ("POST", ["session"]) => not_built("BuildKit sessions"),
         ("POST", ["grpc"]) => not_built("BuildKit over the API's socket"),
         ("GET", ["debug", ..]) => not_built("debug endpoints"),
@@ -56,7 +55,6 @@ mod tests {
             assert_eq!(of("GET", path).await, Some((503, wording::NOT_A_MANAGER.into())), "{path}");
         }
         assert_eq!(of("POST", "/session").await.unwrap().0, 501);
-        assert_eq!(of("GET", "/distribution/a/b/json").await.unwrap().0, 501);
         assert_eq!(of("GET", "/nonsense").await, None);
         assert_eq!(of("PUT", "/swarm").await, None);
     }

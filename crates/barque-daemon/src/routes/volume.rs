@@ -93,6 +93,6 @@ async fn rename(context: Context, name: String) -> Outcome {
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let filter = filter::volume::prune(query.filters, context.call.version, Timestamp::now())?;
-    let (removed, bytes) = context.state.engine.volumes_prune(filter, false).await?;
+    let (removed, bytes) = context.state.engine.volumes_prune(filter, query.dry_run).await?;
     http::json(&VolumesPruned { volumes_deleted: convert::listed(removed), space_reclaimed: bytes })
 }

@@ -33,6 +33,14 @@ impl Engine {
         spec.image_id = Some(image.id);
         merge_image(&mut spec, &image.config.config)?;
         let mut warnings = Vec::new();
+        let host = Platform::host();
+        if platform.is_none() && host.score(&image.platform).is_none() {
+            warnings.push(format!(
+                "The requested image's platform ({}) does not match the detected host platform ({host}) and no specific \
+                 platform was requested",
+                image.platform
+            ));
+        }
         self.check(&mut spec, &mut warnings)?;
         self.take_over_volumes(&mut spec)?;
         let id = Id::random();

@@ -16,6 +16,7 @@ use super::spec::MountSource;
 use super::view::ContainerView;
 use crate::Engine;
 use crate::rootfs;
+use crate::volume::device::MountGuard;
 
 /// How archives are unpacked into a container.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +32,14 @@ struct Located {
     root: RootDir,
     path: PathBuf,
     read_only: bool,
+    /// Keeps a volume mounted that is a mount.
+    _mounted: Option<MountGuard>,
+}
+
+impl Located {
+    fn new(root: RootDir, path: impl Into<PathBuf>, read_only: bool) -> Located {
+        Located { root, path: path.into(), read_only, _mounted: None }
+    }
 }
 
 impl Engine {
@@ -181,7 +190,7 @@ impl Engine {
         let clean = clean_path(path);
         if let Some(root) = live {
             let read_only = view.mounts.iter().any(|m| !m.read_write && inside(&clean, &m.target).is_some());
-            return Ok(Located { root, path: clean.into(), read_only });
+            return Ok(Located::new(root, clean, read_only));
         }
         let root = make()?;
         // Links of the image may lead into a mount: resolved inside the root first.
@@ -195,23 +204,26 @@ impl Engine {
             }
         }
         let Some((mount, rest)) = best else {
-            return Ok(Located { root, path: real.clone().into(), read_only: false });
+            return Ok(Located::new(root, real.clone(), false));
         };
+        let mut mounted = None;
         let source = match &mount.source {
             MountSource::Bind { path, .. } => path.clone(),
-            MountSource::Volume { name: Some(name), .. } => self.volume_dir(name),
-            _ => return Ok(Located { root, path: real.clone().into(), read_only: false }),
+            MountSource::Volume { name: Some(name), subpath, .. } => {
+                mounted = self.mount_volume_for_now(name)?;
+                volume_part(&self.volume_dir(name), subpath.as_deref())?
+            }
+            _ => return Ok(Located::new(root, real.clone(), false)),
         };
         let open = |dir: &Path| RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()));
         let located = match source.parent() {
-            Some(parent) if source.is_file() => Located {
-                root: open(parent)?,
-                path: Path::new("/").join(source.file_name().unwrap_or_default()),
-                read_only: mount.read_only,
-            },
-            _ => Located { root: open(&source)?, path: Path::new("/").join(rest), read_only: mount.read_only },
+            Some(parent) if source.is_file() => {
+                let name = Path::new("/").join(source.file_name().unwrap_or_default());
+                Located::new(open(parent)?, name, mount.read_only)
+            }
+            _ => Located::new(open(&source)?, Path::new("/").join(rest), mount.read_only),
         };
-        Ok(located)
+        Ok(Located { _mounted: mounted, ..located })
     }
 
     /// An image of the container's changes (`docker commit`).
@@ -251,6 +263,14 @@ impl Engine {
         )?;
         Ok(put.id)
     }
+}
+
+/// The part of a volume that is mounted, resolved inside it.
+fn volume_part(dir: &Path, subpath: Option<&str>) -> Result<PathBuf> {
+    let Some(subpath) = subpath.filter(|s| !s.is_empty()) else { return Ok(dir.to_owned()) };
+    let root = RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    let real = root.canonicalize(subpath)?;
+    Ok(dir.join(real.strip_prefix("/").unwrap_or(&real)))
 }
 
 /// Takes out what was made only to mount something on, and directories changed by nothing else.

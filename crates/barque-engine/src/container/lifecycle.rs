@@ -313,6 +313,8 @@ impl Engine {
             }
         }
         self.restore_networks().await?;
+        let engine = self.clone();
+        self.blocking(move || engine.settle_volume_mounts()).await?;
         for handle in revive {
             let engine = self.clone();
             tokio::spawn(async move {

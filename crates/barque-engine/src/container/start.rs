@@ -103,6 +103,7 @@ impl Engine {
             }
             Err(e) => {
                 self.unplug_blocking(&input.id, &mut plugged);
+                self.unmount_volumes(&input.id);
                 Err(e)
             }
         }
@@ -145,7 +146,7 @@ impl Engine {
             net,
             pid: namespace(&spec.namespaces.pid, input.joins.pid.take()),
             ipc: namespace(&spec.namespaces.ipc, input.joins.ipc.take()),
-            mounts: self.resolve_mounts(spec)?,
+            mounts: self.resolve_mounts(spec, input.id)?,
             devices: devices(&spec.devices)?,
             env: environment(spec, link_env),
             hostname: spec.hostname.clone(),
@@ -202,7 +203,7 @@ impl Engine {
         Ok(joins)
     }
 
-    fn resolve_mounts(&self, spec: &ContainerSpec) -> Result<Vec<ResolvedMount>> {
+    fn resolve_mounts(&self, spec: &ContainerSpec, id: Id) -> Result<Vec<ResolvedMount>> {
         let mut mounts = Vec::with_capacity(spec.mounts.len());
         for mount in &spec.mounts {
             let mut resolved = ResolvedMount { spec: mount.clone(), source: None, layers: Vec::new() };
@@ -218,6 +219,7 @@ impl Engine {
                     let name = name.as_deref().unwrap_or_default();
                     let row = self.store().read(|r| r.volume(name))?;
                     let row = row.ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
+                    self.mount_volume(&row, id)?;
                     resolved.source = Some(row.mountpoint);
                 }
                 MountSource::Image { reference, .. } => {
@@ -236,7 +238,11 @@ impl Engine {
     pub(crate) async fn unplug(&self, core: &mut Core) {
         let Some(mut plugged) = core.plugged.take() else { return };
         let (engine, id) = (self.clone(), core.fixed.id);
-        let done = tokio::task::spawn_blocking(move || engine.unplug_blocking(&id, &mut plugged)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            engine.unplug_blocking(&id, &mut plugged);
+            engine.unmount_volumes(&id);
+        });
+        let done = done.await;
         if done.is_err() {
             tracing::error!(container = %id, "leaving the networks broke off");
         }

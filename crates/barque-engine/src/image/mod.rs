@@ -2,6 +2,7 @@
 
 mod changes;
 pub mod config;
+pub mod fetch;
 pub mod pull;
 pub mod push;
 pub mod types;
@@ -40,8 +41,11 @@ impl Engine {
         if let Some(wanted) = platform
             && wanted.score(&image.platform).is_none()
         {
-            return Err(Error::not_found(format!("No such image: {name} for platform {wanted}"))
-                .with_hint(format!("the one here is for {}", image.platform)));
+            return Err(Error::not_found(format!(
+                "No such image: {name} for platform {wanted}: the one here is for {}",
+                image.platform
+            ))
+            .with_hint(format!("pull it: barque pull --platform {wanted} {name}")));
         }
         if let Some(info) = self.image_cache().lock().unwrap_or_else(PoisonError::into_inner).get(&image.id) {
             return Ok(info.clone());
@@ -223,7 +227,7 @@ impl Engine {
         &self,
         archive: TarStream,
         progress: ProgressSink,
-        platform: Option<Platform>,
+        platforms: Vec<Platform>,
     ) -> Result<Vec<String>> {
         let engine = self.clone();
         self.blocking(move || {
@@ -236,7 +240,7 @@ impl Engine {
                     let _reader_gone = progress.send(Progress::of(id, "Loading layer").at(current, total));
                 }
             };
-            let loaded = engine.store().load(&lease, &mut input, platform.as_ref(), &mut report)?;
+            let loaded = engine.store().load(&lease, &mut input, &platforms, &mut report)?;
             let mut lines = Vec::new();
             for image in loaded {
                 engine.image_event("load", &image.id.to_string(), &image.id.to_string());
@@ -256,12 +260,15 @@ impl Engine {
         .await
     }
 
-    pub async fn image_save(&self, names: &[String], _platform: Option<Platform>) -> Result<TarStream> {
+    /// An archive of images. Each has to be for all of `platforms`: a name here stands for one image of one platform.
+    ///
+    /// Errors: NotFound; Docker's sentence where the image is for another platform.
+    pub async fn image_save(&self, names: &[String], platforms: Vec<Platform>) -> Result<TarStream> {
         let (engine, names) = (self.clone(), names.to_vec());
         let images = self
             .blocking({
                 let engine = self.clone();
-                move || names.iter().map(|name| engine.save_item(name)).collect::<Result<Vec<_>>>()
+                move || names.iter().map(|name| engine.save_item(name, &platforms)).collect::<Result<Vec<_>>>()
             })
             .await?;
         let images = images.into_iter().flatten().collect::<Vec<_>>();
@@ -270,7 +277,7 @@ impl Engine {
     }
 
     /// A name without a tag stands for all its tags, as in `docker save`.
-    fn save_item(&self, name: &str) -> Result<Vec<SaveImage>> {
+    fn save_item(&self, name: &str, platforms: &[Platform]) -> Result<Vec<SaveImage>> {
         if is_host_image(name) {
             return Err(Error::invalid(format!("{HOST_IMAGE} is this machine itself and cannot be saved"))
                 .with_hint("export a container made from it: barque export CONTAINER"));
@@ -290,6 +297,9 @@ impl Engine {
             }
         }
         let found = found?;
+        if let Some(other) = platforms.iter().find(|p| p.score(&found.image.platform).is_none()) {
+            return Err(other_platform(name, other, &found.image.platform));
+        }
         let names = found.name.into_iter().filter(|n| n.tag().is_some()).collect();
         Ok(vec![SaveImage { id: found.image.id, names }])
     }
@@ -321,6 +331,14 @@ impl Engine {
     pub(crate) fn image_event(&self, action: &str, actor: &str, name: &str) {
         self.events().emit("image", action, actor, [("name", name.to_owned())]);
     }
+}
+
+/// Docker's sentence for an image of another platform than asked for.
+pub(crate) fn other_platform(name: &str, wanted: &Platform, has: &Platform) -> Error {
+    Error::not_found(format!(
+        "image with reference {name} was found but does not provide the specified platform ({wanted})"
+    ))
+    .with_hint(format!("it is for {has}; pull the other one: barque pull --platform {wanted} {name}"))
 }
 
 /// Whether a name means this machine's own root.

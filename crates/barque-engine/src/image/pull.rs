@@ -30,6 +30,7 @@ struct Pull {
     credentials: Credentials,
     lease: Arc<Lease>,
     progress: ProgressSink,
+    platform: Option<Platform>,
 }
 
 impl Engine {
@@ -66,7 +67,7 @@ impl Engine {
             let (store, purpose) = (self.store().clone(), format!("pull {}", reference.familiar()));
             Arc::new(self.blocking(move || store.lease(&purpose)).await?)
         };
-        let pull = Pull { engine: self.clone(), client, reference, credentials, lease, progress };
+        let pull = Pull { engine: self.clone(), client, reference, credentials, lease, progress, platform };
         let fresh = pull.run(resolved).await?;
         let name = pull.reference.familiar();
         pull.say(Progress::status(match fresh {
@@ -123,7 +124,10 @@ impl Pull {
     async fn run(&self, resolved: Resolved) -> Result<bool> {
         let config =
             self.client.blob_bytes(&self.reference, &resolved.image.config, CONFIG_MAX, &self.credentials).await?;
-        let diff_ids = super::config::parse(&config)?.rootfs.diff_ids;
+        let parsed = super::config::parse(&config)?;
+        let mismatch =
+            self.platform.as_ref().and_then(|wanted| super::fetch::mismatch(&self.reference, wanted, &parsed));
+        let diff_ids = parsed.rootfs.diff_ids;
         if diff_ids.len() != resolved.image.layers.len() {
             return Err(Error::invalid(format!(
                 "the manifest of {} has {} layers, its configuration {}",
@@ -134,7 +138,11 @@ impl Pull {
         }
         self.layers(&resolved.image.layers, &diff_ids).await?;
         self.say(Progress::status(format!("Digest: {}", resolved.digest)));
-        self.put(&resolved, config).await
+        let fresh = self.put(&resolved, config).await?;
+        if let Some(warning) = mismatch {
+            self.say(Progress::status(warning));
+        }
+        Ok(fresh)
     }
 
     /// Brings all layers here, in parallel, and stacks them in order.

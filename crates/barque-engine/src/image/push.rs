@@ -1,8 +1,9 @@
 //! Pushing: the manifest an image came with, byte for byte, or one made for an image made here.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use barque_model::{ChainId, Error, ErrorKind, Platform, Reference, Result};
+use barque_model::{ChainId, DiffId, Error, ErrorKind, Platform, Reference, Result};
 use barque_registry::{BytesSource, Client, Credentials, Descriptor, FileSource, PushBlob, Pushed, RawManifest};
 use barque_store::{Image, Lease};
 use bytes::Bytes;
@@ -14,6 +15,10 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Blobs on their way at once, where the configuration does not say.
+const CONCURRENT: usize = 5;
+/// Repositories a registry is asked to link one blob from before it is sent.
+const MOUNTS_MAX: usize = 4;
 
 /// A blob to be sent.
 struct Part {
@@ -21,6 +26,15 @@ struct Part {
     source: Source,
     /// As shown to the user; the configuration is not.
     label: Option<String>,
+    /// Other repositories of the registry that are known to have it.
+    mount_from: Vec<String>,
+}
+
+impl Part {
+    fn layer(descriptor: Descriptor, file: std::path::PathBuf, mount_from: Vec<String>) -> Part {
+        let label = Some(descriptor.digest.short());
+        Part { descriptor, source: Source::File(FileSource(file)), label, mount_from }
+    }
 }
 
 enum Source {
@@ -98,44 +112,45 @@ impl Engine {
             _ => e,
         })?;
         let image = image.image;
+        let neighbours = self.neighbours(reference)?;
         for manifest in self.store().read(|r| r.image_manifests(&image.id))? {
             if !manifest.is_index {
-                return self.original(lease, &image, &manifest);
+                return self.original(lease, &image, &manifest, &neighbours);
             }
         }
-        self.made_here(lease, &image)
+        self.made_here(lease, &image, &neighbours)
     }
 
     /// The manifest the image was pulled or loaded with.
-    fn original(&self, lease: &Lease, image: &Image, manifest: &barque_store::Manifest) -> Result<Package> {
+    fn original(
+        &self,
+        lease: &Lease,
+        image: &Image,
+        manifest: &barque_store::Manifest,
+        neighbours: &Neighbours,
+    ) -> Result<Package> {
         let raw = RawManifest::new(manifest.media_type.clone(), manifest.bytes.clone());
         let barque_registry::Document::Image(parsed) = raw.parse()? else {
             return Err(Error::internal("a stored manifest is an index"));
         };
         let mut parts = Vec::new();
-        for layer in &parsed.layers {
+        for (index, layer) in parsed.layers.iter().enumerate() {
             self.store().hold_blob(lease, &layer.digest)?;
-            parts.push(Part {
-                label: Some(layer.digest.short()),
-                source: Source::File(FileSource(self.store().blob_path(&layer.digest))),
-                descriptor: layer.clone(),
-            });
+            let path = self.store().blob_path(&layer.digest);
+            parts.push(Part::layer(layer.clone(), path, neighbours.having(image.layers.get(index))));
         }
         parts.push(config_part(parsed.config.clone(), image));
-        Ok(Package { manifest: raw, parts })
+        Ok(Package { manifest: raw, parts: each_once(parts) })
     }
 
-    fn made_here(&self, lease: &Lease, image: &Image) -> Result<Package> {
+    fn made_here(&self, lease: &Lease, image: &Image, neighbours: &Neighbours) -> Result<Package> {
         let diff_ids: Vec<_> = image.layers.iter().map(|l| l.diff_id).collect();
         let mut parts = Vec::new();
-        for chain in ChainId::chain(&diff_ids) {
+        for (chain, layer) in ChainId::chain(&diff_ids).into_iter().zip(&image.layers) {
             let blob = self.store().layer_blob(lease, &chain)?;
             let digest = blob.blob.digest;
-            parts.push(Part {
-                label: Some(digest.short()),
-                source: Source::File(FileSource(self.store().blob_path(&digest))),
-                descriptor: Descriptor::new(blob.media_type, digest, blob.blob.size),
-            });
+            let descriptor = Descriptor::new(blob.media_type, digest, blob.blob.size);
+            parts.push(Part::layer(descriptor, self.store().blob_path(&digest), neighbours.having(Some(layer))));
         }
         let oci = parts.iter().any(|p| p.descriptor.media_type.contains("vnd.oci"));
         let (media_type, config_type) = if oci { (OCI_MANIFEST, OCI_CONFIG) } else { (MANIFEST, CONFIG) };
@@ -149,7 +164,21 @@ impl Engine {
         });
         let bytes = serde_json::to_vec(&document).map_err(|e| Error::internal(e.to_string()))?;
         parts.push(config_part(config, image));
-        Ok(Package { manifest: RawManifest::new(media_type, bytes), parts })
+        Ok(Package { manifest: RawManifest::new(media_type, bytes), parts: each_once(parts) })
+    }
+
+    /// What other repositories of the same registry are known to have: those that images here came from or went to.
+    fn neighbours(&self, reference: &Reference) -> Result<Neighbours> {
+        let mut found = Neighbours::default();
+        for image in self.store().images()? {
+            let elsewhere = |d: &&Reference| d.domain() == reference.domain() && d.path() != reference.path();
+            for other in image.digests.iter().filter(elsewhere) {
+                for layer in &image.layers {
+                    found.0.entry(layer.diff_id).or_default().push(other.path().to_owned());
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn push_parts(
@@ -160,7 +189,12 @@ impl Engine {
         credentials: &Credentials,
         progress: &ProgressSink,
     ) -> Result<()> {
-        let pushes = package.parts.iter().map(|part| push_part(client, reference, part, credentials, progress));
+        let limit = self.config().registry.max_concurrent_uploads.unwrap_or(CONCURRENT).max(1);
+        let slots = tokio::sync::Semaphore::new(limit);
+        let pushes = package.parts.iter().map(async |part| {
+            let _slot = slots.acquire().await.map_err(|_| Error::canceled("the push was cancelled"))?;
+            push_part(client, reference, part, credentials, progress).await
+        });
         futures_util::future::try_join_all(pushes).await.map(|_| ())
     }
 
@@ -169,6 +203,23 @@ impl Engine {
         let name = reference.repository().with_digest(digest);
         self.store().write_durable(|tx| tx.image_name_set(&name, &image.id).map(|_| ()))
     }
+}
+
+/// Repositories by the layers they have. That their blob is the same one is likely, not certain: the registry is asked.
+#[derive(Default)]
+struct Neighbours(HashMap<DiffId, Vec<String>>);
+
+impl Neighbours {
+    fn having(&self, layer: Option<&barque_store::ImageLayer>) -> Vec<String> {
+        layer.and_then(|l| self.0.get(&l.diff_id)).into_iter().flatten().take(MOUNTS_MAX).cloned().collect()
+    }
+}
+
+/// A blob that several layers share is sent, and spoken of, once.
+fn each_once(mut parts: Vec<Part>) -> Vec<Part> {
+    let mut seen = HashSet::new();
+    parts.retain(|part| seen.insert(part.descriptor.digest));
+    parts
 }
 
 async fn push_part(
@@ -191,7 +242,7 @@ async fn push_part(
             Source::File(file) => file,
             Source::Bytes(bytes) => bytes,
         },
-        mount_from: &[],
+        mount_from: &part.mount_from,
         progress: Some(&report),
     };
     let pushed = client.push_blob(blob, credentials).await?;
@@ -207,9 +258,32 @@ async fn push_part(
 }
 
 fn config_part(descriptor: Descriptor, image: &Image) -> Part {
-    Part { label: None, source: Source::Bytes(BytesSource(Bytes::from(image.config.clone()))), descriptor }
+    Part {
+        label: None,
+        source: Source::Bytes(BytesSource(Bytes::from(image.config.clone()))),
+        descriptor,
+        mount_from: Vec::new(),
+    }
 }
 
 fn missing(reference: &Reference) -> Error {
     Error::not_found(format!("An image does not exist locally with the tag: {}", reference.familiar_name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use barque_model::Digest;
+
+    use super::*;
+
+    #[test]
+    fn equal_layers_are_one_part() {
+        let part = |text: &str| {
+            let descriptor = Descriptor::new("x", Digest::of(text.as_bytes()), text.len() as u64);
+            Part::layer(descriptor, "/x".into(), Vec::new())
+        };
+        let parts = each_once(vec![part("a"), part("b"), part("a"), part("a")]);
+        let digests: Vec<_> = parts.iter().map(|p| p.descriptor.digest).collect();
+        assert_eq!(digests, [Digest::of(b"a"), Digest::of(b"b")]);
+    }
 }

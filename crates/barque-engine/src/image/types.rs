@@ -27,6 +27,16 @@ pub struct ImageView {
     pub manifest_digest: Option<String>,
 }
 
+/// What a registry has under a name.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    pub media_type: String,
+    pub digest: barque_model::Digest,
+    /// Bytes of the manifest or index.
+    pub size: u64,
+    pub platforms: Vec<Platform>,
+}
+
 /// The OCI image configuration (image-spec, config.md) with Docker's additions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {

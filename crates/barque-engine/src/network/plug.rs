@@ -337,7 +337,9 @@ impl Engine {
             hosts: self.extra_hosts(spec, wishes)?,
             upstreams: upstreams(&self.resolv_plan(spec, wishes)?),
             forward: wishes.iter().any(|(r, _)| !r.def.internal),
-            redirect: false,
+            // A server of its own wants port 53.
+            redirect: spec.exposed_ports.iter().any(|p| p.port == DNS_PORT)
+                || spec.network.ports.iter().any(|p| p.container.port == DNS_PORT),
         })
     }
 
@@ -362,6 +364,7 @@ impl Engine {
 
 /// The machine itself, by name, in every container.
 const HOST_NAME: &str = "host.docker.internal";
+const DNS_PORT: u16 = 53;
 
 /// The machine's resolver configuration; behind systemd-resolved's stub, the servers it asks.
 fn host_resolv_conf() -> ResolvConf {

@@ -1,5 +1,6 @@
 //! Volumes: directories under the data root that outlive containers.
 
+pub(crate) mod device;
 mod objects;
 pub mod types;
 
@@ -32,6 +33,7 @@ impl Engine {
         if let Some(present) = self.store().read(|r| r.volume(&name))? {
             return self.volume_view(&present);
         }
+        let _valid = device::parse(&name, &request.options)?;
         let row = self.volume_row(&name, anonymous, &request.labels, &request.options)?;
         std::fs::create_dir_all(&row.mountpoint)
             .with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
@@ -113,6 +115,7 @@ impl Engine {
             return Err(no_such_volume(name));
         }
         self.store().write_durable(|tx| tx.volume_delete(name))?;
+        self.unmount_for_good(name)?;
         let dir = self.config().data_root.join("volumes").join(name);
         self.store().discard_dir(&dir)?;
         self.events().emit("volume", "destroy", name, [("driver", "local".to_owned())]);
@@ -163,6 +166,7 @@ impl Engine {
         }
         let Some(name) = name else { return Ok(()) };
         if self.store().read(|r| r.volume(name))?.is_none() {
+            let _valid = device::parse(name, options)?;
             let row = self.volume_row(name, *anonymous, labels, options)?;
             std::fs::create_dir_all(&row.mountpoint)
                 .with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
@@ -178,6 +182,7 @@ impl Engine {
             let MountSource::Volume { name: Some(name), no_copy: false, subpath: None, .. } = &mount.source else {
                 continue;
             };
+            let _mounted = self.mount_volume_for_now(name)?;
             let dir = self.volume_dir(name);
             let empty = std::fs::read_dir(&dir).map(|mut entries| entries.next().is_none()).unwrap_or(false);
             if empty {

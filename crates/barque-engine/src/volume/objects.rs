@@ -5,6 +5,7 @@ use std::path::Path;
 use barque_model::{Context, Error, Result};
 use barque_store::{CopyOptions, RootDir, TarTreeOptions, UntarOptions};
 
+use super::device::MountGuard;
 use super::types::CreateVolume;
 use super::{checked_name, no_such_volume};
 use crate::Engine;
@@ -14,8 +15,9 @@ use crate::container::request::TarStream;
 impl Engine {
     /// All files of a volume as a tar archive.
     pub async fn volume_export(&self, name: &str) -> Result<TarStream> {
-        let root = self.volume_root(name).await?;
+        let (root, mounted) = self.volume_root(name).await?;
         tar_stream(move |out| {
+            let _mounted = mounted;
             let options = TarTreeOptions::default();
             barque_store::tree::tar_tree(&root, Path::new("/"), &options, out).map(|_| ())
         })
@@ -23,8 +25,9 @@ impl Engine {
 
     /// Unpacks an archive into a volume, over what is there.
     pub async fn volume_import(&self, name: &str, archive: TarStream) -> Result<()> {
-        let root = self.volume_root(name).await?;
+        let (root, mounted) = self.volume_root(name).await?;
         self.blocking(move || {
+            let _mounted = mounted;
             let mut input = blocking_reader(archive);
             let options = UntarOptions { keep_owners: true, ..UntarOptions::default() };
             barque_store::tree::untar_into(&root, Path::new("/"), &mut input, &options)?;
@@ -40,7 +43,7 @@ impl Engine {
             return Err(Error::conflict(format!("a volume named {to} already exists"))
                 .with_hint(format!("choose another name, or remove it: barque volume rm {to}")));
         }
-        let root = self.volume_root(from).await?;
+        let (root, from_mounted) = self.volume_root(from).await?;
         let request = CreateVolume {
             name: Some(to.to_owned()),
             driver: source.driver,
@@ -48,9 +51,10 @@ impl Engine {
             labels: source.labels,
         };
         self.volume_create(request).await?;
-        let target = self.volume_root(to).await?;
+        let (target, to_mounted) = self.volume_root(to).await?;
         let copied = self
             .blocking(move || {
+                let _mounted = (from_mounted, to_mounted);
                 let top = Path::new("/");
                 barque_store::tree::copy_tree(&root, top, &target, top, &CopyOptions::default()).map(|_| ())
             })
@@ -73,6 +77,7 @@ impl Engine {
         self.blocking(move || {
             let dir = |name: &str| engine.config().data_root.join("volumes").join(name);
             engine.store().write_durable(|tx| {
+                engine.unmount_for_good(&from)?;
                 tx.volume_rename(&from, &to, &engine.volume_dir(&to))?;
                 std::fs::rename(dir(&from), dir(&to)).with_context(|| format!("cannot move the files of {from}"))
             })?;
@@ -82,11 +87,14 @@ impl Engine {
         .await
     }
 
-    async fn volume_root(&self, name: &str) -> Result<RootDir> {
+    /// A volume's files, and what keeps them mounted meanwhile.
+    async fn volume_root(&self, name: &str) -> Result<(RootDir, Option<MountGuard>)> {
         let (engine, name) = (self.clone(), name.to_owned());
         self.blocking(move || {
             let row = engine.store().read(|r| r.volume(&name))?.ok_or_else(|| no_such_volume(&name))?;
-            RootDir::open(&row.mountpoint).with_context(|| format!("cannot open volume {name}"))
+            let mounted = engine.mount_volume_for_now(&name)?;
+            let root = RootDir::open(&row.mountpoint).with_context(|| format!("cannot open volume {name}"))?;
+            Ok((root, mounted))
         })
         .await
     }

@@ -54,6 +54,14 @@ pub(super) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>>
     Ok(interleave(found).into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
+/// The addresses of a host by this machine's files and name servers, without the C library.
+///
+/// # Errors
+/// `NotFound` when the name does not exist, in the form `lookup HOST: no such host`.
+pub async fn lookup_host(host: &str) -> io::Result<Vec<IpAddr>> {
+    Ok(lookup(host, 0).await?.into_iter().map(|address| address.ip()).collect())
+}
+
 fn from_hosts(text: &str, host: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {

@@ -32,6 +32,7 @@ pub use blob::Blob;
 pub(crate) use config::mirror_url;
 pub use config::{ClientConfig, ProxyConfig};
 pub(crate) use connect::percent_decode;
+pub use dns::lookup_host;
 pub use download::Download;
 pub(crate) use push::referrer_descriptor;
 pub(crate) use tls::load_identity;

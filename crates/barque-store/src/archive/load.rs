@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, Read};
 
-use barque_model::{ChainId, DiffId, Digest, Platform, Reference, Result};
+use barque_model::{ChainId, DiffId, Digest, Error, Platform, Reference, Result};
 use serde::Deserialize;
 
 use super::members::{Found, Members, blob_path, not_an_archive};
@@ -44,11 +44,11 @@ struct DockerManifest {
 pub(super) fn load(
     store: &Store,
     input: &mut dyn Read,
-    platform: Option<&Platform>,
+    platforms: &[Platform],
     events: &mut dyn FnMut(LoadEvent),
 ) -> Result<Vec<LoadedImage>> {
     let lease = store.lease("load an archive")?;
-    let result = load_leased(store, &lease, input, platform, events);
+    let result = load_leased(store, &lease, input, platforms, events);
     if result.is_err() {
         // Nothing of a bad archive is kept, not even for another try.
         drop(lease);
@@ -61,12 +61,12 @@ fn load_leased(
     store: &Store,
     lease: &Lease,
     input: &mut dyn Read,
-    platform: Option<&Platform>,
+    platforms: &[Platform],
     events: &mut dyn FnMut(LoadEvent),
 ) -> Result<Vec<LoadedImage>> {
     let plain = BufReader::with_capacity(crate::tree::BUFFER, decompress_auto(input)?);
     let mut members = Members::read(store, lease, plain, events)?;
-    let plans = plan(&members, platform)?;
+    let plans = plan(&members, platforms)?;
     let mut loaded = Vec::new();
     for plan in plans {
         let image = put(store, lease, &mut members, plan)?;
@@ -77,18 +77,22 @@ fn load_leased(
 }
 
 /// What images the members make, without touching anything.
-fn plan(members: &Members, platform: Option<&Platform>) -> Result<Vec<Plan>> {
+fn plan(members: &Members, platforms: &[Platform]) -> Result<Vec<Plan>> {
     let mut oci = Vec::new();
     if let Some(bytes) = members.find_document("index.json") {
-        from_index(members, bytes, platform, None, &mut oci, DEPTH_MAX)?;
+        from_index(members, bytes, platforms, None, &mut oci, DEPTH_MAX)?;
     }
     if let Some(bytes) = members.find_document("manifest.json") {
-        return from_docker(members, bytes, &oci);
+        let mut plans = from_docker(members, bytes, &oci)?;
+        let (any, count) = (plans.is_empty(), plans.len());
+        plans.retain(|p| platforms.is_empty() || offered(&p.config).is_none_or(|has| fits(platforms, &has)));
+        return if any || !plans.is_empty() { Ok(plans) } else { Err(none_for(platforms, count)) };
     }
     if !oci.is_empty() {
         return Ok(oci);
     }
     match members.find_document("repositories") {
+        None if !platforms.is_empty() && members.find_document("index.json").is_some() => Err(none_for(platforms, 1)),
         Some(bytes) => legacy::plan(members, bytes),
         None => Err(not_an_archive()),
     }
@@ -125,7 +129,7 @@ fn from_docker(members: &Members, bytes: &[u8], oci: &[Plan]) -> Result<Vec<Plan
 fn from_index(
     members: &Members,
     bytes: &[u8],
-    platform: Option<&Platform>,
+    platforms: &[Platform],
     name: Option<&Reference>,
     plans: &mut Vec<Plan>,
     depth: usize,
@@ -133,7 +137,7 @@ fn from_index(
     let index = Index::parse(bytes)?;
     let top = depth == DEPTH_MAX;
     let chosen: Vec<&Descriptor> =
-        if top { index.manifests.iter().collect() } else { choose(&index, platform).into_iter().collect() };
+        if top { index.manifests.iter().collect() } else { choose(&index, platforms).into_iter().collect() };
     for descriptor in chosen {
         if plans.len() >= IMAGES_MAX {
             return Err(bad(format!("the archive has more than {IMAGES_MAX} images")));
@@ -149,7 +153,7 @@ fn from_index(
                 return Err(bad("indexes are nested too deeply in the archive"));
             }
             let before = plans.len();
-            from_index(members, document, platform, name, plans, depth - 1)?;
+            from_index(members, document, platforms, name, plans, depth - 1)?;
             for plan in &mut plans[before..] {
                 plan.index.get_or_insert_with(|| (descriptor.media_type.clone(), document.to_vec()));
             }
@@ -184,14 +188,40 @@ fn add(
     Ok(())
 }
 
-/// The manifest of an index for `platform`, or for this machine.
-fn choose<'a>(index: &'a Index, platform: Option<&Platform>) -> Option<&'a Descriptor> {
-    let wanted = platform.cloned().unwrap_or_else(Platform::host);
-    let score = |d: &&Descriptor| d.platform.as_ref().and_then(|p| wanted.score(p));
-    let fits = index.manifests.iter().filter(|d| score(d).is_some()).max_by_key(score);
+/// What the configuration of an image says it is for.
+fn offered(config: &[u8]) -> Option<Platform> {
+    #[derive(Deserialize)]
+    struct Offered {
+        os: String,
+        architecture: String,
+        variant: Option<String>,
+    }
+    let found: Offered = serde_json::from_slice(config).ok()?;
+    Some(Platform::new(&found.os, &found.architecture, found.variant.as_deref()))
+}
+
+fn fits(platforms: &[Platform], has: &Platform) -> bool {
+    platforms.iter().any(|wanted| wanted.score(has).is_some())
+}
+
+fn none_for(platforms: &[Platform], count: usize) -> Error {
+    let list: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    Error::not_found(format!("requested platform ({}) not found in the archive", list.join(", ")))
+        .with_hint(format!("the archive has {count} image(s) for other platforms: load it without --platform"))
+}
+
+/// The manifest of an index for the first of `platforms` that it has, or for this machine.
+fn choose<'a>(index: &'a Index, platforms: &[Platform]) -> Option<&'a Descriptor> {
+    let host = [Platform::host()];
+    let wishes = if platforms.is_empty() { &host[..] } else { platforms };
+    let best = |wanted: &Platform| {
+        let score = |d: &&'a Descriptor| d.platform.as_ref().and_then(|p| wanted.score(p));
+        index.manifests.iter().filter(|d| score(d).is_some()).max_by_key(score)
+    };
+    let fits = wishes.iter().find_map(best);
     // Without a platform in the index, or a wish, the first is as good as any.
     let known = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.architecture != "unknown");
-    fits.or_else(|| if platform.is_none() { index.manifests.iter().find(known) } else { None })
+    fits.or_else(|| if platforms.is_empty() { index.manifests.iter().find(known) } else { None })
 }
 
 /// The name in the annotations of containerd, or of the OCI image layout where that is a whole name.

@@ -49,19 +49,20 @@ pub struct ImportedRoot {
 
 impl Store {
     /// Reads an image archive as `docker save` writes it (docker-archive, OCI layout, both in one), plain or
-    /// compressed, from a stream, in one pass. `platform` chooses among several manifests of one index; without
-    /// it, this machine's. Several images may come of one archive.
+    /// compressed, from a stream, in one pass. `platforms` choose among several manifests of one index, the first
+    /// that it has; without them, this machine's. Several images may come of one archive.
     ///
-    /// Errors: InvalidArgument for an archive that is none, is damaged or hostile: nothing of it is kept.
+    /// Errors: NotFound where the archive has images, but none for `platforms`; InvalidArgument for an archive that
+    /// is none, is damaged or hostile: nothing of it is kept.
     pub fn load(
         &self,
         lease: &Lease,
         input: &mut dyn Read,
-        platform: Option<&Platform>,
+        platforms: &[Platform],
         events: &mut dyn FnMut(LoadEvent),
     ) -> Result<Vec<LoadedImage>> {
         let _ = lease;
-        load::load(self, input, platform, events)
+        load::load(self, input, platforms, events)
     }
 
     /// Writes an archive with both `manifest.json` and an OCI index, the same bytes every time.

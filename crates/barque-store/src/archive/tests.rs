@@ -9,7 +9,7 @@ use crate::layer::{CommitMode, DiffOptions};
 use crate::testing::{Scratch, Tar, gzip, read};
 
 fn load(scratch: &Scratch, bytes: &[u8]) -> Result<Vec<LoadedImage>> {
-    scratch.store.load(&scratch.lease(), &mut &bytes[..], None, &mut |_| {})
+    scratch.store.load(&scratch.lease(), &mut &bytes[..], &[], &mut |_| {})
 }
 
 fn save(scratch: &Scratch, images: &[(&str, &[&str])]) -> Vec<u8> {
@@ -185,13 +185,14 @@ fn the_platform_decides_within_an_index() {
     let (archive, configs) = layout(&[("amd64", "pc"), ("arm64", "phone")], "demo/app:9");
     let scratch = Scratch::new();
     let arm = "linux/arm64".parse().unwrap();
-    let loaded = scratch.store.load(&scratch.lease(), &mut &archive[..], Some(&arm), &mut |_| {}).unwrap();
+    let loaded =
+        scratch.store.load(&scratch.lease(), &mut &archive[..], std::slice::from_ref(&arm), &mut |_| {}).unwrap();
     assert_eq!(loaded[0].id.0, configs[1]);
     assert_eq!(loaded[0].names[0].familiar(), "demo/app:9");
     let kept = scratch.store.read(|r| r.image_manifests(&loaded[0].id)).unwrap();
     assert_eq!(kept.iter().map(|m| m.is_index).collect::<Vec<_>>(), [false, true]);
     let mips = "linux/mips64le".parse().unwrap();
-    assert!(scratch.store.load(&scratch.lease(), &mut &archive[..], Some(&mips), &mut |_| {}).is_err());
+    assert!(scratch.store.load(&scratch.lease(), &mut &archive[..], std::slice::from_ref(&mips), &mut |_| {}).is_err());
     let (plain, _) = layout(&[("amd64", "x")], "latest");
     let loaded = load(&scratch, &plain).unwrap();
     assert!(loaded[0].names.is_empty(), "a mere tag is no name");
@@ -205,7 +206,7 @@ fn progress_is_told() {
     let to = Scratch::new();
     let (mut layers, mut images) = (0, 0);
     to.store
-        .load(&to.lease(), &mut &bytes[..], None, &mut |event| match event {
+        .load(&to.lease(), &mut &bytes[..], &[], &mut |event| match event {
             LoadEvent::Layer { current, total, .. } => {
                 assert!(current <= total);
                 layers += usize::from(current == total);

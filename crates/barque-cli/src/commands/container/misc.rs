@@ -138,7 +138,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     if !prune::confirm(inv, question) {
         return Ok(0);
     }
-    let reply = inv.client().await?.container_prune(&PruneQuery { filters }).await?;
+    let reply = inv.client().await?.container_prune(&PruneQuery { filters, ..PruneQuery::default() }).await?;
     let deleted = reply.containers_deleted.unwrap_or_default();
     prune::report(inv, "Deleted Containers:", &deleted, reply.space_reclaimed)
 }

@@ -124,7 +124,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     if !pruning::confirm(inv, &format!("WARNING! This will remove {what}.\nAre you sure you want to continue?")) {
         return Ok(0);
     }
-    let reply = inv.client().await?.image_prune(&PruneQuery { filters }).await?;
+    let reply = inv.client().await?.image_prune(&PruneQuery { filters, ..PruneQuery::default() }).await?;
     let lines: Vec<String> = reply
         .images_deleted
         .unwrap_or_default()

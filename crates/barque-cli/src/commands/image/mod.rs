@@ -10,7 +10,7 @@ mod transfer;
 
 pub(crate) use build::build;
 pub(crate) use list::{dangling, history, inspect, ls, prune, rm, tag};
-pub(crate) use transfer::{import, load, pull, push, save};
+pub(crate) use transfer::{file, import, load, pull, push, save};
 
 use barque_api::image::Platform;
 

@@ -99,7 +99,7 @@ pub(crate) async fn load(inv: &Invocation<'_>) -> CliResult<u8> {
 }
 
 /// A local file to send.
-async fn file(path: &str) -> CliResult<Upload> {
+pub(crate) async fn file(path: &str) -> CliResult<Upload> {
     let file = tokio::fs::File::open(path).await.map_err(|e| path_error("open", path, &e))?;
     Ok(Upload::reader(file))
 }

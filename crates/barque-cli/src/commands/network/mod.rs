@@ -130,7 +130,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     if !pruning::confirm(inv, question) {
         return Ok(0);
     }
-    let reply = inv.client().await?.network_prune(&PruneQuery { filters }).await?;
+    let reply = inv.client().await?.network_prune(&PruneQuery { filters, ..PruneQuery::default() }).await?;
     let deleted = reply.networks_deleted.unwrap_or_default();
     if !deleted.is_empty() {
         inv.cli.line(&format!("Deleted Networks:\n{}\n", deleted.join("\n")))?;

@@ -21,7 +21,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
         return Ok(0);
     }
     let client = inv.client().await?;
-    let query = PruneQuery { filters: filters.clone() };
+    let query = PruneQuery { filters: filters.clone(), ..PruneQuery::default() };
     let mut reclaimed = 0;
     let print = |title: &str, lines: &[String]| match lines {
         [] => Ok(()),
@@ -38,7 +38,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     }
     let mut wanted = filters.clone();
     wanted.add("dangling", (!all).to_string());
-    let reply = client.image_prune(&PruneQuery { filters: wanted }).await?;
+    let reply = client.image_prune(&PruneQuery { filters: wanted, ..PruneQuery::default() }).await?;
     reclaimed += reply.space_reclaimed;
     let lines = reply.images_deleted.unwrap_or_default().into_iter().map(|one| match one.untagged.as_str() {
         "" => format!("deleted: {}", one.deleted),

@@ -1,0 +1,261 @@
+//! Barque and Docker side by side, in namespaces that end with the test: for scenarios that are played on both.
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a test that cannot go on may panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const INSIDE: &str = "BARQUE_PAIR_INSIDE";
+
+/// Runs `body` as root in network, mount and process namespaces of its own; says so if it cannot.
+pub fn in_namespaces(name: &str, body: impl FnOnce(&Path)) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: {name} needs root");
+        return;
+    }
+    if let Some(dir) = std::env::var_os(INSIDE) {
+        sh("ip link set lo up && mount --make-rprivate /");
+        body(Path::new(&dir));
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, scratch.path())
+        .status();
+    match status {
+        Ok(status) => assert!(status.success(), "{name} failed in its namespaces"),
+        Err(e) => eprintln!("skipped: {name} needs unshare(1): {e}"),
+    }
+}
+
+/// Whether a program is installed; says so if not.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path.split(':').any(|dir| Path::new(dir).join(program).is_file());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Runs a shell script that has to succeed; gives its standard output.
+pub fn sh(script: &str) -> String {
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script}: {out}{err}");
+    out.trim_end().to_owned()
+}
+
+/// A daemon on scratch directories, and how to talk to it.
+pub struct Engine {
+    pub name: &'static str,
+    /// Bridge address and prefix of its default network.
+    pub dir: PathBuf,
+    client: PathBuf,
+    socket: String,
+    daemon: Option<Child>,
+    start: Vec<String>,
+}
+
+/// The binary under test.
+pub fn barque_program() -> PathBuf {
+    match std::env::var_os("BARQUE_BINARY") {
+        Some(path) => path.into(),
+        None => env!("CARGO_BIN_EXE_barque").into(),
+    }
+}
+
+impl Engine {
+    /// Barque's daemon, driven by its own command line.
+    pub fn barque(scratch: &Path, args: &[&str]) -> Engine {
+        let program = barque_program();
+        let mut start = vec![program.display().to_string(), "daemon".into()];
+        start.extend(["--bridge", "bqpair0", "--bip", "10.214.0.1/16"].map(str::to_owned));
+        Engine::start("barque", scratch, program, start, args, "--pidfile")
+    }
+
+    /// Docker's daemon and client; `None` where they are not installed.
+    pub fn docker(scratch: &Path, args: &[&str]) -> Option<Engine> {
+        if !installed("dockerd") || !installed("docker") {
+            return None;
+        }
+        let start = ["dockerd", "--log-level", "error", "--bip", "10.215.0.1/16"].map(str::to_owned).to_vec();
+        Some(Engine::start("docker", scratch, "docker".into(), start, args, "-p"))
+    }
+
+    fn start(
+        name: &'static str,
+        scratch: &Path,
+        client: PathBuf,
+        mut start: Vec<String>,
+        args: &[&str],
+        pid: &str,
+    ) -> Engine {
+        let dir = scratch.join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let socket = format!("unix://{}/sock", dir.display());
+        let path = |file: &str| dir.join(file).display().to_string();
+        start.extend(["--data-root".into(), path("data"), "--exec-root".into(), path("exec"), pid.into(), path("pid")]);
+        start.extend(["-H".to_owned(), socket.clone()]);
+        start.extend(args.iter().map(|a| (*a).to_owned()));
+        let mut engine = Engine { name, dir, client, socket, daemon: None, start };
+        engine.up();
+        engine
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn up(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let daemon = Command::new(&self.start[0])
+            .args(&self.start[1..])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(daemon);
+        for _ in 0..300 {
+            if self.call(&["version"]).status.success() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{} does not answer: {}", self.name, self.log());
+    }
+
+    /// Stops the daemon, or kills it.
+    pub fn down(&mut self, kill: bool) {
+        if let Some(mut daemon) = self.daemon.take() {
+            if !kill {
+                let pid = rustix::process::Pid::from_child(&daemon);
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+            } else {
+                daemon.kill().unwrap();
+            }
+            daemon.wait().unwrap();
+        }
+    }
+
+    pub fn log(&self) -> String {
+        let all = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
+    /// The client, ready to run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command.args(args).env("DOCKER_HOST", &self.socket).env("DOCKER_CONFIG", self.dir.join("config"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn call(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Both outputs of a call; `Err` if it failed.
+    pub fn run(&self, args: &[&str]) -> Result<String, String> {
+        let output = self.call(args);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(said.trim_end().to_owned()) } else { Err(said.trim_end().to_owned()) }
+    }
+
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{} {args:?}: {out}{err}\n{}", self.name, self.log());
+        out.trim_end().to_owned()
+    }
+
+    pub fn fails(&self, args: &[&str], expected: &str) -> String {
+        let said = self.run(args).expect_err("should fail");
+        assert!(said.contains(expected), "{} {args:?}: {said}", self.name);
+        said
+    }
+
+    /// Imports a root file system of busybox under `name`.
+    pub fn import_busybox(&self, name: &str, changes: &[&str]) {
+        let tar = self.dir.join("busybox.tar");
+        let root = self.dir.join("busybox-root");
+        if !tar.exists() {
+            let (r, t) = (root.display(), tar.display());
+            sh(&format!(
+                "set -e; mkdir -p {r}/bin {r}/etc {r}/tmp {r}/root {r}/proc {r}/sys {r}/dev {r}/data/sub {r}/var; \
+                 cp /bin/busybox {r}/bin/; for a in $(/bin/busybox --list); do [ $a = busybox ] || ln -s busybox {r}/bin/$a; done; \
+                 echo root:x:0:0::/root:/bin/sh > {r}/etc/passwd; echo web:x:33:33::/:/bin/sh >> {r}/etc/passwd; \
+                 echo root:x:0: > {r}/etc/group; echo web:x:33: >> {r}/etc/group; chmod 1777 {r}/tmp; \
+                 echo seed > {r}/data/seed; chown 33:33 {r}/data/seed; chmod 640 {r}/data/seed; ln -s seed {r}/data/link; \
+                 echo deep > {r}/data/sub/deep; chmod 2750 {r}/data/sub; tar -C {r} -cf {t} ."
+            ));
+        }
+        let mut args = vec!["import"];
+        for change in changes {
+            args.extend(["-c", change]);
+        }
+        let path = tar.display().to_string();
+        args.extend([path.as_str(), name]);
+        self.ok(&args);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name, self.log());
+        }
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+/// Debian's registry on loopback; ends with the namespaces.
+pub fn docker_registry(scratch: &Path, address: &str, more: &str) -> Child {
+    let dir = scratch.join(format!("registry-{}", address.replace(':', "-")));
+    std::fs::create_dir_all(&dir).unwrap();
+    let config = dir.join("config.yml");
+    std::fs::write(
+        &config,
+        format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '{address}'}}\n{more}\n",
+            dir.display()
+        ),
+    )
+    .unwrap();
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    wait_for(address);
+    child
+}
+
+/// `barque registry serve` on loopback.
+pub fn barque_registry(scratch: &Path, address: &str, more: &[&str]) -> Child {
+    let dir = scratch.join(format!("bq-registry-{}", address.replace(':', "-")));
+    let mut command = Command::new(barque_program());
+    command.args(["registry", "serve", "--listen", address, "--root"]).arg(&dir).args(more);
+    let log = std::fs::File::create(scratch.join(format!("bq-registry-{}.log", address.replace(':', "-")))).unwrap();
+    let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    wait_for(address);
+    child
+}
+
+fn wait_for(address: &str) {
+    for _ in 0..200 {
+        if std::net::TcpStream::connect(address).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("nobody answers at {address}");
+}

@@ -1,0 +1,197 @@
+//! Barque and Docker side by side for measurements: both in one network namespace, on scratch directories.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Set in the copy of this program that runs inside the namespaces.
+const INSIDE: &str = "BARQUE_BENCH_INSIDE";
+
+/// What all measurements of pairs take.
+pub(crate) struct Options {
+    pub(crate) runs: usize,
+    pub(crate) barque: Option<PathBuf>,
+}
+
+/// Reads `--runs N --smoke --barque PATH`; `None` after printing `help`.
+pub(crate) fn options(args: &[String], runs: usize, help: &str) -> Result<Option<Options>> {
+    let mut options = Options { runs, barque: None };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--help" | "-h" => {
+                print!("{help}");
+                return Ok(None);
+            }
+            "--smoke" => options.runs = 1,
+            "--runs" => options.runs = args.next().context("--runs needs a number")?.parse()?,
+            "--barque" => options.barque = Some(args.next().context("--barque needs a path")?.into()),
+            other => bail!("unknown option {other}: see --help"),
+        }
+    }
+    Ok(Some(options))
+}
+
+/// Runs `task` again as a child in network and mount namespaces that end with it; true where this is that child.
+pub(crate) fn inside(task: &str, options: &Options, binary: &Path) -> Result<bool> {
+    if std::env::var_os(INSIDE).is_some() {
+        shell("ip link set lo up && mount --make-rprivate /")?;
+        return Ok(true);
+    }
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--fork", "--kill-child", "--"])
+        .arg(std::env::current_exe()?)
+        .args([task, "--runs", &options.runs.to_string(), "--barque"])
+        .arg(binary)
+        .env(INSIDE, "1")
+        .status()
+        .context("unshare (util-linux) is needed")?;
+    if !status.success() {
+        bail!("the measurement failed");
+    }
+    Ok(false)
+}
+
+/// A directory for one measurement, unmounted and removed at the end.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Result<Scratch> {
+        let dir = std::env::temp_dir().join(format!("barque-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        Ok(Scratch(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let dir = self.0.display();
+        let _best_effort = shell(&format!(
+            "awk -v d={dir}/ 'index($2, d) == 1 {{print $2}}' /proc/mounts | sort -r | xargs -r umount; rm -rf {dir}"
+        ));
+    }
+}
+
+/// An engine under measurement.
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
+    client: Vec<String>,
+    daemon: Child,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let pid = self.daemon.id().to_string();
+        let _already_gone = Command::new("kill").arg(&pid).status();
+        let _already_gone = self.daemon.wait();
+    }
+}
+
+impl Engine {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.client[0]);
+        command.args(&self.client[1..]).args(args).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn call(&self, args: &[&str]) -> Result<String> {
+        let output = self.command(args).output()?;
+        if !output.status.success() {
+            bail!("{} {}: {}", self.name, args.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    pub(crate) fn timed(&self, args: &[&str]) -> Result<Duration> {
+        let begin = Instant::now();
+        self.call(args)?;
+        Ok(begin.elapsed())
+    }
+
+    /// Forgets the daemon's highest resident set so far.
+    pub(crate) fn reset_peak(&self) -> Result<()> {
+        std::fs::write(format!("/proc/{}/clear_refs", self.daemon.id()), "5").context("reset the peak")
+    }
+
+    /// Seconds of processor time that the daemon and its ended children have taken so far.
+    pub(crate) fn cpu(&self) -> f64 {
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id())).unwrap_or_default();
+        let after = text.rsplit(')').next().unwrap_or_default();
+        let ticks: f64 = after.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum();
+        ticks / TICKS_PER_SECOND
+    }
+
+    /// Kilobytes of the daemon's highest resident set since [`Engine::reset_peak`].
+    pub(crate) fn peak(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+    }
+}
+
+/// Barque, and Docker where it is installed. `extra` goes to both daemons.
+pub(crate) fn start(binary: &Path, scratch: &Path, extra: &[&str]) -> Result<Vec<Engine>> {
+    let roots = |name: &str| -> Result<(PathBuf, String)> {
+        let dir = scratch.join(name);
+        std::fs::create_dir_all(&dir)?;
+        let socket = format!("unix://{}/sock", dir.display());
+        Ok((dir, socket))
+    };
+    let (dir, socket) = roots("barque")?;
+    let mut barque = Command::new(binary);
+    barque.arg("daemon").args(["-H", &socket, "--bridge", "bqbench0", "--bip", "10.213.60.1/22"]).args(extra);
+    let docker_client = ["/usr/bin/docker", "docker"].iter().find(|p| Path::new(p).exists()).unwrap_or(&"docker");
+    let client = vec![binary.display().to_string(), "-H".into(), socket];
+    let mut engines = vec![spawn("barque", barque, client, &dir, "--pidfile")?];
+    if Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
+        let (dir, socket) = roots("docker")?;
+        let mut docker = Command::new("dockerd");
+        docker.args(["-H", &socket, "--bip", "10.213.64.1/22"]).args(extra);
+        let client = vec![(*docker_client).to_owned(), "-H".into(), socket];
+        engines.push(spawn("docker", docker, client, &dir, "-p")?);
+    }
+    Ok(engines)
+}
+
+fn spawn(name: &'static str, mut daemon: Command, client: Vec<String>, dir: &Path, pid: &str) -> Result<Engine> {
+    let path = dir.join("log");
+    let log = std::fs::File::create(&path)?;
+    daemon.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
+    daemon.arg(pid).arg(dir.join("pid")).stdout(log.try_clone()?).stderr(log).stdin(Stdio::null());
+    let engine = Engine { name, client, daemon: daemon.spawn().with_context(|| format!("start {name}"))? };
+    for _ in 0..300 {
+        if engine.command(&["version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+            return Ok(engine);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("{name} does not answer:\n{}", std::fs::read_to_string(path).unwrap_or_default())
+}
+
+/// A table's head.
+pub(crate) fn head(what: &str) {
+    println!("{what:<38} {:>12} {:>12} {:>8}", "barque", "docker", "ratio");
+}
+
+/// One line: medians and how many times faster the first is.
+pub(crate) fn row(label: &str, medians: &[f64], unit: &str) {
+    let docker = medians.get(1).map_or_else(String::new, |m| format!("{m:.1} {unit}"));
+    let ratio = medians.get(1).map_or_else(String::new, |m| format!("{:.2}x", m / medians[0]));
+    println!("{label:<38} {:>12} {docker:>12} {ratio:>8}", format!("{:.1} {unit}", medians[0]));
+}
+
+/// The median in milliseconds.
+pub(crate) fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times.get(times.len() / 2).map_or(0.0, |t| t.as_secs_f64() * 1000.0)
+}
+
+pub(crate) fn shell(script: &str) -> Result<()> {
+    if !Command::new("sh").args(["-c", script]).status()?.success() {
+        bail!("failed: {script}");
+    }
+    Ok(())
+}
