@@ -1,0 +1,118 @@
+//! An engine on scratch directories in a network namespace of its own, and the program that talks to it.
+
+#![allow(dead_code, reason = "not every test file uses everything")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The program under test.
+pub const BARQUE: &str = env!("CARGO_BIN_EXE_barque");
+
+/// Why privileged tests cannot run here.
+pub fn missing(programs: &[&str]) -> Option<String> {
+    if !rustix::process::getuid().is_root() {
+        return Some("not root".into());
+    }
+    let found =
+        |name: &str| ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(name).exists());
+    ["unshare", "nsenter", "ip"].iter().chain(programs).find(|p| !found(p)).map(|p| format!("no {p}"))
+}
+
+/// An engine that ends with the test.
+pub struct Machine {
+    pub dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let listed = self.try_run("barque", &["ps", "-aq"]).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        for id in listed.unwrap_or_default().split_whitespace() {
+            let _ = self.try_run("barque", &["rm", "-f", "-v", id]);
+        }
+        let pid = std::fs::read_to_string(self.path("pid")).unwrap_or_default();
+        let _ = Command::new("kill").arg(pid.trim()).status();
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < deadline && !matches!(self.child.try_wait(), Ok(Some(_))) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Machine {
+    /// Starts an engine with these options more.
+    pub fn start(options: &[&str]) -> Machine {
+        let dir = tempfile::Builder::new().prefix("barque-test").tempdir().unwrap();
+        Self::start_in(dir, options)
+    }
+
+    pub fn start_in(dir: tempfile::TempDir, options: &[&str]) -> Machine {
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let bin = dir.path().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        for name in ["barque", "docker", "docker-compose"] {
+            std::os::unix::fs::symlink(BARQUE, bin.join(name)).unwrap();
+        }
+        let script = "ip link set lo up && exec \"$@\"";
+        let log = std::fs::File::create(at("log")).unwrap();
+        let child = Command::new("unshare")
+            .args(["--net", "sh", "-c", script, "sh", BARQUE, "daemon", "--data-root", &at("data")])
+            .args(["--exec-root", &at("exec"), "--pidfile", &at("pid"), "-H"])
+            .arg(format!("unix://{}", at("sock")))
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let machine = Machine { dir, child };
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while std::os::unix::net::UnixStream::connect(machine.path("sock")).is_err() {
+            let log = || std::fs::read_to_string(machine.path("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the engine does not answer:\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        machine
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A command in the engine's network, with a home of its own and the program under all its names.
+    pub fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/proc/{}/ns/net", self.child.id()))
+            .arg("--")
+            .arg(program)
+            .args(args)
+            .env_clear()
+            .env("PATH", format!("{}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.text("bin")))
+            .env("HOME", self.dir.path())
+            .env("LC_ALL", "C.UTF-8")
+            .env("DOCKER_HOST", format!("unix://{}", self.text("sock")))
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn try_run(&self, program: &str, args: &[&str]) -> std::io::Result<Output> {
+        self.command(program, args).output()
+    }
+
+    /// Runs the program and gives its standard output; panics unless it succeeds.
+    pub fn barque(&self, args: &[&str]) -> String {
+        let done = self.try_run("barque", args).unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
