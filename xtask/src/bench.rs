@@ -1,5 +1,7 @@
 //! Measuring Barque beside Docker: both engines in one network namespace, calls interleaved, medians.
 
+mod compose;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -154,6 +156,7 @@ fn measure_in(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
     let docker = rates.get(1).map_or_else(String::new, |r| format!("{r:.1}/s"));
     let ratio = rates.get(1).map_or_else(String::new, |r| format!("{:.1}x", rates[0] / r));
     println!("{:<34} {:>10.1}/s {docker:>12} {ratio:>8}", format!("{PARALLEL} starts at once"), rates[0]);
+    compose::measure(&engines, scratch, runs)?;
     memory(&engines[0])
 }
 

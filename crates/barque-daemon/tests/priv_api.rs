@@ -353,10 +353,11 @@ fn versions_headers_and_refusals() {
         let query = ContainerCreateQuery { name: "a".into(), ..Default::default() };
         let error = client.container_create(&query, &request(r#"{"Image":"none:1"}"#)).await.unwrap_err();
         assert_eq!((error.status(), error.message()), (Some(404), "No such image: none:1"));
-        // 404 would make clients pull the image.
+        // A network need not exist before the start.
         let unknown = request(r#"{"Image":"tiny:1","HostConfig":{"NetworkMode":"nonet"}}"#);
-        let error = client.container_create(&ContainerCreateQuery::default(), &unknown).await.unwrap_err();
-        assert_eq!((error.status(), error.message()), (Some(400), "network nonet not found"));
+        let made = client.container_create(&ContainerCreateQuery::default(), &unknown).await.unwrap();
+        let error = client.container_start(&made.id, &Default::default()).await.unwrap_err();
+        assert_eq!((error.status(), error.message()), (Some(404), "network nonet not found"));
     });
 }
 

@@ -3,8 +3,8 @@
 use regex::Regex;
 
 /// The patterns of an ignore file.
-#[derive(Debug, Default)]
-pub(super) struct Ignore {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ignore {
     patterns: Vec<(bool, Regex)>,
     /// True if a `!` pattern could bring back something below an excluded directory.
     exceptions: bool,
@@ -12,7 +12,7 @@ pub(super) struct Ignore {
 
 impl Ignore {
     /// Reads an ignore file; lines that are no patterns are skipped.
-    pub(super) fn parse(text: &str) -> Ignore {
+    pub(crate) fn parse(text: &str) -> Ignore {
         let mut out = Ignore::default();
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim();
@@ -36,7 +36,7 @@ impl Ignore {
     }
 
     /// True if the path (relative, with `/`) is not sent. A pattern that names a directory covers what is in it.
-    pub(super) fn excludes(&self, path: &str) -> bool {
+    pub(crate) fn excludes(&self, path: &str) -> bool {
         let mut excluded = false;
         for (keep, regex) in &self.patterns {
             if *keep != excluded {
@@ -52,7 +52,7 @@ impl Ignore {
     }
 
     /// True if nothing below an excluded directory can be wanted.
-    pub(super) fn prunes(&self) -> bool {
+    pub(crate) fn prunes(&self) -> bool {
         !self.exceptions
     }
 }

@@ -9,7 +9,7 @@ pub mod engine;
 pub mod execute;
 pub mod files;
 pub mod hooks;
-mod ignore;
+pub(crate) mod ignore;
 pub mod images;
 pub mod observe;
 mod pre_start;

@@ -54,6 +54,10 @@ struct Watch<'a> {
     code_from: Option<String>,
     code: Option<i64>,
     stopping: bool,
+    /// `--watch`: goes on until the user interrupts, and shows containers made meanwhile.
+    endless: bool,
+    project: String,
+    services: BTreeSet<String>,
 }
 
 /// Starts what is made and shows its output.
@@ -141,6 +145,9 @@ impl<'a> Watch<'a> {
             code_from: args.exit_code_from.clone(),
             code: None,
             stopping: false,
+            endless: args.watch,
+            project: ready.session.name.clone(),
+            services,
         })
     }
 
@@ -244,11 +251,16 @@ impl<'a> Watch<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.containers.keys().all(|id| self.ended.contains_key(id))
+        let waits = self.endless && !self.stopping;
+        !waits && self.containers.keys().all(|id| self.ended.contains_key(id))
     }
 
     /// Takes an event; true if everything is to be stopped because of it.
     async fn event(&mut self, event: &EventMessage) -> bool {
+        if self.endless && event.action == "start" && !self.containers.contains_key(&event.actor.id) {
+            self.welcome(event).await;
+            return false;
+        }
         let Some(container) = self.containers.get(&event.actor.id).cloned() else { return false };
         match event.action.as_str() {
             "die" => {
@@ -266,6 +278,16 @@ impl<'a> Watch<'a> {
             _ => {}
         }
         false
+    }
+
+    /// A container made since the beginning: its output is shown like that of the others.
+    async fn welcome(&mut self, event: &EventMessage) {
+        let found = crate::apply::observe::containers(self.engine.read(), &self.project, false).await;
+        let found = found.unwrap_or_default().into_iter().find(|c| c.id == event.actor.id && !c.oneoff);
+        let Some(container) = found.filter(|c| self.services.contains(&c.service)) else { return };
+        self.shown.insert(container.id.clone());
+        self.containers.insert(container.id.clone(), container.clone());
+        self.follow_again(&container, event);
     }
 
     fn restarted(&self, id: &str) -> bool {

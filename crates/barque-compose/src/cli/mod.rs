@@ -20,6 +20,7 @@ mod table;
 mod template;
 mod terminal;
 mod up;
+mod watch;
 mod watch_events;
 
 use std::ffi::OsString;
@@ -142,6 +143,6 @@ async fn dispatch(cx: &Context, command: Command) -> Outcome {
         Command::Version(args) => show::version(cx, &args),
         Command::Volumes(args) => show::volumes(cx, args).await,
         Command::Wait(args) => lifecycle::wait(cx, args).await,
-        Command::Watch(_) => Err(Failure::not_implemented("compose watch")),
+        Command::Watch(args) => watch::watch(cx, args).await,
     }
 }

@@ -10,6 +10,7 @@ use super::args::{Converge, Create, Plan as PlanArgs, Scale, Up};
 use super::context::{Context, Failure, Outcome};
 use super::follow;
 use super::session::{Session, api};
+use super::watch;
 use crate::apply::execute::Executor;
 use crate::apply::images::{self, BuildWish};
 use crate::apply::{observe, resources, wait};
@@ -240,7 +241,7 @@ pub(super) async fn scale(cx: &Context, args: Scale) -> Outcome {
     Ok(0)
 }
 
-async fn converge_and_start(cx: &Context, request: &Request) -> Result<Observed, Failure> {
+pub(super) async fn converge_and_start(cx: &Context, request: &Request) -> Result<Observed, Failure> {
     let ready = prepare(cx, request).await?;
     let executor = executor(cx, &ready, request)?;
     let work = async {
@@ -324,9 +325,6 @@ fn check_flags(args: &Up) -> Result<(), Failure> {
     if args.always_recreate_deps && args.converge.no_recreate {
         return Err(Failure::new("--always-recreate-deps and --no-recreate are incompatible"));
     }
-    if args.watch {
-        return Err(Failure::not_implemented("compose up --watch"));
-    }
     Ok(())
 }
 
@@ -356,7 +354,14 @@ pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
         // progress and the output of containers would overwrite each other
         let quiet = crate::apply::progress::Progress::quiet();
         executor.progress = &quiet;
-        return follow::up(cx, &ready, &executor, &args).await;
+        if !args.watch {
+            return follow::up(cx, &ready, &executor, &args).await;
+        }
+        let options = watch::Options { services: args.services.clone(), quiet: args.quiet_build, ..Default::default() };
+        return tokio::select! {
+            outcome = follow::up(cx, &ready, &executor, &args) => outcome,
+            Err(failure) = watch::beside(cx, options) => Err(failure),
+        };
     }
     let work = async {
         executor.make(&ready.plan).await?;

@@ -135,6 +135,48 @@ pub struct ServiceSpec {
     pub pre_start: Vec<Hook>,
     pub post_start: Vec<Hook>,
     pub pre_stop: Vec<Hook>,
+    pub develop: Option<Develop>,
+}
+
+/// `develop`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Develop {
+    pub watch: Vec<WatchRule>,
+}
+
+/// What is done when files change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum WatchAction {
+    #[default]
+    #[serde(rename = "rebuild")]
+    Rebuild,
+    #[serde(rename = "sync")]
+    Sync,
+    #[serde(rename = "restart")]
+    Restart,
+    #[serde(rename = "sync+restart")]
+    SyncRestart,
+    #[serde(rename = "sync+exec")]
+    SyncExec,
+}
+
+/// One entry of `develop.watch`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WatchRule {
+    /// File or directory of this machine, absolute.
+    pub path: String,
+    pub action: WatchAction,
+    /// Where it is in the container.
+    pub target: String,
+    pub exec: Hook,
+    /// Only these files below `path`; all if empty.
+    pub include: Vec<String>,
+    /// But not these.
+    pub ignore: Vec<String>,
+    /// Copy everything once before watching.
+    pub initial_sync: bool,
 }
 
 /// `build`.

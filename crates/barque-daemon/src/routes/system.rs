@@ -44,7 +44,18 @@ fn ping() -> Outcome {
 
 async fn version(context: Context) -> Outcome {
     let info = context.state.engine.info().await?;
-    http::json(&convert::system::version(&context.state, &info))
+    let mut version = convert::system::version(&context.state, &info);
+    let agent = context.call.headers.get(hyper::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if let Some(newest) = newest_known(agent) {
+        version.api_version = newest.to_string();
+    }
+    http::json(&version)
+}
+
+/// Docker Compose 1 takes the newest version an engine offers, and then fails over what that no longer has
+/// (`ContainerConfig` of images since 1.45, `id` of events since 1.52). It is offered the last one it knows.
+fn newest_known(user_agent: &str) -> Option<ApiVersion> {
+    user_agent.starts_with("docker-compose/1.").then_some(ApiVersion::new(1, 41))
 }
 
 async fn info(context: Context) -> Outcome {
@@ -240,5 +251,13 @@ mod tests {
         assert_eq!(keys(56, true), new);
         assert_eq!(keys(56, false), [&old[..], &new[..]].concat());
         assert_eq!(keys(41, false), [&old[..], &["BuilderSize"]].concat());
+    }
+
+    #[test]
+    fn compose_1_is_offered_what_it_knows() {
+        let old = "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1.0";
+        assert_eq!(newest_known(old), Some(ApiVersion::new(1, 41)));
+        assert_eq!(newest_known("docker-sdk-python/7.1.0"), None);
+        assert_eq!(newest_known("Docker-Client/28.2.2 (linux)"), None);
     }
 }

@@ -112,18 +112,18 @@ impl Engine {
         }
         if let NetworkMode::Named(name) = &spec.network.mode {
             // The predefined networks may be named by their ids.
-            match self.network_record(name)?.def {
-                def if matches!(def.driver, Driver::Host) => spec.network.mode = NetworkMode::Host,
-                def if matches!(def.driver, Driver::None) => spec.network.mode = NetworkMode::None,
-                def if def.name == "bridge" => spec.network.mode = NetworkMode::Default,
+            match self.network_record(name).map(|r| r.def) {
+                Ok(def) if matches!(def.driver, Driver::Host) => spec.network.mode = NetworkMode::Host,
+                Ok(def) if matches!(def.driver, Driver::None) => spec.network.mode = NetworkMode::None,
+                Ok(def) if def.name == "bridge" => spec.network.mode = NetworkMode::Default,
                 _ => {}
             }
         }
-        self.wished_networks(spec).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => e,
-            _ => e.context("cannot join the network"),
-        })?;
-        Ok(())
+        match self.wished_networks(spec) {
+            // As with Docker a network need not exist before the start: programs make it in between.
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e.context("cannot join the network")),
+            _ => Ok(()),
+        }
     }
 
     fn check_bind(&self, mount: &MountSpec) -> Result<()> {
