@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask tidy | priv | bench | dist | docs`.
 
 mod bench;
+mod bench_build;
 mod bench_images;
 mod dist;
 mod engines;
@@ -18,6 +19,7 @@ Usage: cargo xtask TASK [ARGS]
   tidy            check the tree's own rules: layering, file and function length, module docs
   priv [FILTER]   run the privileged tests (root, own namespaces and scratch directories)
   bench [ARGS]    measure Barque beside Docker, interleaved (bench --help)
+  bench-build     measure builds beside Docker (bench-build --help)
   bench-images    measure pulls and loads of a 500 MB image beside Docker (bench-images --help)
   dist            build the release binary, statically linked, and check that it is
 ";
@@ -42,6 +44,7 @@ fn run() -> Result<()> {
         "tidy" => tidy::run(&root()),
         "priv" => privileged::run(&root(), rest),
         "bench" => bench::run(&root(), rest),
+        "bench-build" => bench_build::run(&root(), rest),
         "bench-images" => bench_images::run(&root(), rest),
         "dist" => dist::run(&root()).map(|_| ()),
         "help" | "--help" | "-h" => {

@@ -10,6 +10,7 @@
 
 pub mod auth;
 pub mod build;
+pub mod build_extras;
 pub mod container;
 pub mod distribution;
 pub mod error;

@@ -5,6 +5,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::worker::{Layer, SnapshotId};
 
+/// Where an image's configuration keeps the records of its steps (`--cache-to`).
+pub const CONFIG_KEY: &str = "barque.build.cache";
+
+/// Records as a value for [`CONFIG_KEY`]; who reads them elsewhere has no use for this machine's paths.
+pub(crate) fn exported(records: &[CacheRecord], created: Option<Timestamp>) -> serde_json::Value {
+    let portable = |record: &CacheRecord| {
+        let step = StepIdentity { scope: String::new(), ..record.step.clone() };
+        CacheRecord { step, created: created.unwrap_or(record.created), ..record.clone() }
+    };
+    serde_json::to_value(records.iter().map(portable).collect::<Vec<_>>()).unwrap_or_default()
+}
+
+/// The records in an image's configuration; none if there are none, or of another version.
+pub fn imported(config: &[u8]) -> Vec<CacheRecord> {
+    let config: Option<serde_json::Value> = serde_json::from_slice(config).ok();
+    let records = config.and_then(|mut c| c.get_mut(CONFIG_KEY).map(serde_json::Value::take));
+    records.and_then(|r| serde_json::from_value(r).ok()).unwrap_or_default()
+}
+
 /// Persistence of the build cache. Called from async code: answers should come from memory or an indexed
 /// table within microseconds.
 ///

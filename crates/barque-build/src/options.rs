@@ -74,6 +74,10 @@ pub struct BuildOptions {
     pub make_image: bool,
     /// `docker build --check`: parse, plan and lint only.
     pub check_only: bool,
+    /// Put the records of the result's steps into the image's configuration ([`crate::cache::CONFIG_KEY`]).
+    pub inline_cache: bool,
+    /// Make a second image with those records ([`crate::BuildOutcome::cache_image`]).
+    pub export_cache: bool,
     /// Writable scratch directory for this build, private to it, on any file system. Removed by the engine.
     pub scratch: PathBuf,
 }
@@ -109,6 +113,8 @@ impl BuildOptions {
             scope: String::new(),
             make_image: true,
             check_only: false,
+            inline_cache: false,
+            export_cache: false,
             scratch,
         }
     }

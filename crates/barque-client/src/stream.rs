@@ -151,6 +151,17 @@ impl<T: serde::de::DeserializeOwned> JsonStream<T> {
     }
 }
 
+impl<T> JsonStream<T> {
+    /// What follows the documents read so far, as bytes: an archive at the end of a build.
+    pub fn into_rest(mut self) -> ByteStream {
+        // Documents end with a line end that belongs to them.
+        let rest = self.documents.rest();
+        let blank = rest.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        self.bytes.piece = Bytes::copy_from_slice(&rest[blank..]);
+        self.bytes
+    }
+}
+
 impl JsonStream<barque_api::progress::JsonMessage> {
     /// Reads to the end and drops everything but an error.
     ///

@@ -61,11 +61,6 @@ pub(crate) fn invalid_signal(signal: &str) -> Error {
     Error::invalid(format!("Invalid signal: {signal}"))
 }
 
-/// The exit status in `The command '…' returned a non-zero code: N`.
-pub(crate) fn step_code(message: &str) -> Option<i64> {
-    message.rsplit_once("' returned a non-zero code: ")?.1.parse().ok()
-}
-
 /// What `message` of an error document says: the sentence, its causes, and the cure on a line of its own.
 ///
 /// Where the user has to change something, causes that only the daemon's author understands are left out: the
@@ -141,12 +136,6 @@ mod tests {
         assert!(internal.starts_with("cannot store: ") && internal.len() > 14, "{internal}");
         let layered = Error::conflict("port is taken").context("cannot join the network");
         assert_eq!(sentence(&layered), "cannot join the network: port is taken");
-    }
-
-    #[test]
-    fn codes_of_build_steps() {
-        assert_eq!(step_code("The command '/bin/sh -c exit 3' returned a non-zero code: 3"), Some(3));
-        assert_eq!(step_code("no such image"), None);
     }
 
     #[test]

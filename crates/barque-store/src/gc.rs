@@ -29,9 +29,10 @@ pub(crate) struct Swept {
     pub(crate) blobs: Vec<Blob>,
 }
 
-/// Layers that nothing stands on, refers to or holds.
+/// Layers that nothing stands on, shares the files of, refers to or holds.
 const LOOSE_LAYERS: &str = "SELECT chain_id, diff_id FROM layer l WHERE \
     NOT EXISTS (SELECT 1 FROM layer c WHERE c.parent = l.chain_id) AND \
+    NOT EXISTS (SELECT 1 FROM layer s WHERE s.path = 'layers/' || l.chain_id || '/diff') AND \
     NOT EXISTS (SELECT 1 FROM image_layer i WHERE i.chain_id = l.chain_id) AND \
     NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.parent = l.chain_id) AND \
     NOT EXISTS (SELECT 1 FROM build_cache b WHERE b.layer = l.chain_id) AND \

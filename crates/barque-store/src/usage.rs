@@ -60,7 +60,7 @@ impl Store {
         let cached = cached_only(caches.iter().filter_map(|c| c.layer), &parents, &owners);
         let size_rw = |snapshot: Option<Id>| snapshot.map_or(Ok(0), |s| self.snapshot_size(&s));
         Ok(DiskUsage {
-            layers: layers.iter().map(|l| l.size).sum(),
+            layers: layers.iter().filter(|l| l.path.is_none()).map(|l| l.size).sum(),
             blobs: blobs.iter().map(|b| b.size).sum(),
             images: images.collect(),
             containers: containers

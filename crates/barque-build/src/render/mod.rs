@@ -1,6 +1,5 @@
-//! Build events as text: the classic builder's stream of messages, and BuildKit's plain progress.
+//! Build events as text: the classic builder's stream of messages.
 //!
-//! Both are pure: they take events and give what to print, without clock, terminal or I/O.
+//! It is pure: it takes events and gives what to print, without clock, terminal or I/O.
 
 pub mod classic;
-pub mod plain;

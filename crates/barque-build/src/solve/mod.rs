@@ -25,6 +25,8 @@ use crate::worker::{Layer, RunSpec, SnapshotId, Worker};
 pub struct BuildOutcome {
     /// The stored image; `None` if none was wished for (`make_image: false`, `check_only`).
     pub image: Option<ImageId>,
+    /// The image with the cache's records ([`crate::options::BuildOptions::export_cache`]).
+    pub cache_image: Option<ImageId>,
     pub config: ImageConfig,
     /// Layers of the result, bottom first, without empty ones.
     pub layers: Vec<Layer>,
@@ -108,6 +110,7 @@ pub async fn build<W: Worker>(
         let prepare::Prepared { graph, .. } = prepared;
         return Ok(BuildOutcome {
             image: None,
+            cache_image: None,
             config: graph.config,
             layers: Vec::new(),
             snapshot: None,

@@ -14,7 +14,7 @@ use super::finish::{self, LayerFact};
 use super::lookup::files_name;
 use super::prepare::{Internal, Prepared};
 use super::{BuildFailure, BuildOutcome, FailedStep};
-use crate::cache::{Cache, CacheRecord, KeyInput, LayerRecord, StepIdentity};
+use crate::cache::{CONFIG_KEY, Cache, CacheRecord, KeyInput, LayerRecord, StepIdentity, exported};
 use crate::context::Digested;
 use crate::event::{BuildEvent, EventSink, StepInfo, VertexId, VertexInfo};
 use crate::graph::{BuildGraph, FsRef, Op, Vertex};
@@ -512,9 +512,25 @@ impl<W: Worker> Shared<W> {
         records.reverse();
         let mut config = self.graph.config.clone();
         finish::complete(&mut config, &self.graph.history, |id| facts.get(&id).copied(), self.graph.epoch);
+        // What the base says of its own steps is not this image's.
+        config.other.remove(CONFIG_KEY);
+        let known = || exported(&records, self.graph.epoch);
+        let cache_image = match self.request.options.export_cache {
+            true => {
+                let mut config = config.clone();
+                config.other.insert(CONFIG_KEY.to_owned(), known());
+                self.ensure(&self.graph.target).await?;
+                Some(self.worker.finish(&self.finish_spec(&config, &layers, snapshot.as_ref())).await?)
+            }
+            false => None,
+        };
+        if self.request.options.inline_cache {
+            config.other.insert(CONFIG_KEY.to_owned(), known());
+        }
         let image = self.store(&config, &layers, snapshot.as_ref(), next_internal).await?;
         Ok(BuildOutcome {
             image,
+            cache_image,
             config,
             layers,
             snapshot,
@@ -522,6 +538,16 @@ impl<W: Worker> Shared<W> {
             unused_build_args: self.graph.unused_build_args.clone(),
             records,
         })
+    }
+
+    fn finish_spec(
+        &self,
+        config: &crate::config::ImageConfig,
+        layers: &[Layer],
+        snapshot: Option<&SnapshotId>,
+    ) -> FinishSpec {
+        let (config, layers, snapshot) = (config.clone(), layers.to_vec(), snapshot.cloned());
+        FinishSpec { config, layers, snapshot, epoch: self.graph.epoch }
     }
 
     async fn store(
@@ -537,12 +563,7 @@ impl<W: Worker> Shared<W> {
         }
         self.ensure(&self.graph.target).await?;
         let export = Internal::start(&self.events, next_internal, "exporting to image".into());
-        let spec = FinishSpec {
-            config: config.clone(),
-            layers: layers.to_vec(),
-            snapshot: snapshot.cloned(),
-            epoch: self.graph.epoch,
-        };
+        let spec = self.finish_spec(config, layers, snapshot);
         let image = self.worker.finish(&spec).await;
         if let Ok(image) = &image {
             let line = format!("writing image {} done\n", image);

@@ -22,8 +22,15 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     if !pruning::confirm(inv, &format!("WARNING! This will remove {what}. Are you sure you want to continue?")) {
         return Ok(0);
     }
-    let keep_storage = inv.flags.bytes("keep-storage").unwrap_or(0);
-    let query = BuildPruneQuery { all, filters, keep_storage, ..BuildPruneQuery::default() };
+    let bytes = |name: &str| inv.flags.bytes(name).unwrap_or(0);
+    let query = BuildPruneQuery {
+        all,
+        filters,
+        keep_storage: bytes("keep-storage"),
+        reserved_space: bytes("reserved-space"),
+        max_used_space: bytes("max-used-space"),
+        min_free_space: bytes("min-free-space"),
+    };
     let reply = client.build_prune(&query).await?;
     let deleted = reply.caches_deleted.unwrap_or_default();
     if !deleted.is_empty() {

@@ -1,5 +1,6 @@
 //! What commands print: listings by template or table, human units, inspected documents.
 
+pub(crate) mod build;
 pub(crate) mod human;
 pub(crate) mod inspect;
 pub(crate) mod json;

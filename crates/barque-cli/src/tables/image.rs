@@ -33,7 +33,8 @@ const BUILDX_FLAGS: &[Flag] = &[
     flag("call", Kind::Str, "Set method for evaluating build (\"check\", \"outline\", \"targets\")").default("build"),
     flag("check", Kind::Bool, "Shorthand for \"--call=check\""),
     flag("load", Kind::Bool, "Shorthand for \"--output=type=docker\""),
-    flag("explain", Kind::Bool, "Say of every step why it runs"),
+    flag("debug", Kind::Bool, "Open a shell in the step that fails"),
+    flag("why", Kind::Bool, "Say of every step that runs why its cache did not hold"),
     flag("metadata-file", Kind::Str, "Write build result metadata to a file"),
     flag("no-cache-filter", Kind::List(any), "Do not cache specified stages"),
     flag("output", Kind::List(any), "Output destination (format: \"type=local,dest=path\")").letter('o'),
@@ -53,7 +54,7 @@ const BUILDX_FLAGS: &[Flag] = &[
 const BUILD_FLAGS: &[Flag] = &[
     flag("add-host", Kind::List(check_extra_host), "Add a custom host-to-IP mapping (\"host:ip\")"),
     flag("build-arg", Kind::List(check_env), "Set build-time variables"),
-    flag("cache-from", Kind::Strings, "Images to consider as cache sources"),
+    flag("cache-from", Kind::List(any), "Images to consider as cache sources"),
     flag("cgroup-parent", Kind::Str, "Set the parent cgroup for the \"RUN\" instructions during build"),
     flag("compress", Kind::Bool, "Compress the build context using gzip"),
     flag("cpu-period", Kind::Int, "Limit the CPU CFS (Completely Fair Scheduler) period"),

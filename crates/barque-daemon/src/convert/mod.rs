@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod build;
+pub(crate) mod build_extras;
 pub(crate) mod create;
 pub(crate) mod document;
 pub(crate) mod endpoint;
@@ -19,6 +20,7 @@ pub(crate) mod resources;
 pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod summary;
 pub(crate) mod system;
 pub(crate) mod volume;

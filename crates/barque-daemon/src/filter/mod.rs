@@ -1,5 +1,6 @@
 //! Filters of lists, prunes and events, evaluated on the engine's views.
 
+pub(crate) mod build_cache;
 pub(crate) mod container;
 pub(crate) mod event;
 pub(crate) mod image;

@@ -5,28 +5,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use barque_api::auth::AuthConfigs;
 use barque_api::build::{BuildPruneQuery, BuildPruned, BuildQuery};
+use barque_api::build_extras::{self, BuildExtras};
 use barque_api::progress::JsonMessage;
 use barque_build::event::{BuildEvent, EventSink};
 use barque_build::render::classic::Classic;
-use barque_engine::build::{BuildJob, ContextSource, DockerfileSource};
+use barque_engine::build::{BuildError, BuildJob, ContextSource, PruneOptions};
+use barque_engine::container::request::TarStream;
 use barque_model::{Error, Reference, Result, Timestamp};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+use super::transfer::Ending;
 use super::{Context, transfer};
 use crate::convert;
 use crate::filter;
 use crate::http::{self, Call, Outcome};
 use crate::router::{Routed, inline, keep};
+use crate::wording;
 
 /// Bytes of output that wait for a slow client before output is left out.
 const BACKLOG: usize = 8 << 20;
 /// Bytes of a message that is sent in any case.
 const SHORT: usize = 256;
-/// A directory of this machine instead of an archive; taken from clients of the unix socket only.
-const CONTEXT_DIR: &str = "x-barque-context-dir";
-/// Say why each step runs.
-const EXPLAIN: &str = "x-barque-explain";
 
 /// Finds the route below `/build`.
 pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Routed> {
@@ -43,15 +44,20 @@ async fn build(context: Context) -> Outcome {
     let Context { state, mut call } = context;
     let query = call.query(BuildQuery::from_params)?;
     let mut options = convert::build::options(&query)?;
-    options.explain = !call.header(EXPLAIN).is_empty();
     let tags = convert::build::tags(&query.tags)?;
+    let auth = convert::build::credentials(registry_config(&call));
+    let (extras, body) = extras(&mut call).await?;
+    convert::build_extras::apply(&mut options, &extras, call.local)?;
     let job = BuildJob {
-        context: source(&mut call, &query)?,
-        dockerfile: DockerfileSource::Path(query.dockerfile.clone()),
+        context: source(&query, &extras, body, call.local)?,
+        dockerfile: convert::build_extras::dockerfile(&query.dockerfile, &extras)?,
+        ignore: extras.ignore.clone(),
+        contexts: convert::build_extras::contexts(&extras, call.local)?,
+        cache_from: query.cache_from.0.clone(),
         options,
         tags: tags.clone(),
-        auth: convert::build::credentials(registry_config(&call)),
-        export: false,
+        auth,
+        export: extras.export,
     };
     let engine = state.engine.clone();
     let cancel = CancellationToken::new();
@@ -60,35 +66,84 @@ async fn build(context: Context) -> Outcome {
     transfer::messages(call.version, waiting.clone(), move |sender| async move {
         // Dropped with the reply: the client went away.
         let _guard = guard;
-        let output = Output::new(sender, waiting, query.quiet, query.rm.unwrap_or(true));
+        let style = match (query.quiet, extras.status) {
+            (true, _) => Style::Quiet,
+            (false, true) => Style::Status(Mutex::default()),
+            (false, false) => Style::Classic(Mutex::new(Classic::new(query.rm.unwrap_or(true)))),
+        };
+        let output = Output { sender, style: Arc::new(style), waiting };
         let result = engine.build(job, output.sink(), cancel).await;
         match result {
             Ok(result) => {
-                Ok(finished(result.image.map(|id| id.to_string()), &result.unused_build_args, &tags, query.quiet))
+                let (image, cache) = (result.image.map(|id| id.to_string()), result.cache_image);
+                let mut messages = finished(image, &result.unused_build_args, &tags, &output.style);
+                messages.extend(cache.map(|id| aux(build_extras::CACHE, &serde_json::json!({ "ID": id.to_string() }))));
+                if result.files.is_some() {
+                    messages.push(aux(build_extras::FILES, &serde_json::json!({})));
+                }
+                Ok(Ending { messages, archive: result.files })
             }
-            Err(error) => {
+            Err(failure) => {
                 output.rest();
-                Err(error)
+                failed(failure)
             }
         }
     })
     .await
 }
 
+fn aux<T: serde::Serialize>(id: &str, document: &T) -> JsonMessage {
+    let mut message = JsonMessage::aux(serde_json::to_value(document).unwrap_or_default());
+    id.clone_into(&mut message.id);
+    message
+}
+
+/// A step's exit status is the code of the last document.
+fn failed(failure: BuildError) -> Result<Ending> {
+    let BuildError { error, exit_code, kept } = failure;
+    let mut messages = Vec::new();
+    if let Some(kept) = kept {
+        let step = build_extras::FailedStep {
+            id: kept.image.to_string(),
+            instruction: kept.instruction,
+            command: kept.command,
+        };
+        messages.push(aux(build_extras::FAILED, &step));
+    }
+    let Some(code) = exit_code else { return Err(error) };
+    let mut last = JsonMessage::error(wording::sentence(&error));
+    if let Some(detail) = &mut last.error_detail {
+        detail.code = i64::from(code);
+    }
+    messages.push(last);
+    Ok(messages.into())
+}
+
+/// Barque's own options, and what follows them.
+async fn extras(call: &mut Call) -> Result<(BuildExtras, TarStream)> {
+    let length = call.header(build_extras::HEADER).to_owned();
+    let mut body = call.reader();
+    if length.is_empty() {
+        return Ok((BuildExtras::default(), body));
+    }
+    let length = length.parse::<usize>().ok().filter(|n| *n <= build_extras::MAX);
+    let length = length.ok_or_else(|| Error::invalid(format!("{} is no sensible length", build_extras::HEADER)))?;
+    let mut bytes = vec![0; length];
+    body.read_exact(&mut bytes).await.map_err(|e| Error::invalid("the build's options broke off").with_source(e))?;
+    let extras = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::invalid("the build's options make no sense").with_source(e))?;
+    Ok((extras, body))
+}
+
 /// Where the files come from.
-fn source(call: &mut Call, query: &BuildQuery) -> Result<ContextSource> {
-    let dir = call.header(CONTEXT_DIR);
-    if !dir.is_empty() {
-        if !call.local {
-            return Err(Error::new(
-                barque_model::ErrorKind::Forbidden,
-                "a directory of this machine can be named over its unix socket only",
-            ));
-        }
-        return Ok(ContextSource::Directory(dir.into()));
+fn source(query: &BuildQuery, extras: &BuildExtras, body: TarStream, local: bool) -> Result<ContextSource> {
+    if !extras.context_dir.is_empty() {
+        convert::build_extras::only_here(local)?;
+        return Ok(ContextSource::Directory(extras.context_dir.clone().into()));
     }
     Ok(match query.remote.as_str() {
-        "" => ContextSource::Tar(call.reader()),
+        "" if extras.no_context => ContextSource::Empty,
+        "" => ContextSource::Tar(body),
         url => ContextSource::Remote(url.to_owned()),
     })
 }
@@ -101,10 +156,12 @@ fn registry_config(call: &Call) -> AuthConfigs {
 }
 
 /// What follows the builder's own messages when a build succeeded.
-fn finished(image: Option<String>, unused: &[String], tags: &[Reference], quiet: bool) -> Vec<JsonMessage> {
+fn finished(image: Option<String>, unused: &[String], tags: &[Reference], style: &Style) -> Vec<JsonMessage> {
     let Some(id) = image else { return Vec::new() };
-    if quiet {
-        return vec![JsonMessage::stream(format!("{id}\n"))];
+    match style {
+        Style::Quiet => return vec![JsonMessage::stream(format!("{id}\n"))],
+        Style::Status(_) => return vec![JsonMessage::aux(serde_json::json!({ "ID": id }))],
+        Style::Classic(_) => {}
     }
     let mut out = Vec::new();
     if !unused.is_empty() {
@@ -115,38 +172,55 @@ fn finished(image: Option<String>, unused: &[String], tags: &[Reference], quiet:
     out
 }
 
+/// How a build is told.
+enum Style {
+    /// Only its result.
+    Quiet,
+    /// BuildKit's documents.
+    Status(Mutex<convert::status::Status>),
+    /// The classic builder's text.
+    Classic(Mutex<Classic>),
+}
+
+impl Style {
+    fn messages(&self, event: &BuildEvent) -> Vec<JsonMessage> {
+        match self {
+            Style::Quiet => Vec::new(),
+            Style::Status(status) => {
+                let document = status.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+                document.map(|d| aux(build_extras::STATUS, &d)).into_iter().collect()
+            }
+            Style::Classic(classic) => {
+                let mut messages = Vec::new();
+                if let BuildEvent::Why { reasons, .. } = event {
+                    messages.extend(reasons.iter().map(|reason| JsonMessage::stream(format!(" # {reason}\n"))));
+                }
+                let told = classic.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+                messages.extend(told.into_iter().map(convert::build::message));
+                messages
+            }
+        }
+    }
+}
+
 /// The way from the builder's events to the client.
 struct Output {
     sender: UnboundedSender<JsonMessage>,
-    classic: Arc<Mutex<Classic>>,
+    style: Arc<Style>,
     /// Bytes that were sent and not yet taken by the client.
     waiting: Arc<AtomicUsize>,
-    quiet: bool,
 }
 
 impl Output {
-    fn new(sender: UnboundedSender<JsonMessage>, waiting: Arc<AtomicUsize>, quiet: bool, remove: bool) -> Output {
-        Output { sender, classic: Arc::new(Mutex::new(Classic::new(remove))), waiting, quiet }
-    }
-
     fn sink(&self) -> EventSink {
-        if self.quiet {
-            return EventSink::discard();
-        }
-        let (sender, classic, waiting) = (self.sender.clone(), self.classic.clone(), self.waiting.clone());
+        let (sender, style, waiting) = (self.sender.clone(), self.style.clone(), self.waiting.clone());
         let clipped = AtomicBool::new(false);
         EventSink::new(move |event| {
             if sender.is_closed() {
                 return;
             }
-            let mut messages: Vec<JsonMessage> = Vec::new();
-            if let BuildEvent::Why { reasons, .. } = &event {
-                messages.extend(reasons.iter().map(|reason| JsonMessage::stream(format!(" # {reason}\n"))));
-            }
-            let told = classic.lock().unwrap_or_else(PoisonError::into_inner).push(&event);
-            messages.extend(told.into_iter().map(convert::build::message));
-            for message in messages {
-                let bytes = message.stream.len();
+            for message in style.messages(&event) {
+                let bytes = transfer::weight(&message);
                 // A client that reads slower than a step writes must not fill the memory: output is cut, and
                 // said to be cut. Short messages are those of the builder itself.
                 if bytes > SHORT && waiting.load(Ordering::Relaxed) > BACKLOG {
@@ -165,10 +239,8 @@ impl Output {
 
     /// The output of the step that failed, if its turn had not come.
     fn rest(&self) {
-        if self.quiet {
-            return;
-        }
-        for message in self.classic.lock().unwrap_or_else(PoisonError::into_inner).failed() {
+        let Style::Classic(classic) = &*self.style else { return };
+        for message in classic.lock().unwrap_or_else(PoisonError::into_inner).failed() {
             let _client_gone = self.sender.send(convert::build::message(message));
         }
     }
@@ -176,28 +248,16 @@ impl Output {
 
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(BuildPruneQuery::from_params)?;
-    let filters = &query.filters;
-    filter::check(
-        filters,
-        &["id", "inuse", "parent", "private", "shared", "type", "until", "unused-for", "description"],
-    )?;
-    let now = Timestamp::now();
-    let mut unused_for = filter::until(filters, now)?.map(|until| now.since(until).as_secs());
-    if let Some(text) = filters.get("unused-for").next() {
-        let nanos = barque_api::time::parse_go_duration(text)
-            .ok_or_else(|| crate::wording::invalid_filter_value("unused-for", text))?;
-        unused_for = Some(u64::try_from(nanos / 1_000_000_000).unwrap_or(0));
-    }
-    if let Some(key) =
-        ["id", "inuse", "parent", "private", "shared", "type", "description"].iter().find(|key| filters.contains(key))
-    {
-        return Err(Error::not_implemented(format!("pruning the build cache by {key}")));
-    }
-    if query.keep_storage + query.reserved_space + query.max_used_space + query.min_free_space > 0 {
-        return Err(Error::not_implemented("pruning the build cache down to a size (keep-storage and the like)")
-            .with_hint("--filter until=24h removes what was not used for a day"));
-    }
-    let (keys, bytes) = context.state.engine.build_prune(unused_for, query.dry_run).await?;
+    let wanted = filter::build_cache::parse(&query.filters, Timestamp::now())?;
+    let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
+    let options = PruneOptions {
+        all: query.all,
+        dry_run: query.dry_run,
+        reserved_space: bytes(query.keep_storage).max(bytes(query.reserved_space)),
+        max_used_space: bytes(query.max_used_space),
+        min_free_space: bytes(query.min_free_space),
+    };
+    let (keys, bytes) = context.state.engine.build_prune(options, move |entry| wanted.fits(entry)).await?;
     http::json(&BuildPruned { caches_deleted: convert::listed(keys), space_reclaimed: bytes })
 }
 
@@ -209,10 +269,10 @@ mod tests {
     fn last_lines() {
         let id = format!("sha256:{}", "ab".repeat(32));
         let tags = convert::build::tags(&["a".into()]).unwrap();
-        let lines = finished(Some(id.clone()), &["X".into()], &tags, false);
+        let lines = finished(Some(id.clone()), &["X".into()], &tags, &Style::Classic(Mutex::new(Classic::new(true))));
         let text: String = lines.iter().map(|message| message.stream.as_str()).collect();
         assert_eq!(text, "[Warning] One or more build-args [X] were not consumed\nSuccessfully tagged a:latest\n");
-        let quiet = finished(Some(id.clone()), &[], &tags, true);
+        let quiet = finished(Some(id.clone()), &[], &tags, &Style::Quiet);
         assert_eq!((quiet.len(), quiet[0].stream.as_str()), (1, format!("{id}\n").as_str()));
     }
 }

@@ -5,14 +5,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use barque_api::ApiVersion;
 use barque_api::progress::JsonMessage;
+use barque_engine::container::request::TarStream;
 use barque_engine::image::types::ProgressSink;
 use barque_model::{Error, Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::sync::mpsc;
 
 use crate::convert;
@@ -34,14 +36,38 @@ where
 pub(super) async fn messages<F, Fut>(version: ApiVersion, waiting: Arc<AtomicUsize>, work: F) -> Outcome
 where
     F: FnOnce(mpsc::UnboundedSender<JsonMessage>) -> Fut,
-    Fut: Future<Output = Result<Vec<JsonMessage>>> + Send + 'static,
+    Fut: Future<Output = Result<Ending>> + Send + 'static,
 {
     run(version, |message, _| message, waiting, work).await
 }
 
-type Work = Pin<Box<dyn Future<Output = Result<Vec<JsonMessage>>> + Send>>;
+/// What ends a transfer.
+#[derive(Default)]
+pub(super) struct Ending {
+    pub(super) messages: Vec<JsonMessage>,
+    /// Bytes after the last document.
+    pub(super) archive: Option<TarStream>,
+}
 
-async fn run<T, F, Fut>(
+impl From<Vec<JsonMessage>> for Ending {
+    fn from(messages: Vec<JsonMessage>) -> Self {
+        Ending { messages, archive: None }
+    }
+}
+
+/// Bytes read of an archive at once.
+const CHUNK: usize = 64 << 10;
+
+type Work = Pin<Box<dyn Future<Output = Result<Ending>> + Send>>;
+
+/// Bytes of output that a message carries.
+pub(super) fn weight(message: &JsonMessage) -> usize {
+    let logs = message.aux.as_ref().and_then(|aux| aux.get("logs")?.as_array());
+    let data = |log: &serde_json::Value| log.get("data").and_then(serde_json::Value::as_str).map_or(0, str::len);
+    message.stream.len() + logs.map_or(0, |logs| logs.iter().map(data).sum())
+}
+
+async fn run<T, F, Fut, E>(
     version: ApiVersion,
     convert: fn(T, ApiVersion) -> JsonMessage,
     waiting: Arc<AtomicUsize>,
@@ -50,17 +76,20 @@ async fn run<T, F, Fut>(
 where
     T: Send + 'static,
     F: FnOnce(mpsc::UnboundedSender<T>) -> Fut,
-    Fut: Future<Output = Result<Vec<JsonMessage>>> + Send + 'static,
+    Fut: Future<Output = Result<E>> + Send + 'static,
+    E: Into<Ending>,
 {
     let (sink, progress) = mpsc::unbounded_channel();
-    let mut transfer = Transfer { ready: VecDeque::new(), progress, work: None, convert, waiting, version };
-    let mut work: Work = Box::pin(work(sink));
+    let (ready, buffer) = (VecDeque::new(), BytesMut::new());
+    let mut transfer = Transfer { ready, progress, work: None, archive: None, buffer, convert, waiting, version };
+    let work = work(sink);
+    let mut work: Work = Box::pin(async move { work.await.map(Into::into) });
     tokio::select! {
         biased;
         Some(message) = transfer.progress.recv() => transfer.ready.push_back(convert(message, version)),
         outcome = &mut work => {
             transfer.drain();
-            transfer.ready.extend(outcome?);
+            transfer.end(outcome?);
             return Ok(http::stream("application/json", transfer));
         }
     };
@@ -68,13 +97,9 @@ where
     Ok(http::stream("application/json", transfer))
 }
 
-/// The last document of a transfer that failed. The exit status of a build's step is its code.
+/// The last document of a transfer that failed.
 fn failure(error: &Error) -> JsonMessage {
-    let mut message = JsonMessage::error(wording::sentence(error));
-    if let (Some(detail), Some(code)) = (&mut message.error_detail, wording::step_code(error.message())) {
-        detail.code = code;
-    }
-    message
+    JsonMessage::error(wording::sentence(error))
 }
 
 fn encode(message: &JsonMessage) -> io::Result<Bytes> {
@@ -88,12 +113,31 @@ struct Transfer<T> {
     ready: VecDeque<JsonMessage>,
     progress: mpsc::UnboundedReceiver<T>,
     work: Option<Work>,
+    archive: Option<TarStream>,
+    buffer: BytesMut,
     convert: fn(T, ApiVersion) -> JsonMessage,
     waiting: Arc<AtomicUsize>,
     version: ApiVersion,
 }
 
 impl<T> Transfer<T> {
+    fn end(&mut self, ending: Ending) {
+        self.ready.extend(ending.messages);
+        self.archive = ending.archive;
+    }
+
+    fn poll_archive(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let Some(archive) = &mut self.archive else { return Poll::Ready(None) };
+        self.buffer.resize(CHUNK, 0);
+        let mut target = ReadBuf::new(&mut self.buffer);
+        let result = ready!(archive.as_mut().poll_read(cx, &mut target));
+        match (result, target.filled().len()) {
+            (Err(e), _) => Poll::Ready(Some(Err(e))),
+            (Ok(()), 0) => Poll::Ready(None),
+            (Ok(()), count) => Poll::Ready(Some(Ok(self.buffer.split_to(count).freeze()))),
+        }
+    }
+
     /// Queues what was reported so far.
     fn drain(&mut self) {
         while let Ok(message) = self.progress.try_recv() {
@@ -109,7 +153,7 @@ impl<T> Stream for Transfer<T> {
         let this = &mut *self;
         loop {
             if let Some(message) = this.ready.pop_front() {
-                let taken = message.stream.len();
+                let taken = weight(&message);
                 let _before = this.waiting.fetch_update(Relaxed, Relaxed, |bytes| Some(bytes.saturating_sub(taken)));
                 return Poll::Ready(Some(encode(&message)));
             }
@@ -117,13 +161,13 @@ impl<T> Stream for Transfer<T> {
             if !this.ready.is_empty() {
                 continue;
             }
-            let Some(work) = &mut this.work else { return Poll::Ready(None) };
+            let Some(work) = &mut this.work else { return this.poll_archive(cx) };
             match work.as_mut().poll(cx) {
                 Poll::Ready(outcome) => {
                     this.work = None;
                     this.drain();
                     match outcome {
-                        Ok(last) => this.ready.extend(last),
+                        Ok(ending) => this.end(ending),
                         Err(error) => this.ready.push_back(failure(&error)),
                     }
                 }

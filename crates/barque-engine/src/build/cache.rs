@@ -1,23 +1,35 @@
 //! The build cache in the store: records as rows, derived data as files.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use barque_build::cache::{Cache, CacheRecord, StepIdentity};
 use barque_model::{ChainId, Context, Digest, Error, Result};
 use barque_store::CacheEntry;
 
+use barque_build::event::{BuildEvent, EventSink, LogStream, VertexId, VertexInfo};
+use barque_build::options::PullPolicy;
+use barque_build::worker::{BaseRequest, Worker};
+use barque_model::Platform;
+
+use super::worker::EngineWorker;
 use crate::Engine;
+
+/// Imports of caches are numbered from here, apart from the builder's own work.
+const IMPORTS: u32 = 1 << 25;
 
 /// Bytes of one piece of derived data.
 const BLOB_MAX: usize = 64 << 20;
 
 pub struct EngineCache {
     engine: Engine,
+    /// Records of other machines (`--cache-from`): they count for this build, and stay if they were of use.
+    imported: HashMap<Digest, CacheRecord>,
 }
 
 impl EngineCache {
-    pub fn new(engine: Engine) -> Self {
-        EngineCache { engine }
+    pub fn new(engine: Engine, imported: HashMap<Digest, CacheRecord>) -> Self {
+        EngineCache { engine, imported }
     }
 
     fn blob_path(&self, name: &str) -> PathBuf {
@@ -33,7 +45,11 @@ impl EngineCache {
 impl Cache for EngineCache {
     fn get(&self, key: &Digest) -> Result<Option<CacheRecord>> {
         let hex = key.hex();
-        let Some(entry) = self.engine.store().read(|r| r.cache_get(&hex))? else { return Ok(None) };
+        let Some(entry) = self.engine.store().read(|r| r.cache_get(&hex))? else {
+            let Some(record) = self.imported.get(key) else { return Ok(None) };
+            self.put(record)?;
+            return Ok(Some(record.clone()));
+        };
         let record = CacheRecord::decode(entry.record.as_bytes());
         if record.is_some() {
             self.engine.store().write(|tx| tx.cache_touch(&hex))?;
@@ -90,5 +106,60 @@ impl Cache for EngineCache {
         let fresh = dir.join(format!(".{}", barque_model::Id::random()));
         std::fs::write(&fresh, bytes).context("cannot write the build's data")?;
         std::fs::rename(&fresh, &path).context("cannot write the build's data")
+    }
+}
+
+impl Engine {
+    /// Directories of `RUN --mount=type=cache`.
+    pub(crate) fn cache_mounts_dir(&self) -> PathBuf {
+        self.config().data_root.join("build-mounts")
+    }
+
+    /// Takes over what images know of steps. An image that cannot be had makes the build slow, not wrong.
+    pub(super) async fn import_cache(
+        &self,
+        worker: &EngineWorker,
+        names: &[String],
+        platform: &Platform,
+        events: &EventSink,
+    ) -> HashMap<Digest, CacheRecord> {
+        let mut known = HashMap::new();
+        for (number, name) in names.iter().enumerate() {
+            let id = VertexId(IMPORTS + u32::try_from(number).unwrap_or(0));
+            let started = std::time::Instant::now();
+            let shown = format!("importing cache manifest from {name}");
+            events.send(BuildEvent::Announced(VertexInfo { id, name: shown, inputs: Vec::new(), line: 0 }));
+            events.send(BuildEvent::Started { vertex: id });
+            let line = match self.import_from(worker, name, platform).await {
+                Ok(records) => {
+                    let count = records.len();
+                    known.extend(records.into_iter().map(|r| (r.key, r)));
+                    format!("{count} steps\n")
+                }
+                Err(e) => format!("nothing imported: {}\n", e.chain()),
+            };
+            let elapsed = started.elapsed();
+            let (stream, data) = (LogStream::Stderr, line.into_bytes());
+            events.send(BuildEvent::Log { vertex: id, stream, data, elapsed });
+            events.send(BuildEvent::Completed { vertex: id, result: String::new(), elapsed });
+        }
+        known
+    }
+
+    async fn import_from(&self, worker: &EngineWorker, name: &str, platform: &Platform) -> Result<Vec<CacheRecord>> {
+        let was_here = worker.is_here(name).await?;
+        let request = BaseRequest { reference: name.to_owned(), platform: platform.clone(), platform_explicit: false };
+        let image = worker.resolve(&request, PullPolicy::Missing).await?;
+        let mut records = barque_build::cache::imported(&image.config);
+        // Only results that are here, and they stay here until the build ends.
+        let held = |record: &CacheRecord| {
+            let chain = EngineCache::chain(record)?;
+            self.store().hold_layer(&worker.lease, &chain).ok().filter(|here| *here)
+        };
+        records.retain(|record| held(record).is_some());
+        if !was_here {
+            self.image_remove(name, false, false).await?;
+        }
+        Ok(records)
     }
 }

@@ -1,21 +1,21 @@
 //! `RUN`: a command in a build step's snapshot, by the same runtime as containers.
 
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barque_build::event::LogStream;
 use barque_build::options::{NetworkMode as BuildNetwork, SecurityMode};
-use barque_build::worker::{ExitStatus, LogSink, MountSource, RunMount, RunMountKind, RunSpec};
-use barque_model::{Context, Digest, Error, Id, Result, Signal};
+use barque_build::worker::{ExitStatus, LogSink, RunSpec};
+use barque_model::{Context, Error, Id, Result, Signal};
 use barque_runtime::spec as rs;
 use barque_runtime::task::{Attach, Attachment};
 use barque_runtime::{Task, defaults};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
+use super::mounts::{self, bind};
 use super::worker::{Active, EngineWorker};
 use crate::container::merge::clean_path;
 use crate::container::request::ContainerPaths;
@@ -33,6 +33,7 @@ struct Step {
     id: Id,
     paths: ContainerPaths,
     plugged: Plugged,
+    mounts: mounts::Prepared,
     task: Option<Arc<Task>>,
 }
 
@@ -59,12 +60,30 @@ impl EngineWorker {
     ) -> Result<ExitStatus> {
         let absent = self.absent_targets(active, spec)?;
         let (ours, theirs) = StdUnixStream::pair().context("cannot make a socket pair")?;
+        let id = Id::random();
+        let paths = ContainerPaths {
+            dir: self.engine.config().exec_root.join("build").join(id.to_string()),
+            run_dir: self.engine.config().exec_root.join("steps").join(id.to_string()),
+        };
+        std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
+        let mut step = Step {
+            engine: self.engine.clone(),
+            id,
+            paths,
+            plugged: Plugged::default(),
+            mounts: mounts::Prepared::default(),
+            task: None,
+        };
+        step.mounts = tokio::select! {
+            mounts = mounts::prepare(&self.engine, &spec.mounts, &step.paths.dir, &self.scratch) => mounts?,
+            () = cancel.cancelled() => return Err(Error::canceled("the build was cancelled")),
+        };
         let launched = {
             let streams = Attach { stdin: false, stdout: true, stderr: true };
             let attach = vec![Attachment { socket: theirs.into(), streams }];
-            let (engine, scratch) = (self.engine.clone(), self.scratch.clone());
+            let scratch = self.scratch.clone();
             let (dirs, spec) = (active.dirs.clone(), spec.clone());
-            self.engine.blocking(move || start(engine, &scratch, &dirs, &spec, attach))
+            self.engine.blocking(move || start(step, &scratch, &dirs, &spec, attach))
         };
         let step = launched.await?;
         let result = follow(&step, ours, &log, &cancel).await;
@@ -104,22 +123,16 @@ impl EngineWorker {
 }
 
 fn start(
-    engine: crate::Engine,
+    mut step: Step,
     scratch: &Path,
     dirs: &barque_store::SnapshotDirs,
     spec: &RunSpec,
     attach: Vec<Attachment>,
 ) -> Result<Step> {
-    let id = Id::random();
-    let paths = ContainerPaths {
-        dir: engine.config().exec_root.join("build").join(id.to_string()),
-        run_dir: engine.config().exec_root.join("steps").join(id.to_string()),
-    };
-    std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
-    let mut step = Step { engine: engine.clone(), id, paths, plugged: Plugged::default(), task: None };
+    let engine = step.engine.clone();
     let network = network_spec(spec)?;
     step.plugged = engine.plug(&PlugRequest {
-        id,
+        id: step.id,
         name: "build",
         spec: &network,
         paths: &step.paths,
@@ -193,10 +206,7 @@ fn runtime_spec(
     out.cgroup.parent =
         Some(spec.resources.cgroup_parent.clone()).filter(|p| !p.is_empty()).or(engine.config().cgroup_parent.clone());
     out.cgroup.resources = resources(&spec.resources);
-    let mut mounts = Vec::new();
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        mounts.push(lower_mount(engine, mount, &step.paths.dir, index)?);
-    }
+    let mut mounts = step.mounts.mounts.clone();
     for target in OWN_FILES {
         let name = target.trim_start_matches("/etc/");
         mounts.push(bind(target, step.paths.dir.join(name), None, true));
@@ -227,87 +237,6 @@ fn empty_dir(scratch: &Path) -> Result<PathBuf> {
     let dir = scratch.join("empty");
     std::fs::create_dir_all(&dir).context("cannot make an empty layer")?;
     Ok(dir)
-}
-
-fn bind(target: &str, path: PathBuf, subpath: Option<PathBuf>, read_only: bool) -> rs::Mount {
-    let readonly = if read_only { rs::ReadOnly::Yes } else { rs::ReadOnly::No };
-    rs::Mount {
-        target: target.to_owned(),
-        source: rs::MountSource::Bind { path, subpath, recursive: true },
-        options: rs::MountOptions { readonly, ..rs::MountOptions::default() },
-    }
-}
-
-fn lower_mount(engine: &crate::Engine, mount: &RunMount, dir: &Path, index: usize) -> Result<rs::Mount> {
-    let target = clean_path(&mount.target);
-    let file = dir.join(format!("mount-{index}"));
-    match &mount.kind {
-        RunMountKind::Tmpfs { size } => Ok(rs::Mount {
-            target,
-            source: rs::MountSource::Tmpfs {
-                size: Some(*size).filter(|s| *s > 0),
-                mode: Some(0o1777),
-                options: Vec::new(),
-            },
-            options: rs::MountOptions { nosuid: true, nodev: true, ..rs::MountOptions::default() },
-        }),
-        RunMountKind::Secret { value, mode, uid, gid, .. } => {
-            write_file(&file, &value.0, *mode, *uid, *gid)?;
-            Ok(bind(&target, file, None, true))
-        }
-        RunMountKind::File { content, mode } => {
-            write_file(&file, content, *mode, 0, 0)?;
-            Ok(bind(&target, file, None, true))
-        }
-        RunMountKind::Ssh { agent, .. } => Ok(bind(&target, agent.socket.clone(), None, false)),
-        RunMountKind::Bind { .. } if !mount.read_only => {
-            Err(Error::not_implemented("RUN --mount=type=bind,rw").with_hint("copy the files instead, or leave rw out"))
-        }
-        RunMountKind::Bind { source, path } => bind_source(engine, &target, source, path, &file),
-        RunMountKind::Cache { id, mode, uid, gid, .. } => {
-            let cache = engine.cache_mounts_dir().join(Digest::of(id.as_bytes()).hex());
-            if !cache.exists() {
-                std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-                own(&cache, *mode, *uid, *gid)?;
-            }
-            Ok(bind(&target, cache, None, mount.read_only))
-        }
-    }
-}
-
-fn bind_source(
-    engine: &crate::Engine,
-    target: &str,
-    source: &MountSource,
-    path: &str,
-    empty: &Path,
-) -> Result<rs::Mount> {
-    let subpath = Some(PathBuf::from(clean_path(path).trim_start_matches('/'))).filter(|p| p != Path::new(""));
-    match source {
-        MountSource::Empty => {
-            std::fs::create_dir_all(empty).context("cannot make an empty directory")?;
-            Ok(bind(target, empty.to_owned(), None, true))
-        }
-        MountSource::Context(context) => Ok(bind(target, context.path().to_owned(), subpath, true)),
-        MountSource::Snapshot(snapshot) => {
-            let layers = engine.store().lower_dirs(&snapshot.0.parse()?)?;
-            Ok(rs::Mount {
-                target: target.to_owned(),
-                source: rs::MountSource::Image { layers, subpath },
-                options: rs::MountOptions { readonly: rs::ReadOnly::Yes, ..rs::MountOptions::default() },
-            })
-        }
-    }
-}
-
-fn write_file(path: &Path, bytes: &[u8], mode: u32, uid: u32, gid: u32) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    own(path, mode, uid, gid)
-}
-
-fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<()> {
-    std::os::unix::fs::chown(path, Some(uid), Some(gid)).context("cannot set the owner of a mount")?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).context("cannot set the mode of a mount")
 }
 
 /// Hands output on until the command ends or somebody wants no more.

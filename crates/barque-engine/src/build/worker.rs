@@ -70,6 +70,11 @@ impl EngineWorker {
             .await
     }
 
+    /// Whether an image of that name need not be pulled.
+    pub(super) async fn is_here(&self, name: &str) -> Result<bool> {
+        Ok(self.local(name).await?.is_some())
+    }
+
     async fn pull(&self, request: &BaseRequest) -> Result<()> {
         let reference: Reference = request.reference.parse()?;
         let options = PullOptions {
@@ -188,6 +193,8 @@ impl Worker for EngineWorker {
         let (store, lease) = (self.engine.store().clone(), self.lease.clone());
         self.engine
             .blocking(move || {
+                // All of it moves here: of a captured field only a copy would change.
+                let active = &mut active;
                 let options = DiffOptions { clamp_mtime: epoch.map(Timestamp::seconds) };
                 let layer = store.commit_snapshot(&lease, &active.id, CommitMode::Move, options)?;
                 active.committed = true;
@@ -195,6 +202,26 @@ impl Worker for EngineWorker {
                     snapshot: SnapshotId(layer.chain_id.to_string()),
                     diff_id: Some(layer.diff_id),
                     size: layer.size,
+                    empty: false,
+                })
+            })
+            .await
+    }
+
+    fn can_stack(&self) -> bool {
+        true
+    }
+
+    async fn stack(&self, parent: &SnapshotId, layer: &Layer) -> Result<Layer> {
+        let (parent, of) = (chain_of(parent)?, chain_of(&layer.snapshot)?);
+        let (store, lease) = (self.engine.store().clone(), self.lease.clone());
+        self.engine
+            .blocking(move || {
+                let stacked = store.stack_layer(&lease, &of, parent)?;
+                Ok(Layer {
+                    snapshot: SnapshotId(stacked.chain_id.to_string()),
+                    diff_id: Some(stacked.diff_id),
+                    size: stacked.size,
                     empty: false,
                 })
             })

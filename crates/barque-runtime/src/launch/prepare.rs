@@ -94,6 +94,10 @@ fn source(mount: &Mount, host: &Host) -> Result<OwnedFd> {
         }
         MountSource::Container { process, path } => (other_container(process, path)?, false, false),
         MountSource::Image { layers, subpath } => (image_tree(layers, subpath.as_deref())?, false, true),
+        MountSource::Overlay { lower, upper, work } => {
+            // What is written here is thrown away: it need never reach a disk.
+            (overlay::mount(&Layers { lower, upper: Some((upper, work)), volatile: true })?, false, false)
+        }
         _ => return Err(Error::internal("a mount without a source on the host")),
     };
     if !host.features.mount_setattr {

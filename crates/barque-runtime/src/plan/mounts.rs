@@ -68,9 +68,10 @@ pub(super) fn mount(b: &mut Builder, spec: &Spec, index: usize, facts: &Facts<'_
         Ok(NewFs { fs, options, subpath: "", attrs: attrs(&mount.options), target: &mount.target })
     };
     match &mount.source {
-        MountSource::Bind { .. } | MountSource::Image { .. } | MountSource::Container { .. } => {
-            attach(b, mount, Slot::Mount(index), facts)
-        }
+        MountSource::Bind { .. }
+        | MountSource::Image { .. }
+        | MountSource::Overlay { .. }
+        | MountSource::Container { .. } => attach(b, mount, Slot::Mount(index), facts),
         MountSource::Tmpfs { size, mode, options } => {
             let mut new = plain("tmpfs")?;
             if let Some(size) = size {

@@ -84,6 +84,13 @@ pub enum MountSource {
         layers: Vec<PathBuf>,
         subpath: Option<PathBuf>,
     },
+    /// Layers, top-most first, at least one, under a writable one. `upper` and `work` exist and lie on one file
+    /// system; what is written goes to `upper`.
+    Overlay {
+        lower: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+    },
 }
 
 /// A process by pidfd.

@@ -26,7 +26,8 @@ pub struct Layer {
     pub parent: Option<ChainId>,
     /// Bytes of its regular files (a file with several names counts once).
     pub size: u64,
-    /// Where its files are, if not in `layers/<chain id>/diff`.
+    /// Where its files are, if not in `layers/<chain id>/diff`: absolute for this machine's own, relative to the
+    /// data root for those of another layer.
     pub path: Option<PathBuf>,
     pub created_at: Timestamp,
 }

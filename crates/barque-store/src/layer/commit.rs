@@ -117,6 +117,7 @@ impl Store {
         let layer = self.layer(chain)?.ok_or_else(|| Error::not_found(format!("layer {chain} not found")))?;
         match &layer.path {
             None => Ok(layer),
+            Some(path) if path.is_relative() => Ok(layer),
             Some(path) => Err(Error::new(
                 barque_model::ErrorKind::Unsupported,
                 format!("this machine's own file system at {} cannot leave it as a layer", path.display()),

@@ -174,10 +174,41 @@ impl Store {
         Ok(layer)
     }
 
+    /// Puts the changes of the layer `of` on top of `parent` without a copy: a row of its own that names the
+    /// other's files, which stay as long as it does. The layer may only add files and directories.
+    ///
+    /// Errors: NotFound if one of the two is not here; Unsupported for this machine's own root file system.
+    pub fn stack_layer(&self, lease: &Lease, of: &ChainId, parent: ChainId) -> Result<Layer> {
+        let missing = || barque_model::Error::not_found(format!("layer {of} not found"));
+        self.write(|tx| {
+            let below = tx.layer(of)?.ok_or_else(missing)?;
+            let chain_id = ChainId::on(Some(parent), below.diff_id);
+            let layer = match tx.layer(&chain_id)? {
+                Some(layer) => layer,
+                None => {
+                    let path = match &below.path {
+                        Some(path) if path.is_absolute() => {
+                            let text = "this machine's own file system cannot lie on another layer";
+                            return Err(barque_model::Error::new(barque_model::ErrorKind::Unsupported, text));
+                        }
+                        Some(shared) => shared.clone(),
+                        None => Path::new("layers").join(of.0.hex()).join("diff"),
+                    };
+                    let layer = Layer { chain_id, parent: Some(parent), path: Some(path), ..below };
+                    tx.layer_insert(&layer, true)?;
+                    layer
+                }
+            };
+            tx.lease_hold(&lease.id(), LeaseKind::Layer, &chain_id.0.hex())?;
+            Ok(layer)
+        })
+    }
+
     /// The directory with a layer's files, in overlayfs form.
     pub fn layer_dir(&self, layer: &Layer) -> PathBuf {
         match &layer.path {
-            Some(path) => path.clone(),
+            // Relative: the files of another layer, see [`Store::stack_layer`].
+            Some(path) => self.inner.paths.root.join(path),
             None => self.inner.paths.layer(&layer.chain_id).join("diff"),
         }
     }
@@ -185,6 +216,8 @@ impl Store {
     /// The directories of a layer and all below it, the top one first: overlayfs's `lowerdir`.
     pub fn lower_dirs(&self, top: &ChainId) -> Result<Vec<PathBuf>> {
         let chain = self.read(|r| r.layer_chain(top))?;
-        Ok(chain.iter().map(|l| self.layer_dir(l)).collect())
+        // overlayfs takes no directory twice; where layers share their files the upper one hides the lower.
+        let mut seen = std::collections::HashSet::new();
+        Ok(chain.iter().map(|l| self.layer_dir(l)).filter(|dir| seen.insert(dir.clone())).collect())
     }
 }

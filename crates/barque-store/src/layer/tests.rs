@@ -159,3 +159,31 @@ fn an_interrupted_layer_is_resumed() {
     let layer = scratch.store.add_layer(&lease, writer.finish().unwrap(), None).unwrap();
     assert_eq!(read(scratch.store.layer_dir(&layer).join("b")), "end");
 }
+
+#[test]
+fn a_layer_lies_on_another_without_a_copy() {
+    let scratch = Scratch::new();
+    let lease = scratch.lease();
+    let base = scratch.chain(&lease, &[Tar::new().file("base", "b").done()]);
+    let apart = scratch.chain(&lease, &[Tar::new().dir("d/").file("d/f", "text").done()]);
+    let stacked = scratch.store.stack_layer(&lease, &apart, base).unwrap();
+    assert_eq!(stacked.chain_id, barque_model::ChainId::on(Some(base), stacked.diff_id));
+    assert_eq!(scratch.store.stack_layer(&lease, &apart, base).unwrap(), stacked, "again is the same");
+    let dirs = scratch.store.lower_dirs(&stacked.chain_id).unwrap();
+    assert_eq!(dirs, [scratch.layer_path(&apart), scratch.layer_path(&base)]);
+    let mut tar = Vec::new();
+    scratch.store.layer_tar(&stacked.chain_id, &mut tar).unwrap();
+    assert_eq!(Digest::of(&tar), stacked.diff_id.0);
+    // On top of itself: no directory twice.
+    let twice = scratch.store.stack_layer(&lease, &apart, stacked.chain_id).unwrap();
+    assert_eq!(scratch.store.lower_dirs(&twice.chain_id).unwrap().len(), 2);
+    // The files stay as long as somebody shares them.
+    let holder = scratch.lease();
+    assert!(scratch.store.hold_layer(&holder, &stacked.chain_id).unwrap());
+    drop(lease);
+    scratch.store.collect().unwrap();
+    assert_eq!(read(dirs[0].join("d/f")), "text");
+    drop(holder);
+    scratch.store.collect().unwrap();
+    assert!(!dirs[0].exists() && !dirs[1].exists());
+}

@@ -1,42 +1,109 @@
 //! `build`.
 
-use std::path::Path;
-
 use barque_api::build::BuildQuery;
-use barque_client::{BuildHeaders, BuildOutput, Upload};
+use barque_api::build_extras;
+use barque_api::query::JsonParam;
+use barque_client::{BuildHeaders, BuildOutput, ByteStream};
 
+use super::build_cache::{self, Exports};
 use super::build_options::{self, Output};
 use super::context::Context;
-use super::{build_output, context, nearby};
+use super::{build_debug, build_output, context, nearby};
 use crate::auth;
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure, path_error};
+use crate::output::build::{self as shown, Mode, Told};
 use crate::output::progress::{self, Sink};
 use crate::term::signals;
 
-/// A directory of the engine's machine instead of an archive; Barque's engine takes it over its unix socket.
-const CONTEXT_DIR: &str = "X-Barque-Context-Dir";
-/// Asks Barque's engine why each step runs.
-const EXPLAIN: &str = "X-Barque-Explain";
+/// How this build is asked for and told.
+struct Manner {
+    /// The engine is Barque's.
+    ours: bool,
+    /// The classic builder's text instead of steps.
+    classic: bool,
+    mode: Mode,
+    sink: Sink,
+    /// The output whose files come with the build itself.
+    files: Option<Output>,
+}
 
 pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
-    let query = build_options::query(inv, &|name| std::env::var(name).ok())?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let query = build_options::query(inv, &variable)?;
     let outputs = build_options::outputs(inv)?;
-    let quiet = build_options::is_quiet(inv);
+    let exports = build_cache::exports(&inv.flags.all("cache-to"))?;
+    let mode = if build_options::is_quiet(inv) { Mode::Quiet } else { Mode::parse(inv.flags.text("progress"))? };
     let context = context::open(inv.operand(0), inv.flags.text("file"))?;
     check_experimental(inv).await?;
-    let (dockerfile, remote) = (context.dockerfile.clone(), context.remote.clone());
-    let query = BuildQuery { dockerfile, remote, ..query };
+    let ours = inv.client().await?.server().await?.server.starts_with("Barque/");
+    if let Some(flag) = super::build_extras::needed(inv).filter(|_| !ours) {
+        return Err(Failure::unbuilt(format!("build --{flag} with an engine other than Barque's")));
+    }
+    if exports.apart() && !ours {
+        return Err(Failure::unbuilt("build --cache-to with an engine other than Barque's"));
+    }
+    let classic = !ours || matches!(variable("DOCKER_BUILDKIT").as_deref(), Some("0" | "false"));
     // Standard output may be the archive's.
-    let to_stdout = outputs.iter().any(|o| matches!(o, Output::Tar(path) | Output::Archive(path) if path == "-"));
-    let sink = match (quiet, to_stdout) {
-        (true, _) => Sink::Silent,
-        (false, true) => Sink::Stderr,
-        (false, false) => Sink::Stdout,
+    let to_stdout = outputs.iter().any(Output::is_stdout);
+    let sink = match (mode, to_stdout) {
+        (Mode::Quiet, _) => Sink::Silent,
+        (_, true) => Sink::Stderr,
+        (_, false) => Sink::Stdout,
     };
-    let stream = signals::unless_ended(send(inv, &query, context, sink)).await?;
-    let id = signals::unless_ended(follow(stream, sink)).await?;
-    if quiet && !to_stdout {
+    let files = outputs.first().filter(|o| ours && !classic && outputs.len() == 1 && o.is_files()).cloned();
+    let manner = Manner { ours, classic, mode, sink, files };
+    let imports = signals::unless_ended(build_cache::imports(inv)).await?;
+    let (dockerfile, remote) = (context.dockerfile.clone(), context.remote.clone());
+    let cache_from = JsonParam(imports.names.clone());
+    let query = BuildQuery { dockerfile, remote, cache_from, quiet: query.quiet && classic, ..query };
+    let result = signals::unless_ended(run(inv, &query, context, &exports, &manner)).await;
+    imports.forget(inv.client().await?).await;
+    let (told, rest) = result?;
+    finish(inv, &outputs, &exports, &manner, told, rest).await
+}
+
+/// Builds; gives what was told, and what follows the last document.
+async fn run(
+    inv: &Invocation<'_>,
+    query: &BuildQuery,
+    context: Context,
+    exports: &Exports,
+    manner: &Manner,
+) -> CliResult<(Told, Option<ByteStream>)> {
+    let mut stream = send(inv, query, context, exports, manner).await?;
+    if manner.classic {
+        let image = follow(stream, manner.sink).await?;
+        return Ok((Told { image, ..Told::default() }, None));
+    }
+    let mode = if build_options::is_check(inv) { Mode::Quiet } else { manner.mode };
+    let (told, result) = shown::show(&mut stream, mode).await;
+    if let Err(failure) = result {
+        let Some(step) = &told.failed else { return Err(failure) };
+        inv.cli.err(&failure.message);
+        build_debug::shell(inv, step).await?;
+        return Err(Failure::silent(failure.code));
+    }
+    Ok((told, manner.files.is_some().then(|| stream.into_rest())))
+}
+
+/// What follows a build that succeeded.
+async fn finish(
+    inv: &Invocation<'_>,
+    outputs: &[Output],
+    exports: &Exports,
+    manner: &Manner,
+    told: Told,
+    rest: Option<ByteStream>,
+) -> CliResult<u8> {
+    if build_options::is_check(inv) {
+        return checked(inv, &told.warnings);
+    }
+    if !told.cache.is_empty() {
+        signals::unless_ended(build_cache::export(inv, exports, &told.cache)).await?;
+    }
+    let id = told.image;
+    if manner.mode == Mode::Quiet && !id.is_empty() && !outputs.iter().any(Output::is_stdout) {
         inv.cli.line(&id)?;
     }
     let iidfile = inv.flags.text("iidfile");
@@ -47,10 +114,30 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
         std::fs::write(iidfile, &id).map_err(|e| path_error("open", iidfile, &e))?;
     }
     write_metadata(inv, &id)?;
-    for output in &outputs {
+    if let (Some(files), Some(rest)) = (&manner.files, rest) {
+        signals::unless_ended(build_output::files(files, rest)).await?;
+        return Ok(0);
+    }
+    for output in outputs {
         signals::unless_ended(build_output::deliver(inv, output, &id)).await?;
     }
+    let elsewhere = |o: &Output| !matches!(o, Output::Tag(_) | Output::Push(_));
+    if !outputs.is_empty() && outputs.iter().all(elsewhere) && !inv.flags.is("load") {
+        // What was asked for is there; nobody asked for an image.
+        build_cache::forget(inv.client().await?, &id).await;
+    }
     Ok(0)
+}
+
+/// `--check`: the warnings, and whether there were any.
+fn checked(inv: &Invocation<'_>, warnings: &[String]) -> CliResult<u8> {
+    match warnings.len() {
+        0 => inv.cli.line("Check complete, no warnings found.")?,
+        1 => inv.cli.line("Check complete, 1 warning has been found!\n")?,
+        n => inv.cli.line(&format!("Check complete, {n} warnings have been found!\n"))?,
+    }
+    warnings.iter().try_for_each(|w| inv.cli.line(&format!("WARNING: {w}")))?;
+    Ok(u8::from(!warnings.is_empty()))
 }
 
 /// Some flags mean nothing to an engine that has no experimental features.
@@ -63,28 +150,36 @@ async fn check_experimental(inv: &Invocation<'_>) -> CliResult<()> {
     Ok(())
 }
 
-async fn send(inv: &Invocation<'_>, query: &BuildQuery, context: Context, sink: Sink) -> CliResult<BuildOutput> {
+async fn send(
+    inv: &Invocation<'_>,
+    query: &BuildQuery,
+    context: Context,
+    exports: &Exports,
+    manner: &Manner,
+) -> CliResult<BuildOutput> {
     let client = inv.client().await?;
-    let ours = client.server().await?.server.starts_with("Barque/");
-    let mut extra = Vec::new();
-    if ours && inv.flags.is("explain") {
-        extra.push((EXPLAIN.to_owned(), "1".to_owned()));
+    let engine = if inv.cli.program == "docker" { "Docker daemon" } else { "Barque engine" };
+    let label = format!("Sending build context to {engine}");
+    let mut headers = BuildHeaders { auth: auth::all(inv.cli.config()), extra: Vec::new() };
+    if !manner.ours {
+        return Ok(client.build(query, &headers, context.upload(Vec::new(), Vec::new(), label, manner.sink)).await?);
     }
-    // A path that no header can carry is sent as an archive.
-    let fits = |path: &&str| path.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) && !path.ends_with(' ');
-    let plain = context.plain_directory().and_then(Path::to_str).filter(fits);
-    let upload = match plain {
-        Some(path) if ours && nearby::shares_files(client.host()) => {
-            extra.push((CONTEXT_DIR.to_owned(), path.to_owned()));
-            Upload::empty()
-        }
-        _ => {
-            let engine = if inv.cli.program == "docker" { "Docker daemon" } else { "Barque engine" };
-            context.upload(format!("Sending build context to {engine}"), sink)
-        }
-    };
-    let headers = BuildHeaders { auth: auth::all(inv.cli.config()), extra };
-    Ok(client.build(query, &headers, upload).await?)
+    let nearby = nearby::shares_files(client.host());
+    let variable = |name: &str| std::env::var(name).ok();
+    let (mut extras, more) = super::build_extras::extras(inv, &context, exports, nearby, &variable)?;
+    extras.status = !manner.classic;
+    extras.export = manner.files.is_some();
+    let head = serde_json::to_vec(&extras).map_err(|e| Failure::new(e.to_string()))?;
+    if head.len() > build_extras::MAX {
+        return Err(Failure::new("the build's secrets and Dockerfile are too long"));
+    }
+    headers.extra.push((build_extras::HEADER.to_owned(), head.len().to_string()));
+    let mut context = context.without_dockerfile();
+    if !extras.context_dir.is_empty() {
+        context = context.in_place();
+    }
+    let sink = if manner.classic { manner.sink } else { Sink::Silent };
+    Ok(client.build(query, &headers, context.upload(head, more, label, sink)).await?)
 }
 
 /// Shows the build and gives the image's id. A quiet build shows what happened only if it fails.

@@ -17,10 +17,26 @@ pub(super) enum Output {
     Local(String),
     /// A tar archive; `-` is standard output.
     Tar(String),
-    /// An image archive, as `save` makes it.
+    /// An image archive, as `save` makes it; empty is standard output.
     Archive(String),
+    /// The same, unpacked in a directory.
+    Layout(String),
+    /// Names for the image.
+    Tag(Vec<String>),
     /// Names to push.
     Push(Vec<String>),
+}
+
+impl Output {
+    /// Files, not an image.
+    pub(super) fn is_files(&self) -> bool {
+        matches!(self, Output::Local(_) | Output::Tar(_))
+    }
+
+    /// Whether it is written to standard output.
+    pub(super) fn is_stdout(&self) -> bool {
+        matches!(self, Output::Tar(path) | Output::Archive(path) if matches!(path.as_str(), "-" | ""))
+    }
 }
 
 /// The request for a build, without the context's part.
@@ -49,7 +65,8 @@ pub(super) fn query(inv: &Invocation<'_>, variable: &dyn Fn(&str) -> Option<Stri
         extra_hosts: hosts?.join(","),
         quiet: is_quiet(inv),
         no_cache: flags.is("no-cache"),
-        cache_from: JsonParam(flags.strings("cache-from").iter().map(|s| cache_source(s)).collect()),
+        // Caches in directories are loaded first, see `build_cache`.
+        cache_from: JsonParam(Vec::new()),
         pull: if flags.is("pull") { "1".into() } else { String::new() },
         rm: Some(flags.on("rm", true)),
         force_rm: flags.is("force-rm"),
@@ -76,38 +93,33 @@ pub(super) fn query(inv: &Invocation<'_>, variable: &dyn Fn(&str) -> Option<Stri
     })
 }
 
-/// `type=registry,ref=NAME` or just the name.
-fn cache_source(text: &str) -> String {
-    csv(text).iter().find_map(|part| part.strip_prefix("ref=")).unwrap_or(text).to_owned()
-}
-
 pub(super) fn is_quiet(inv: &Invocation<'_>) -> bool {
     inv.flags.is("quiet") || matches!(inv.flags.text("progress"), "quiet" | "none")
 }
 
-/// Flags that cannot be honoured are refused: a build without its secret is another build.
+/// Flags that cannot be honoured are refused: a build without its attestation is another build.
 fn refuse(inv: &Invocation<'_>) -> CliResult<()> {
     let flags = &inv.flags;
-    for name in ["secret", "ssh", "build-context", "annotation", "no-cache-filter"] {
-        if flags.given(name) {
-            return Err(Failure::unbuilt(format!("build --{name}")));
-        }
+    if flags.given("annotation") {
+        return Err(Failure::unbuilt("build --annotation"));
     }
     let call = flags.get("call").unwrap_or("build");
-    if flags.is("check") || call != "build" {
-        return Err(Failure::unbuilt("build --check and --call"));
+    if !matches!(call, "build" | "check" | "lint") {
+        return Err(Failure::unbuilt(format!("build --call={call}")));
     }
     let off = |name: &str| matches!(flags.text(name), "" | "false" | "0");
     if !off("provenance") || !off("sbom") || flags.given("attest") {
         return Err(Failure::unbuilt("build attestations"));
     }
-    if flags.all("cache-to").iter().any(|to| *to != "type=inline") {
-        return Err(Failure::unbuilt("build --cache-to"));
-    }
     if inv.cli.platform(flags).contains(',') {
         return Err(Failure::unbuilt("builds for several platforms at once"));
     }
     Ok(())
+}
+
+/// Only look at the Dockerfile.
+pub(super) fn is_check(inv: &Invocation<'_>) -> bool {
+    inv.flags.is("check") || matches!(inv.flags.text("call"), "check" | "lint")
 }
 
 /// The outputs of `-o`, `--push` and `--load`.
@@ -141,13 +153,13 @@ fn output(text: &str, tags: &[String]) -> CliResult<Option<Output>> {
         "" => Err(Failure::new(format!("type is required for output {text:?}"))),
         "local" => Ok(Some(Output::Local(destination()?))),
         "tar" => Ok(Some(Output::Tar(destination().unwrap_or_else(|_| "-".into())))),
-        "docker" if field("dest").is_empty() => Ok(None),
-        "docker" => Ok(Some(Output::Archive(destination()?))),
-        "oci" => Err(Failure::unbuilt("build --output type=oci")),
+        "docker" if field("dest").is_empty() => Ok(Some(Output::Tag(names_of(field("name"), tags)))),
+        "docker" | "oci" if field("tar") == "false" => Ok(Some(Output::Layout(destination()?))),
+        "docker" | "oci" => Ok(Some(Output::Archive(field("dest").trim_start_matches('-').to_owned()))),
         "cacheonly" => Ok(None),
         "registry" => Ok(Some(Output::Push(names_of(field("name"), tags)))),
         "image" if field("push") == "true" => Ok(Some(Output::Push(names_of(field("name"), tags)))),
-        "image" => Ok(None),
+        "image" => Ok(Some(Output::Tag(names_of(field("name"), tags)))),
         other => Err(Failure::new(format!("unsupported output type {other:?}"))),
     }
 }
@@ -168,15 +180,13 @@ mod tests {
         assert_eq!(ok("-"), Some(Output::Tar("-".into())));
         assert_eq!(ok("type=tar,dest=x.tar"), Some(Output::Tar("x.tar".into())));
         assert_eq!(ok("type=local,dest=d"), Some(Output::Local("d".into())));
-        assert_eq!(ok("type=docker"), None);
+        assert_eq!(ok("type=docker"), Some(Output::Tag(vec!["a:1".into()])));
+        assert_eq!(ok("type=image,name=b"), Some(Output::Tag(vec!["b".into()])));
+        assert_eq!(ok("type=oci,dest=x.tar"), Some(Output::Archive("x.tar".into())));
+        assert_eq!(ok("type=oci"), Some(Output::Archive(String::new())));
+        assert_eq!(ok("type=oci,tar=false,dest=d"), Some(Output::Layout("d".into())));
         assert_eq!(ok("type=registry"), Some(Output::Push(vec!["a:1".into()])));
         assert!(output("type=local", &tags).is_err());
         assert!(output("dest=x", &tags).is_err());
-    }
-
-    #[test]
-    fn cache_sources() {
-        assert_eq!(cache_source("user/app:cache"), "user/app:cache");
-        assert_eq!(cache_source("type=registry,ref=user/app"), "user/app");
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
 use barque_api::image::{PushQuery, SaveQuery};
+use barque_client::ByteStream;
 
 use super::build_options::Output;
 use super::reference;
@@ -32,7 +33,15 @@ pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> 
             };
             let query = SaveQuery { names, ..SaveQuery::default() };
             let stream = inv.client().await?.image_save(&query).await?;
-            save::stream(stream, if path == "-" { "" } else { path }).await
+            save::stream(stream, path).await
+        }
+        Output::Layout(directory) => super::build_cache::layout(inv.client().await?, id, Path::new(directory)).await,
+        Output::Tag(names) => {
+            for name in names {
+                let name = reference(name)?.with_default_tag();
+                inv.client().await?.image_tag(id, &name.name(), name.tag().unwrap_or_default()).await?;
+            }
+            Ok(())
         }
         Output::Local(directory) => {
             let directory = PathBuf::from(directory);
@@ -56,6 +65,20 @@ pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> 
             })
             .await
         }
+    }
+}
+
+/// Brings the files that came with the build to where `output` says.
+pub(super) async fn files(output: &Output, stream: ByteStream) -> CliResult<()> {
+    match output {
+        Output::Tar(path) => save::stream(stream, if path == "-" { "" } else { path }).await,
+        Output::Local(directory) => {
+            std::fs::create_dir_all(directory).map_err(|e| path_error("mkdir", directory, &e))?;
+            let directory = PathBuf::from(directory);
+            let mut reader = tokio_util::io::SyncIoBridge::new(stream);
+            blocking(move || unpack(&mut reader, &directory, &Options::default()).map(drop)).await
+        }
+        _ => Ok(()),
     }
 }
 

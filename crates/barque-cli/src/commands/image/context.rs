@@ -4,6 +4,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use barque_client::Upload;
+use tokio::io::AsyncReadExt;
 
 use crate::archive::copy::lexical;
 use crate::archive::ignore::Patterns;
@@ -20,6 +21,18 @@ pub(super) struct Context {
     pub(super) dockerfile: String,
     /// The address the engine is to fetch.
     pub(super) remote: String,
+    /// A Dockerfile that does not lie in the context, for engines that take it apart from it.
+    pub(super) apart: Option<Apart>,
+}
+
+/// A Dockerfile from elsewhere.
+#[derive(Clone)]
+pub(super) struct Apart {
+    pub(super) text: Vec<u8>,
+    /// As the user wrote it.
+    pub(super) name: String,
+    /// Lines of the ignore file beside it.
+    pub(super) ignore: Option<Vec<String>>,
 }
 
 enum Body {
@@ -36,20 +49,58 @@ enum Body {
 }
 
 impl Context {
-    /// The directory, if the engine finds all of the context in it.
-    pub(super) fn plain_directory(&self) -> Option<&Path> {
+    /// The directory the context is.
+    pub(super) fn directory(&self) -> Option<&Path> {
         match &self.body {
-            Body::Directory { root, extra: None, .. } => Some(root),
+            Body::Directory { root, .. } => Some(root),
             _ => None,
         }
     }
 
-    /// The archive to send; what is sent is told under `label`.
-    pub(super) fn upload(self, label: String, sink: Sink) -> Upload {
+    /// Whether there is nothing but a Dockerfile.
+    pub(super) fn is_dockerfile_only(&self) -> bool {
+        matches!(self.body, Body::Archive(_))
+    }
+
+    /// For an engine that is told the Dockerfile apart: the archive goes without it.
+    pub(super) fn without_dockerfile(mut self) -> Context {
+        match &mut self.body {
+            Body::Directory { extra, .. } => *extra = None,
+            Body::Archive(_) => self.body = Body::Empty,
+            _ => {}
+        }
+        self
+    }
+
+    /// For an engine that reads the directory itself.
+    pub(super) fn in_place(mut self) -> Context {
+        self.body = Body::Empty;
+        self
+    }
+
+    /// The archive to send after `head`; what is sent is told under `label`. `more` are directories to pack next to
+    /// the context's files, under other names.
+    pub(super) fn upload(self, head: Vec<u8>, more: Vec<(PathBuf, PathBuf)>, label: String, sink: Sink) -> Upload {
         let dockerfile = PathBuf::from(self.dockerfile);
+        let after_head = |bytes: Vec<u8>| Upload::reader(io::Cursor::new(bytes));
         let produced = match self.body {
-            Body::Empty => return Upload::empty(),
-            Body::Archive(bytes) => return Upload::reader(Meter::new(io::Cursor::new(bytes), label, sink)),
+            Body::Empty if head.is_empty() => return Upload::empty(),
+            Body::Empty if more.is_empty() => return after_head(head),
+            Body::Empty => pipe::produce(move |writer| {
+                let mut packer = Packer::new(writer, Owner::Root);
+                pack_more(&mut packer, &more)?;
+                packer.finish()
+            }),
+            Body::Stdin(_) if !more.is_empty() => pipe::produce(|_| {
+                let text = "a directory of --build-context cannot be sent next to a context from standard input";
+                Err(io::Error::other(text))
+            }),
+            Body::Archive(bytes) => {
+                return Upload::reader(AsyncReadExt::chain(
+                    io::Cursor::new(head),
+                    Meter::new(io::Cursor::new(bytes), label, sink),
+                ));
+            }
             Body::Stdin(head) => pipe::produce(move |writer| {
                 writer.write_all(&head)?;
                 io::copy(&mut io::stdin().lock(), writer).map(drop)
@@ -60,11 +111,16 @@ impl Context {
                 if let Some(content) = extra {
                     packer.bytes(&dockerfile, &content, 0o600)?;
                 }
+                pack_more(&mut packer, &more)?;
                 packer.finish()
             }),
         };
-        Upload::reader(Meter::new(produced, label, sink))
+        Upload::reader(AsyncReadExt::chain(io::Cursor::new(head), Meter::new(produced, label, sink)))
     }
+}
+
+fn pack_more<W: io::Write>(packer: &mut Packer<W>, more: &[(PathBuf, PathBuf)]) -> io::Result<()> {
+    more.iter().try_for_each(|(path, name)| packer.tree(path, name))
 }
 
 /// Finds the context that `operand` names, with the Dockerfile that `-f` names.
@@ -85,7 +141,7 @@ pub(super) fn open(operand: &str, file: &str) -> CliResult<Context> {
             return Err(Failure::new("the Dockerfile from stdin is not supported with a remote context"));
         }
         let remote = operand.to_owned();
-        return Ok(Context { body: Body::Empty, dockerfile: file.to_owned(), remote });
+        return Ok(Context { body: Body::Empty, dockerfile: file.to_owned(), remote, apart: None });
     }
     Err(prepared(match path.exists() {
         true => format!("context must be a directory: {operand}"),
@@ -94,7 +150,7 @@ pub(super) fn open(operand: &str, file: &str) -> CliResult<Context> {
 }
 
 /// A git repository or something to download.
-fn is_remote(text: &str) -> bool {
+pub(super) fn is_remote(text: &str) -> bool {
     let before_fragment = text.split('#').next().unwrap_or(text);
     ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| text.starts_with(scheme))
         || text.starts_with("github.com/")
@@ -115,7 +171,8 @@ fn from_stdin(file: &str) -> CliResult<Context> {
     }
     head.truncate(filled);
     if is_archive(&head) {
-        return Ok(Context { body: Body::Stdin(head), dockerfile: file.to_owned(), remote: String::new() });
+        let (dockerfile, remote) = (file.to_owned(), String::new());
+        return Ok(Context { body: Body::Stdin(head), dockerfile, remote, apart: None });
     }
     if !file.is_empty() {
         return Err(Failure::new("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"));
@@ -125,7 +182,8 @@ fn from_stdin(file: &str) -> CliResult<Context> {
     let mut packer = Packer::new(&mut bytes, Owner::Root);
     packer.bytes(Path::new("Dockerfile"), &head, 0o600)?;
     packer.finish()?;
-    Ok(Context { body: Body::Archive(bytes), dockerfile: String::new(), remote: String::new() })
+    let apart = Some(Apart { text: head, name: "Dockerfile".into(), ignore: None });
+    Ok(Context { body: Body::Archive(bytes), dockerfile: String::new(), remote: String::new(), apart })
 }
 
 /// Tar by its checksum, or one of the compressions by its first bytes.
@@ -140,8 +198,21 @@ fn is_archive(head: &[u8]) -> bool {
 fn directory(operand: &str, file: &str) -> Result<Context, String> {
     let root = std::fs::canonicalize(operand).map_err(|e| format!("{operand}: {}", plain_io(&e)))?;
     let (name, extra) = dockerfile(&root, file)?;
-    let patterns = patterns(&root, &name)?;
-    Ok(Context { body: Body::Directory { root, patterns, extra }, dockerfile: name, remote: String::new() })
+    let mut patterns = patterns(&root, &name)?;
+    let mut apart = None;
+    if let Some(text) = &extra {
+        let shown = if file == "-" { "Dockerfile" } else { file };
+        let mut ignore = None;
+        // Beside the Dockerfile, wherever that is.
+        if file != "-"
+            && let Ok(text) = std::fs::read_to_string(format!("{file}.dockerignore"))
+        {
+            patterns = Patterns::parse(&text).map_err(|e| format!("error reading {file}.dockerignore: {e}"))?;
+            ignore = Some(text.lines().map(str::to_owned).filter(|l| !l.starts_with('#')).collect());
+        }
+        apart = Some(Apart { text: text.clone(), name: shown.to_owned(), ignore });
+    }
+    Ok(Context { body: Body::Directory { root, patterns, extra }, dockerfile: name, remote: String::new(), apart })
 }
 
 /// The Dockerfile's name in the context, and its content where it lies elsewhere.

@@ -1,6 +1,9 @@
 //! `image …`, and the same commands without the first word.
 
 mod build;
+mod build_cache;
+mod build_debug;
+mod build_extras;
 mod build_options;
 mod build_output;
 mod context;

@@ -1,0 +1,351 @@
+//! `RUN --mount`: what the builder wishes as mounts of the runtime.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use barque_build::worker::{CacheSharing, MountSource, RunMount, RunMountKind};
+use barque_model::{Context, Digest, Error, Result};
+use barque_runtime::spec as rs;
+use barque_store::{CopyOptions, RootDir};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::Engine;
+use crate::container::merge::clean_path;
+
+/// Directories of one cache that several steps want for themselves at the same time.
+const PRIVATE_MAX: usize = 64;
+
+/// Mounts of one step, and what must stay as long as it runs.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) mounts: Vec<rs::Mount>,
+    _locks: Vec<OwnedMutexGuard<()>>,
+    agents: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        self.agents.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// Makes the sources of all mounts; what is only for this step lies in `dir` (in memory) and `scratch` (on the
+/// file system of the snapshots).
+pub(super) async fn prepare(engine: &Engine, mounts: &[RunMount], dir: &Path, scratch: &Path) -> Result<Prepared> {
+    let mut out = Prepared::default();
+    for (index, mount) in mounts.iter().enumerate() {
+        let made = match &mount.kind {
+            RunMountKind::Cache { id, sharing, source, path, mode, uid, gid } => {
+                let (cache, lock) = cache_dir(engine, id, *sharing).await?;
+                out._locks.extend(lock);
+                let (engine, source, path) = (engine.clone(), source.clone(), path.clone());
+                let (filled, owner) = (cache.clone(), (*mode, *uid, *gid));
+                engine.clone().blocking(move || fill_cache(&engine, &filled, &source, &path, owner)).await?;
+                bind(&clean_path(&mount.target), cache, None, mount.read_only)
+            }
+            RunMountKind::Ssh { agent, mode, uid, gid, .. } => {
+                let socket = dir.join(format!("agent-{index}"));
+                out.agents.push(forward(&agent.socket, &socket, (*mode, *uid, *gid))?);
+                bind(&clean_path(&mount.target), socket, None, false)
+            }
+            _ => {
+                let (engine, mount) = (engine.clone(), mount.clone());
+                let (dir, scratch) = (dir.to_owned(), scratch.to_owned());
+                engine.clone().blocking(move || lower(&engine, &mount, &dir, &scratch, index)).await?
+            }
+        };
+        out.mounts.push(made);
+    }
+    Ok(out)
+}
+
+pub(super) fn bind(target: &str, path: PathBuf, subpath: Option<PathBuf>, read_only: bool) -> rs::Mount {
+    let readonly = if read_only { rs::ReadOnly::Yes } else { rs::ReadOnly::No };
+    rs::Mount {
+        target: target.to_owned(),
+        source: rs::MountSource::Bind { path, subpath, recursive: true },
+        options: rs::MountOptions { readonly, ..rs::MountOptions::default() },
+    }
+}
+
+fn lower(engine: &Engine, mount: &RunMount, dir: &Path, scratch: &Path, index: usize) -> Result<rs::Mount> {
+    let target = clean_path(&mount.target);
+    let file = dir.join(format!("mount-{index}"));
+    match &mount.kind {
+        RunMountKind::Tmpfs { size } => Ok(rs::Mount {
+            target,
+            source: rs::MountSource::Tmpfs {
+                size: Some(*size).filter(|s| *s > 0),
+                mode: Some(0o1777),
+                options: Vec::new(),
+            },
+            options: rs::MountOptions { nosuid: true, nodev: true, ..rs::MountOptions::default() },
+        }),
+        RunMountKind::Secret { value, mode, uid, gid, .. } => {
+            write_file(&file, &value.0, *mode, *uid, *gid)?;
+            Ok(bind(&target, file, None, true))
+        }
+        RunMountKind::File { content, mode } => {
+            write_file(&file, content, *mode, 0, 0)?;
+            Ok(bind(&target, file, None, true))
+        }
+        RunMountKind::Bind { source, path } => {
+            let found = find(engine, source, path)?;
+            match mount.read_only {
+                true => found.read_only(&target, &file),
+                false => found.writable(&target, &scratch.join(barque_model::Id::random().to_string())),
+            }
+        }
+        RunMountKind::Cache { .. } | RunMountKind::Ssh { .. } => Err(Error::internal("a mount of another kind")),
+    }
+}
+
+/// What a bind mount names.
+enum Found {
+    Nothing,
+    File(PathBuf),
+    /// A directory made of these, the top-most first.
+    Directory(Vec<PathBuf>),
+}
+
+impl Found {
+    fn read_only(self, target: &str, empty: &Path) -> Result<rs::Mount> {
+        match self {
+            Found::Nothing => {
+                std::fs::create_dir_all(empty).context("cannot make an empty directory")?;
+                Ok(bind(target, empty.to_owned(), None, true))
+            }
+            Found::File(path) => Ok(bind(target, path, None, true)),
+            Found::Directory(mut layers) if layers.len() == 1 => Ok(bind(target, layers.remove(0), None, true)),
+            Found::Directory(layers) => Ok(rs::Mount {
+                target: target.to_owned(),
+                source: rs::MountSource::Image { layers, subpath: None },
+                options: rs::MountOptions { readonly: rs::ReadOnly::Yes, ..rs::MountOptions::default() },
+            }),
+        }
+    }
+
+    /// `dir` holds what is written, until the build ends.
+    fn writable(self, target: &str, dir: &Path) -> Result<rs::Mount> {
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        for made in [&upper, &work] {
+            std::fs::create_dir_all(made).with_context(|| format!("cannot make {}", made.display()))?;
+        }
+        Ok(match self {
+            Found::Nothing => bind(target, upper, None, false),
+            Found::File(path) => {
+                let copy = dir.join("file");
+                std::fs::copy(&path, &copy).context("cannot copy the file of a writable mount")?;
+                bind(target, copy, None, false)
+            }
+            Found::Directory(lower) => {
+                if let Some(meta) = lower.first().and_then(|dir| std::fs::metadata(dir).ok()) {
+                    // The root of the mount is that of the upper directory.
+                    use std::os::unix::fs::MetadataExt;
+                    own(&upper, meta.mode() & 0o7777, meta.uid(), meta.gid())?;
+                }
+                rs::Mount {
+                    target: target.to_owned(),
+                    source: rs::MountSource::Overlay { lower, upper, work },
+                    options: rs::MountOptions::default(),
+                }
+            }
+        })
+    }
+}
+
+/// Finds `path` in what `source` stands for; links are followed inside of it only.
+fn find(engine: &Engine, source: &MountSource, path: &str) -> Result<Found> {
+    let path = clean_path(path);
+    let missing = || {
+        Error::invalid(format!("failed to calculate checksum of ref: \"{path}\": not found"))
+            .with_hint("source= names a path in the context, or in the image or stage of from=")
+    };
+    let layers = match source {
+        MountSource::Empty if path == "/" => return Ok(Found::Nothing),
+        MountSource::Empty => return Err(missing()),
+        MountSource::Context(context) => vec![context.path().to_owned()],
+        MountSource::Snapshot(snapshot) => engine.store().lower_dirs(&snapshot.0.parse()?)?,
+    };
+    if path == "/" {
+        return Ok(Found::Directory(layers));
+    }
+    let real = crate::rootfs::read_only(&layers)?.root.canonicalize(&path).map_err(|_| missing())?;
+    below(&layers, real.strip_prefix("/").unwrap_or(&real)).ok_or_else(missing)
+}
+
+/// The directories of `layers` that make up `path`, which holds no links: a layer that deletes or replaces a
+/// part of the path hides those under it.
+fn below(layers: &[PathBuf], path: &Path) -> Option<Found> {
+    let mut dirs = Vec::new();
+    'layers: for layer in layers {
+        let Ok(root) = RootDir::open(layer) else { continue };
+        let mut at = PathBuf::new();
+        let mut last = false;
+        for part in path {
+            at.push(part);
+            let Ok(stat) = root.lstat(&at) else {
+                match last {
+                    true => break 'layers,
+                    false => continue 'layers,
+                }
+            };
+            if stat.is_whiteout() {
+                break 'layers;
+            }
+            if !stat.is_dir() {
+                let file = (dirs.is_empty() && at == path).then(|| layer.join(&at));
+                return match dirs.is_empty() {
+                    true => file.map(Found::File),
+                    false => Some(Found::Directory(dirs)),
+                };
+            }
+            let opaque = |name: &std::ffi::OsStr, value: &[u8]| name == "trusted.overlay.opaque" && value == b"y";
+            last |= root.xattrs(&at).is_ok_and(|all| all.iter().any(|(name, value)| opaque(name, value)));
+        }
+        dirs.push(layer.join(path));
+        if last {
+            break;
+        }
+    }
+    (!dirs.is_empty()).then_some(Found::Directory(dirs))
+}
+
+type Locks = BTreeMap<PathBuf, Weak<tokio::sync::Mutex<()>>>;
+
+/// One lock for each cache directory in use.
+fn lock_of(path: &Path) -> Arc<tokio::sync::Mutex<()>> {
+    static LOCKS: Mutex<Locks> = Mutex::new(BTreeMap::new());
+    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    locks.retain(|_, lock| lock.strong_count() > 0);
+    if let Some(lock) = locks.get(path).and_then(Weak::upgrade) {
+        return lock;
+    }
+    let lock = Arc::new(tokio::sync::Mutex::new(()));
+    locks.insert(path.to_owned(), Arc::downgrade(&lock));
+    lock
+}
+
+/// Whether a step has this cache for itself.
+pub(super) fn is_busy(path: &Path) -> bool {
+    lock_of(path).try_lock().is_err()
+}
+
+async fn cache_dir(engine: &Engine, id: &str, sharing: CacheSharing) -> Result<(PathBuf, Option<OwnedMutexGuard<()>>)> {
+    let base = engine.cache_mounts_dir().join(Digest::of(id.as_bytes()).hex());
+    match sharing {
+        CacheSharing::Shared => Ok((base, None)),
+        CacheSharing::Locked => {
+            let lock = lock_of(&base).lock_owned().await;
+            Ok((base, Some(lock)))
+        }
+        CacheSharing::Private => {
+            for number in 0..PRIVATE_MAX {
+                let dir = match number {
+                    0 => base.clone(),
+                    n => base.with_extension(n.to_string()),
+                };
+                if let Ok(lock) = lock_of(&dir).try_lock_owned() {
+                    return Ok((dir, Some(lock)));
+                }
+            }
+            Err(Error::conflict(format!("more than {PRIVATE_MAX} steps use the cache {id} at once")))
+        }
+    }
+}
+
+/// A new cache gets the files of `from=` and `source=`, and the owner the instruction names.
+fn fill_cache(
+    engine: &Engine,
+    cache: &Path,
+    source: &MountSource,
+    path: &str,
+    (mode, uid, gid): (u32, u32, u32),
+) -> Result<()> {
+    if cache.exists() {
+        return Ok(());
+    }
+    let parent = cache.parent().unwrap_or(cache);
+    let fresh = parent.join(format!(".{}", barque_model::Id::random()));
+    std::fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    if let Found::Directory(layers) = find(engine, source, path)? {
+        let from = crate::rootfs::read_only(&layers)?.root;
+        let to = RootDir::open(&fresh).context("cannot open a new cache")?;
+        for entry in from.dir().entries().context("cannot read the files of a new cache")? {
+            let name = Path::new("/").join(&entry.name);
+            barque_store::tree::copy_tree(&from, &name, &to, &name, &CopyOptions::default())?;
+        }
+    }
+    own(&fresh, mode, uid, gid)?;
+    match std::fs::rename(&fresh, cache) {
+        // Another step was first.
+        Err(_) if cache.exists() => std::fs::remove_dir_all(&fresh).context("cannot remove a spare cache"),
+        other => other.with_context(|| format!("cannot make {}", cache.display())),
+    }
+}
+
+/// A socket of the step's own in front of the user's agent, with the owner that the instruction names.
+fn forward(agent: &Path, socket: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<tokio::task::JoinHandle<()>> {
+    let listener = UnixListener::bind(socket).context("cannot listen for the ssh agent's clients")?;
+    own(socket, mode, uid, gid)?;
+    let agent = agent.to_owned();
+    Ok(tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let agent = agent.clone();
+            connections.spawn(async move {
+                if let Ok(mut server) = UnixStream::connect(&agent).await {
+                    let _either_side_left = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+            while connections.try_join_next().is_some() {}
+        }
+    }))
+}
+
+fn write_file(path: &Path, bytes: &[u8], mode: u32, uid: u32, gid: u32) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    own(path, mode, uid, gid)
+}
+
+fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<()> {
+    std::os::unix::fs::chown(path, Some(uid), Some(gid)).context("cannot set the owner of a mount")?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).context("cannot set the mode of a mount")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_several_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = |name: &str, paths: &[&str]| {
+            let root = dir.path().join(name);
+            std::fs::create_dir_all(&root).unwrap();
+            for path in paths {
+                match path.strip_suffix('/') {
+                    Some(sub) => std::fs::create_dir_all(root.join(sub)).unwrap(),
+                    None => std::fs::write(root.join(path), name).unwrap(),
+                }
+            }
+            root
+        };
+        let top = layer("top", &["a/b/", "a/b/file"]);
+        let middle = layer("middle", &["other/", "a/", "a/c"]);
+        let bottom = layer("bottom", &["a/b/", "a/b/old"]);
+        let layers = [top.clone(), middle.clone(), bottom.clone()];
+        let dirs = |path: &str| match below(&layers, Path::new(path)) {
+            Some(Found::Directory(dirs)) => dirs,
+            Some(Found::File(file)) => vec![file],
+            _ => Vec::new(),
+        };
+        assert_eq!(dirs("a/b"), [top.join("a/b"), bottom.join("a/b")]);
+        assert_eq!(dirs("a/b/file"), [top.join("a/b/file")]);
+        assert_eq!(dirs("a/c"), [middle.join("a/c")]);
+        assert!(dirs("a/missing").is_empty());
+    }
+}

@@ -1,0 +1,140 @@
+//! Measuring builds: what a `RUN` costs, a build from the cache, a large context with one change.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::engines::{self, Engine, Scratch, head, median, row, shell};
+
+const HELP: &str = "\
+Usage: cargo xtask bench-build [--runs N] [--smoke] [--barque PATH]
+
+Runs as root; needs busybox-static. Docker's classic builder is measured where `dockerd` is installed.
+  --runs N        builds of each kind (default 7; medians are printed)
+  --smoke         one build of each kind: does it run at all?
+  --barque PATH   measure this binary instead of a fresh `cargo xtask dist`
+";
+
+/// `RUN` steps that do nothing.
+const STEPS: usize = 20;
+/// Steps of the build that the cache answers.
+const CACHED: usize = 30;
+/// Files of the large context, and in each of its directories.
+const FILES: usize = 50_000;
+const IN_DIRECTORY: usize = 250;
+
+/// Measures and prints one table.
+pub fn run(root: &Path, args: &[String]) -> Result<()> {
+    let Some(options) = engines::options(args, 7, HELP)? else { return Ok(()) };
+    let binary = match &options.barque {
+        Some(path) => path.clone(),
+        None => crate::dist::run(root)?,
+    };
+    if engines::inside("bench-build", &options, &binary)? {
+        let scratch = Scratch::new()?;
+        measure(&binary, options.runs, &scratch.0)?;
+    }
+    Ok(())
+}
+
+fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
+    let engines = engines::start(binary, scratch, &[])?;
+    let rootfs = busybox(scratch)?;
+    for engine in &engines {
+        engine.call(&["import", &rootfs, "bench"])?;
+    }
+    builds(&engines, runs, scratch)
+}
+
+/// A root file system of busybox-static.
+fn busybox(scratch: &Path) -> Result<String> {
+    let tar = scratch.join("root.tar").display().to_string();
+    shell(&format!(
+        "set -e; r={0}/root; mkdir -p $r/bin $r/etc $r/proc $r/sys $r/dev $r/tmp; cp /bin/busybox $r/bin/; \
+         for a in sh true; do ln -s busybox $r/bin/$a; done; echo root:x:0:0::/:/bin/sh > $r/etc/passwd; \
+         tar -C $r -cf {tar} .",
+        scratch.display()
+    ))?;
+    Ok(tar)
+}
+
+/// Prints a row for each kind of build.
+fn builds(engines: &[Engine], runs: usize, scratch: &Path) -> Result<()> {
+    head(&format!("median of {runs} builds"));
+    let dir = scratch.join("contexts");
+    let steps: String = (0..STEPS).map(|n| format!("RUN /bin/true {n}\n")).collect();
+    let empty = context(&dir.join("steps"), &format!("FROM bench\n{steps}"))?;
+    let fresh = |engine: &Engine| timed(engine, &empty, &["--no-cache"]);
+    compare(&format!("build, {STEPS} RUN steps that do nothing"), engines, runs, fresh)?;
+
+    let steps: String = (0..CACHED - 2).map(|n| format!("RUN echo {n} > /{n}\n")).collect();
+    let cached = context(&dir.join("cached"), &format!("FROM bench\nCOPY Dockerfile /\n{steps}ENV A=b\n"))?;
+    for engine in engines {
+        timed(engine, &cached, &[])?;
+    }
+    compare(&format!("build, {CACHED} steps from the cache"), engines, runs, |e| timed(e, &cached, &[]))?;
+
+    let large = context(&dir.join("large"), "FROM bench\nCOPY files /files\n")?;
+    fill(&large.join("files"))?;
+    for engine in engines {
+        timed(engine, &large, &[])?;
+    }
+    let mut change = 0;
+    compare(&format!("build, {FILES} files, one changed"), engines, runs, |engine| {
+        change += 1;
+        std::fs::write(large.join("files/7/7"), format!("change {change}"))?;
+        timed(engine, &large, &[])
+    })
+}
+
+/// A directory with a Dockerfile.
+fn context(dir: &Path, dockerfile: &str) -> Result<std::path::PathBuf> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join("Dockerfile"), dockerfile)?;
+    Ok(dir.to_owned())
+}
+
+fn fill(dir: &Path) -> Result<()> {
+    for group in 0..FILES / IN_DIRECTORY {
+        let sub = dir.join(group.to_string());
+        std::fs::create_dir_all(&sub)?;
+        for number in 0..IN_DIRECTORY {
+            std::fs::write(sub.join(number.to_string()), format!("file {group} {number}\n"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Docker is asked for its own builder: BuildKit needs another program.
+fn timed(engine: &Engine, context: &Path, options: &[&str]) -> Result<Duration> {
+    let mut command = engine.command(&["build", "-t", "bench-result"]);
+    command.args(options).arg(context);
+    if engine.name == "docker" {
+        command.env("DOCKER_BUILDKIT", "0");
+    }
+    let begin = Instant::now();
+    let output = command.output().context("cannot run the client")?;
+    let took = begin.elapsed();
+    if !output.status.success() {
+        bail!("{}: {}", engine.name, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(took)
+}
+
+fn compare(
+    label: &str,
+    engines: &[Engine],
+    runs: usize,
+    mut timed: impl FnMut(&Engine) -> Result<Duration>,
+) -> Result<()> {
+    let mut times = vec![Vec::new(); engines.len()];
+    for _ in 0..runs {
+        for (engine, times) in engines.iter().zip(&mut times) {
+            times.push(timed(engine)?);
+        }
+    }
+    let medians: Vec<f64> = times.into_iter().map(median).collect();
+    row(label, &medians, "ms");
+    Ok(())
+}
