@@ -11,17 +11,6 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let all = inv.flags.is("all");
     let filters = pruning::filters(inv);
     let client = inv.client().await?;
-    if inv.flags.is("dry-run") {
-        let usage = client.disk_usage(&Default::default()).await?;
-        let cache = usage.build_cache.unwrap_or_default();
-        let unused = cache.iter().filter(|record| !record.in_use && (all || !record.shared));
-        let lines: Vec<String> = unused.map(|r| format!("{} ({})", r.id, pruning::size(r.size))).collect();
-        return pruning::dry_run(inv, "Would delete build cache objects:", &lines);
-    }
-    let what = if all { "all build cache" } else { "all dangling build cache" };
-    if !pruning::confirm(inv, &format!("WARNING! This will remove {what}. Are you sure you want to continue?")) {
-        return Ok(0);
-    }
     let bytes = |name: &str| inv.flags.bytes(name).unwrap_or(0);
     let query = BuildPruneQuery {
         all,
@@ -30,7 +19,16 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
         reserved_space: bytes("reserved-space"),
         max_used_space: bytes("max-used-space"),
         min_free_space: bytes("min-free-space"),
+        dry_run: inv.flags.is("dry-run"),
     };
+    if query.dry_run {
+        let deleted = client.build_prune(&query).await?.caches_deleted.unwrap_or_default();
+        return pruning::dry_run(inv, "Would delete build cache objects:", &deleted);
+    }
+    let what = if all { "all build cache" } else { "all dangling build cache" };
+    if !pruning::confirm(inv, &format!("WARNING! This will remove {what}. Are you sure you want to continue?")) {
+        return Ok(0);
+    }
     let reply = client.build_prune(&query).await?;
     let deleted = reply.caches_deleted.unwrap_or_default();
     if !deleted.is_empty() {
