@@ -12,6 +12,7 @@ mod filter;
 mod http;
 mod listen;
 mod pidfile;
+mod rest;
 mod router;
 mod routes;
 pub mod server;

@@ -63,6 +63,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 
 /// Answers a request, whatever happens.
 pub(crate) async fn handle(state: Arc<State>, link: Link, request: Request<Incoming>) -> Response<Body> {
+    state.activity.notify_one();
     let method = request.method().clone();
     let path = unescape_path(request.uri().path());
     let outcome = match dispatch(&state, &path, link, request) {
@@ -77,6 +78,7 @@ pub(crate) async fn handle(state: Arc<State>, link: Link, request: Request<Incom
         error_reply(&error)
     });
     tracing::debug!("{method} {path} {}", reply.status().as_u16());
+    state.activity.notify_one();
     common_headers(&state, &mut reply);
     reply
 }

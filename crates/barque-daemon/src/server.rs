@@ -155,6 +155,8 @@ impl Daemon {
             accepting.spawn(accept(socket, state.clone(), self.stop.subscribe(), tokens));
         }
         drop(alive);
+        let resting = state.clone();
+        accepting.spawn(async move { crate::rest::watch(&resting.engine, &resting.activity).await });
         let mut stop = self.stop.subscribe();
         asked_to_stop(&mut stop).await;
         accepting.shutdown().await;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use barque_engine::Engine;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::Settings;
 
@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) cpus: usize,
     /// True when the daemon stops: streams without an end of their own end then.
     pub(crate) stop: watch::Receiver<bool>,
+    /// Told of each request.
+    pub(crate) activity: Notify,
     settings: Arc<RwLock<Arc<Settings>>>,
 }
 
@@ -52,7 +54,7 @@ impl State {
     ) -> State {
         let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        State { engine, product, cgroup_v2, cpus, stop, settings }
+        State { engine, product, cgroup_v2, cpus, stop, activity: Notify::new(), settings }
     }
 
     /// The settings in force; a reload replaces them.

@@ -59,6 +59,15 @@ pub struct BuildCacheEntry {
 }
 
 impl crate::Engine {
+    /// Gives memory back to the system that only work needs; for an engine that has been idle for a while.
+    pub async fn release_memory(&self) {
+        let released = tokio::task::spawn_blocking(|| {
+            barque_sys::memory::trim_heap();
+            barque_sys::memory::release_code();
+        });
+        let _only_at_the_end_of_the_runtime = released.await;
+    }
+
     pub async fn info(&self) -> barque_model::Result<EngineInfo> {
         let views = self.containers();
         let count = |status: &str| views.iter().filter(|v| v.state.status() == status).count();

@@ -127,13 +127,16 @@ async fn serve(settings: Settings, flags: Flags, spawner: Spawner) -> Result<()>
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return stopper.shutdown(),
-                _ = interrupt.recv() => return stopper.shutdown(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
                 _ = hangup.recv() => reload(&stopper, &flags),
             }
         }
+        crate::notify::tell("STOPPING=1");
+        stopper.shutdown();
     });
     tracing::info!("listening on {hosts}");
+    crate::notify::tell("READY=1");
     daemon.serve(engine).await
 }
 

@@ -6,6 +6,7 @@
 
 mod daemon;
 mod doctor;
+mod notify;
 mod registry;
 
 use std::ffi::OsString;

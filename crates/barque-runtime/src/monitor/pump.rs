@@ -123,7 +123,7 @@ impl Pump {
     fn rest(&mut self) {
         self.rests = true;
         self.buffer = Vec::new();
-        let _more_memory_than_could_be = barque_sys::memory::release_code();
+        barque_sys::memory::release_code();
     }
 
     /// Waits for something to happen.

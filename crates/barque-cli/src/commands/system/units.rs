@@ -71,6 +71,8 @@ fn plan_install(flags: &Flags, places: &Places) -> Vec<Step> {
     if places.is_live() {
         steps.push(Step::Systemctl(vec!["daemon-reload"]));
         if flags.on("enable", true) {
+            // The engine itself starts with the machine, for the containers that restart.
+            steps.push(Step::Systemctl(vec!["enable", "barque.service"]));
             steps.push(Step::Systemctl(vec!["enable", "--now", "barque.socket"]));
         }
     }

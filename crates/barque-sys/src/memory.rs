@@ -1,0 +1,52 @@
+//! Giving memory back that an idle process does not need.
+
+use rustix::mm::{Advice, madvise};
+
+// Where the linker puts the program's read-only part: headers, constants and code (ld(1), end(3)).
+unsafe extern "C" {
+    static __executable_start: u8;
+    static etext: u8;
+}
+
+/// Drops the pages of the program's own code and constants from this process. They are the file's, unchanged: what is
+/// needed again is mapped again from the page cache. A process that waits for hours then holds the few pages it wakes
+/// up in (madvise(2), `MADV_DONTNEED`). Does not allocate and does not need `/proc`.
+pub fn release_code() {
+    let start = (&raw const __executable_start).addr();
+    let page = rustix::param::page_size();
+    let length = ((&raw const etext).addr() / page * page).saturating_sub(start);
+    // SAFETY: the range is of the program's segments that are mapped from its file, private and never written: what
+    // is relocated lies in segments of its own behind it. Each read after this finds the same bytes as before.
+    let _best_effort = unsafe { madvise(start as *mut _, length, Advice::LinuxDontNeed) };
+}
+
+/// Gives the free parts of the heap back to the system.
+pub fn trim_heap() {
+    // SAFETY: malloc_trim(3) may be called at any time by any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changed by the test: must outlive the release.
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
+
+    #[test]
+    fn a_program_goes_on_with_less() {
+        COUNT.store(7, std::sync::atomic::Ordering::Relaxed);
+        // Pages of files that are resident (proc(5), statm).
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+            text.split(' ').nth(2).unwrap().parse::<usize>().unwrap()
+        };
+        let before = resident();
+        release_code();
+        let after = resident();
+        assert!(after < before, "{after} pages of files, {before} before");
+        trim_heap();
+        assert_eq!(COUNT.load(std::sync::atomic::Ordering::Relaxed), 7);
+        assert!(std::panic::catch_unwind(|| panic!("tables of unwinding are there")).is_err());
+    }
+}
