@@ -92,7 +92,8 @@ pub(crate) fn open(
     }
 }
 
-fn open_unix(path: &Path, group: Option<&str>) -> Result<Listener> {
+/// Opens a unix socket, in place of one that nobody serves any more.
+pub(crate) fn open_unix(path: &Path, group: Option<&str>) -> Result<Listener> {
     remove_stale(path)?;
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;

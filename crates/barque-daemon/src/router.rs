@@ -30,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) busy: WeakSender<()>,
     /// A unix socket.
     pub(crate) local: bool,
+    /// The socket that containers have with `-v …/docker.sock:…:ro`: nothing may be changed by it.
+    pub(crate) read_only: bool,
 }
 
 /// Work that ends when the client goes away: reads, streams, transfers.
@@ -99,6 +101,13 @@ fn common_headers(state: &State, reply: &mut Reply) {
 fn dispatch(state: &Arc<State>, path: &str, link: Link, request: Request<Incoming>) -> Result<Routed> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let (version, segments) = version_of(&segments, state.settings().min_api_version)?;
+    if link.read_only && !only_reads(request.method(), segments) {
+        return Err(Error::new(
+            ErrorKind::Forbidden,
+            "the engine's socket is mounted read-only here: requests that change something are refused",
+        )
+        .with_hint("mount it without :ro (readonly), which makes this container as powerful as root on the host"));
+    }
     let upgrade = request.headers().contains_key(UPGRADE);
     let (mut head, body) = request.into_parts();
     let upgrade = match upgrade {
@@ -118,6 +127,16 @@ fn dispatch(state: &Arc<State>, path: &str, link: Link, request: Request<Incomin
         upgrade,
     };
     routes::find(state, call, segments).ok_or_else(|| Error::not_found(wording::PAGE_NOT_FOUND))
+}
+
+/// Whether a request changes nothing. Attaching by websocket is a `GET` that writes to standard input.
+fn only_reads(method: &http::Method, path: &[&str]) -> bool {
+    match (method.as_str(), path) {
+        ("GET" | "HEAD" | "OPTIONS", ["containers", _, "attach", ..] | ["session" | "grpc", ..]) => false,
+        ("GET" | "HEAD" | "OPTIONS", _) => true,
+        ("POST", ["containers", _, "wait"]) => true,
+        _ => false,
+    }
 }
 
 /// The version a path names, and the rest of its segments.
@@ -164,6 +183,24 @@ mod tests {
              please upgrade your client to a newer version"
         );
         assert_eq!(of("/v1/info").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_read_only_socket_lets_through() {
+        let of = |method: &str, path: &str| {
+            let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+            only_reads(&method.parse().unwrap(), &segments)
+        };
+        for path in ["_ping", "containers/json", "containers/x/logs", "events", "images/a/b/json"] {
+            assert!(of("GET", path), "{path}");
+        }
+        assert!(of("POST", "containers/x/wait"));
+        for path in ["containers/create", "containers/x/exec", "exec/x/start", "build", "images/create", "auth"] {
+            assert!(!of("POST", path), "{path}");
+        }
+        assert!(
+            !of("GET", "containers/x/attach/ws") && !of("DELETE", "volumes/x") && !of("PUT", "containers/x/archive")
+        );
     }
 
     #[tokio::test]

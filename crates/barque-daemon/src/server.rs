@@ -148,10 +148,18 @@ impl Daemon {
         let (alive, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
         let (busy, mut all_answered) = tokio::sync::mpsc::channel::<()>(1);
         let mut files = Vec::new();
-        for listener in self.listeners {
+        let mut listeners: Vec<_> = self.listeners.into_iter().map(|listener| (listener, false)).collect();
+        if let Some(path) = &engine.config().read_only_socket {
+            match listen::open_unix(path, state.settings().group.as_deref()) {
+                Ok(listener) => listeners.push((listener, true)),
+                // Containers that want it are told when they start.
+                Err(why) => tracing::warn!("no read-only socket for containers: {}", why.chain()),
+            }
+        }
+        for (listener, read_only) in listeners {
             let (socket, file) = Socket::from_std(listener)?;
             files.push(file);
-            let tokens = Tokens { alive: alive.clone(), busy: busy.downgrade() };
+            let tokens = Tokens { alive: alive.clone(), busy: busy.downgrade(), read_only };
             accepting.spawn(accept(socket, state.clone(), self.stop.subscribe(), tokens));
         }
         drop(alive);
@@ -196,11 +204,12 @@ impl Socket {
 struct Tokens {
     alive: Token,
     busy: WeakSender<()>,
+    read_only: bool,
 }
 
 impl Tokens {
     fn link(self, local: bool) -> Link {
-        Link { alive: self.alive, busy: self.busy, local }
+        Link { alive: self.alive, busy: self.busy, local, read_only: self.read_only }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct EngineConfig {
     pub debug: bool,
     /// Paths of the engine's own listening sockets, for `:ro` mounts of them and `info`.
     pub sockets: Vec<PathBuf>,
+    /// A socket whose API only reads, which a container gets where it mounts one of `sockets` read-only.
+    pub read_only_socket: Option<PathBuf>,
     /// Seconds that a stop of the engine waits for containers.
     pub shutdown_timeout_secs: u64,
 }
@@ -103,6 +105,7 @@ impl EngineConfig {
             labels: Vec::new(),
             debug: false,
             sockets: Vec::new(),
+            read_only_socket: None,
             shutdown_timeout_secs: 15,
         }
     }

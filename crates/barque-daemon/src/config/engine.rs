@@ -28,6 +28,7 @@ impl Settings {
         config.labels.clone_from(&self.labels);
         config.debug = self.debug;
         config.shutdown_timeout_secs = self.shutdown_timeout;
+        config.read_only_socket = Some(config.exec_root.join("read-only.sock"));
         config.sockets = self.hosts.iter().filter_map(|host| host.strip_prefix("unix://")).map(Into::into).collect();
         config
     }

@@ -15,11 +15,8 @@ use ipnet::IpNet;
 use super::{address, shown};
 
 /// # Errors
-/// Malformed subnets and addresses; configuration-only networks.
+/// Malformed subnets and addresses.
 pub(crate) fn create(wire: NetworkCreateRequest) -> Result<CreateNetwork> {
-    if wire.config_only || wire.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-        return Err(Error::not_implemented("networks made of another network's configuration (ConfigFrom)"));
-    }
     if !matches!(wire.scope.as_str(), "" | "local") {
         return Err(Error::invalid(format!("invalid network scope: {:?}", wire.scope))
             .with_hint("there is no swarm mode: networks are local"));
@@ -32,6 +29,8 @@ pub(crate) fn create(wire: NetworkCreateRequest) -> Result<CreateNetwork> {
         internal: wire.internal,
         attachable: wire.attachable,
         ingress: wire.ingress,
+        config_only: wire.config_only,
+        config_from: wire.config_from.map(|from| from.network).filter(|name| !name.is_empty()),
         enable_ipv4: wire.enable_ipv4,
         enable_ipv6: wire.enable_ipv6,
         pools,
@@ -86,8 +85,8 @@ pub(crate) fn network(view: &NetworkView, inspected: bool, version: ApiVersion) 
         internal: view.internal,
         attachable: view.attachable,
         ingress: false,
-        config_from: ConfigReference::default(),
-        config_only: false,
+        config_from: ConfigReference { network: view.config_from.clone().unwrap_or_default() },
+        config_only: view.config_only,
         containers: match inspected {
             true => Some(view.containers.iter().map(name).collect()),
             // Lists had the key, always empty, until 1.51.
@@ -158,7 +157,6 @@ mod tests {
         for bad in [
             r#"{"IPAM":{"Config":[{"Subnet":"10.0.0.0"}]}}"#,
             r#"{"IPAM":{"Config":[{"Gateway":"x"}]}}"#,
-            r#"{"ConfigOnly":true}"#,
             r#"{"Scope":"swarm"}"#,
         ] {
             assert!(create(barque_api::json::from_str(bad).unwrap()).is_err(), "{bad}");

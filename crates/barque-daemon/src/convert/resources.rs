@@ -1,7 +1,7 @@
 //! Limits, ulimits and devices.
 
 use barque_api::container as wire;
-use barque_engine::container::spec::{DeviceSpec, Resources, Ulimit};
+use barque_engine::container::spec::{BlockLimit, DeviceSpec, Resources, Ulimit};
 use barque_model::{Error, Result};
 
 /// `cpus` is how many the machine has.
@@ -39,24 +39,47 @@ pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64, cpus: usize) ->
         cpuset_mems: wire.cpuset_mems.clone(),
         pids_limit: wire.pids_limit,
         blkio_weight: wire.blkio_weight,
+        block_devices: block_devices(wire)?,
         oom_kill_disable: wire.oom_kill_disable.unwrap_or(false),
         oom_score_adj: i32::try_from(oom_score_adj).unwrap_or(0),
     })
 }
 
+/// The limits of each block device, in the order the request first names them.
+fn block_devices(wire: &wire::Resources) -> Result<Vec<BlockLimit>> {
+    if wire.blkio_weight != 0 && !(10..=1000).contains(&wire.blkio_weight) {
+        return Err(Error::invalid("range of blkio weight is from 10 to 1000"));
+    }
+    let mut found: Vec<BlockLimit> = Vec::new();
+    let mut of = |path: &str, set: &dyn Fn(&mut BlockLimit)| {
+        let index = found.iter().position(|limit| limit.path.as_os_str() == path).unwrap_or_else(|| {
+            found.push(BlockLimit { path: path.into(), ..BlockLimit::default() });
+            found.len() - 1
+        });
+        set(&mut found[index]);
+    };
+    for device in wire.blkio_weight_device.iter().flatten() {
+        if !(10..=1000).contains(&device.weight) {
+            return Err(Error::invalid(format!("range of blkio weight is from 10 to 1000: {}", device.path)));
+        }
+        of(&device.path, &|limit| limit.weight = Some(device.weight));
+    }
+    for device in wire.blkio_device_read_bps.iter().flatten() {
+        of(&device.path, &|limit| limit.read_bps = Some(device.rate));
+    }
+    for device in wire.blkio_device_write_bps.iter().flatten() {
+        of(&device.path, &|limit| limit.write_bps = Some(device.rate));
+    }
+    for device in wire.blkio_device_read_iops.iter().flatten() {
+        of(&device.path, &|limit| limit.read_iops = Some(device.rate));
+    }
+    for device in wire.blkio_device_write_iops.iter().flatten() {
+        of(&device.path, &|limit| limit.write_iops = Some(device.rate));
+    }
+    Ok(found)
+}
+
 fn refuse_unsupported(wire: &wire::Resources) -> Result<()> {
-    fn any<T>(list: &Option<Vec<T>>) -> bool {
-        list.as_ref().is_some_and(|list| !list.is_empty())
-    }
-    let throttled = [
-        &wire.blkio_device_read_bps,
-        &wire.blkio_device_write_bps,
-        &wire.blkio_device_read_iops,
-        &wire.blkio_device_write_iops,
-    ];
-    if any(&wire.blkio_weight_device) || throttled.into_iter().any(any) {
-        return Err(Error::not_implemented("block device limits (--device-read-bps and the like)"));
-    }
     if wire.cpu_realtime_period != 0 || wire.cpu_realtime_runtime != 0 {
         return Err(Error::not_implemented("real-time CPU limits"));
     }
@@ -175,6 +198,23 @@ mod tests {
         assert_eq!(error, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available");
         let error = limits(&wire, 2000, 2).unwrap_err().to_string();
         assert_eq!(error, "Invalid value 2000, range for oom score adj is [-1000, 1000]");
+    }
+
+    #[test]
+    fn limits_of_one_device_come_together() {
+        let rate = |path: &str, rate| Some(vec![wire::ThrottleDevice { path: path.into(), rate }]);
+        let wire = wire::Resources {
+            blkio_device_read_bps: rate("/dev/a", 1),
+            blkio_device_write_iops: rate("/dev/a", 2),
+            blkio_device_write_bps: rate("/dev/b", 3),
+            ..Default::default()
+        };
+        let found = limits(&wire, 0, 2).unwrap().block_devices;
+        let short: Vec<_> =
+            found.iter().map(|l| (l.path.to_str().unwrap(), l.read_bps, l.write_bps, l.write_iops)).collect();
+        assert_eq!(short, [("/dev/a", Some(1), None, Some(2)), ("/dev/b", None, Some(3), None)]);
+        let heavy = vec![wire::WeightDevice { path: "/dev/a".into(), weight: 5 }];
+        assert!(limits(&wire::Resources { blkio_weight_device: Some(heavy), ..Default::default() }, 0, 2).is_err());
     }
 
     #[test]

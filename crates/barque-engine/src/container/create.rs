@@ -112,7 +112,8 @@ impl Engine {
         }
         if let NetworkMode::Named(name) = &spec.network.mode {
             // The predefined networks may be named by their ids.
-            match self.network_record(name).map(|r| r.def) {
+            match self.network_record(name).and_then(Engine::joinable).map(|r| r.def) {
+                Err(e) if e.kind() == ErrorKind::Forbidden => return Err(e),
                 Ok(def) if matches!(def.driver, Driver::Host) => spec.network.mode = NetworkMode::Host,
                 Ok(def) if matches!(def.driver, Driver::None) => spec.network.mode = NetworkMode::None,
                 Ok(def) if def.name == "bridge" => spec.network.mode = NetworkMode::Default,

@@ -11,8 +11,8 @@ use barque_runtime::spec as rs;
 
 use super::request::ContainerPaths;
 use super::spec::{
-    ContainerSpec, LogSpec, MountSource, MountSpec, NamespaceMode, NetworkMode, ProcessSpec, Resources, SeccompSpec,
-    SecuritySpec, Ulimit,
+    BlockLimit, ContainerSpec, LogSpec, MountSource, MountSpec, NamespaceMode, NetworkMode, ProcessSpec, Resources,
+    SeccompSpec, SecuritySpec, Ulimit,
 };
 use crate::config::EngineConfig;
 
@@ -81,7 +81,7 @@ pub fn runtime_spec(spec: &ContainerSpec, prepared: Prepared, config: &EngineCon
     };
     out.mounts = rt::defaults::merge_mounts(rt::defaults::mounts(shm), mounts);
     out.cgroup.parent = spec.cgroup_parent.clone().or_else(|| config.cgroup_parent.clone());
-    out.cgroup.resources = resources(&spec.resources);
+    out.cgroup.resources = resources(&spec.resources)?;
     out.cgroup.devices = rt::defaults::device_rules();
     for (device, permissions) in prepared.devices {
         out.cgroup.devices.push(device_rule(&device, &permissions)?);
@@ -296,9 +296,12 @@ fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<rs::Rlimit>> {
 }
 
 /// Limits as the runtime takes them.
-pub fn resources(r: &Resources) -> rs::Resources {
+///
+/// Errors: InvalidArgument where a limited device is not there.
+pub fn resources(r: &Resources) -> Result<rs::Resources> {
+    let (blkio_weight_devices, blkio_throttle) = block_limits(&r.block_devices)?;
     let positive = |n: u64| (n > 0).then_some(n);
-    rs::Resources {
+    Ok(rs::Resources {
         memory: positive(r.memory),
         memory_swap: (r.memory_swap != 0).then_some(r.memory_swap),
         memory_reservation: positive(r.memory_reservation),
@@ -312,8 +315,36 @@ pub fn resources(r: &Resources) -> rs::Resources {
         cpuset_mems: Some(r.cpuset_mems.clone()).filter(|s| !s.is_empty()),
         pids: r.pids_limit.filter(|n| *n != 0),
         blkio_weight: (r.blkio_weight > 0).then_some(r.blkio_weight),
-        blkio_throttle: Vec::new(),
+        blkio_weight_devices,
+        blkio_throttle,
+    })
+}
+
+/// Weights and rates by the devices' numbers.
+#[allow(clippy::type_complexity, reason = "two lists of one kind each")]
+fn block_limits(limits: &[BlockLimit]) -> Result<(Vec<(u32, u32, u16)>, Vec<rs::BlkioLimit>)> {
+    let (mut weights, mut rates) = (Vec::new(), Vec::new());
+    for limit in limits {
+        let device = rt::defaults::device_at(&limit.path, &limit.path.to_string_lossy())?;
+        if device.kind != rs::DeviceKind::Block {
+            return Err(Error::invalid(format!("{} is not a block device", limit.path.display()))
+                .with_hint("limits are for whole disks: lsblk -d lists them"));
+        }
+        let (major, minor) = (device.major, device.minor);
+        weights.extend(limit.weight.map(|weight| (major, minor, weight)));
+        let rate = rs::BlkioLimit {
+            major,
+            minor,
+            read_bps: limit.read_bps,
+            write_bps: limit.write_bps,
+            read_iops: limit.read_iops,
+            write_iops: limit.write_iops,
+        };
+        if rate != (rs::BlkioLimit { major, minor, ..rs::BlkioLimit::default() }) {
+            rates.push(rate);
+        }
     }
+    Ok((weights, rates))
 }
 
 fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {

@@ -295,8 +295,23 @@ pub struct Resources {
     /// 0 and -1: unlimited.
     pub pids_limit: Option<i64>,
     pub blkio_weight: u16,
+    pub block_devices: Vec<BlockLimit>,
     pub oom_kill_disable: bool,
     pub oom_score_adj: i32,
+}
+
+/// What a container may do with one block device of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockLimit {
+    pub path: PathBuf,
+    /// 10 to 1000.
+    pub weight: Option<u16>,
+    /// Bytes or operations per second.
+    pub read_bps: Option<u64>,
+    pub write_bps: Option<u64>,
+    pub read_iops: Option<u64>,
+    pub write_iops: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

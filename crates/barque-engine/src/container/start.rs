@@ -11,7 +11,7 @@ use barque_runtime::{LaunchError, Task};
 
 use super::driver::{Core, Handle};
 use super::launch::{Prepared, ResolvedMount, joined, runtime_spec};
-use super::spec::{ContainerSpec, DeviceSpec, MountSource, NamespaceMode, NetworkMode};
+use super::spec::{ContainerSpec, DeviceSpec, MountSource, MountSpec, NamespaceMode, NetworkMode};
 use crate::Engine;
 use crate::network::links::Link;
 use crate::network::plug::{PlugRequest, Plugged};
@@ -213,7 +213,7 @@ impl Engine {
                         std::fs::create_dir_all(path)
                             .with_context(|| format!("error while creating mount source path '{}'", path.display()))?;
                     }
-                    resolved.source = Some(path.clone());
+                    resolved.source = Some(self.reading_socket(mount, path).unwrap_or_else(|| path.clone()));
                 }
                 MountSource::Volume { name, .. } => {
                     let name = name.as_deref().unwrap_or_default();
@@ -232,6 +232,15 @@ impl Engine {
         // Outer mounts before those inside them.
         mounts.sort_by_key(|m| super::merge::clean_path(&m.spec.target).matches('/').count());
         Ok(mounts)
+    }
+
+    /// A read-only mount makes no difference to a socket: one of the engine's own is replaced by one that only reads.
+    fn reading_socket(&self, mount: &MountSpec, path: &std::path::Path) -> Option<PathBuf> {
+        let config = self.config();
+        let own = config.read_only_socket.as_ref().filter(|_| mount.read_only && !config.sockets.is_empty())?;
+        let wanted = std::fs::canonicalize(path).ok()?;
+        let is_one = config.sockets.iter().any(|s| std::fs::canonicalize(s).is_ok_and(|s| s == wanted));
+        is_one.then(|| own.clone())
     }
 
     /// Everything the engine holds for a process that has ended.

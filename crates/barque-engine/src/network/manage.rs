@@ -17,11 +17,15 @@ impl Engine {
         self.blocking(move || engine.network_create_blocking(request)).await
     }
 
-    fn network_create_blocking(&self, request: CreateNetwork) -> Result<(Id, Option<String>)> {
-        let name = checked_name(&request.name)?;
+    fn network_create_blocking(&self, mut request: CreateNetwork) -> Result<(Id, Option<String>)> {
+        let name = checked_name(&request.name)?.to_owned();
         let _one_at_a_time = self.networks_state().creating();
+        self.take_over_configuration(&mut request)?;
         if self.networks_state().all().iter().any(|r| r.def.name == name) {
             return Err(Error::conflict(format!("network with name {name} already exists")));
+        }
+        if request.config_only {
+            return self.create_configuration(name, request);
         }
         let driver_name = if request.driver.is_empty() { "bridge" } else { &request.driver };
         match driver_name {
@@ -49,10 +53,13 @@ impl Engine {
         let ipv4 = request.enable_ipv4.unwrap_or(true);
         let ipv6 = request.enable_ipv6.unwrap_or(false);
         let pools = self.pools(&request.pools, ipv4, ipv6, &driver, request.internal, &id)?;
-        let def = NetworkDef { id, name: name.to_owned(), driver, pools, internal: request.internal };
+        let def = NetworkDef { id, name, driver, pools, internal: request.internal };
         def.validate()?;
         let record = NetworkRecord {
             def,
+            wishes: Vec::new(),
+            config_only: false,
+            config_from: request.config_from,
             attachable: request.attachable,
             enable_ipv4: ipv4,
             enable_ipv6: ipv6,
@@ -154,6 +161,8 @@ impl Engine {
             created_at: record.created_at,
             driver: record.def.driver.name().to_owned(),
             internal: record.def.internal,
+            config_only: record.config_only,
+            config_from: record.config_from.clone(),
             attachable: record.attachable,
             enable_ipv4: record.enable_ipv4,
             enable_ipv6: record.enable_ipv6,
@@ -202,6 +211,15 @@ impl Engine {
             )
             .with_hint("stop these containers, or disconnect them: barque network disconnect NETWORK CONTAINER"));
         }
+        let derived = |r: &NetworkRecord| r.config_from.as_deref() == Some(record.def.name.as_str());
+        if record.config_only
+            && let Some(other) = self.networks_state().all().iter().find(|r| derived(r))
+        {
+            return Err(Error::new(
+                ErrorKind::Forbidden,
+                format!("configuration network {:?} is in use by network {}", record.def.name, other.def.name),
+            ));
+        }
         self.store().write_durable(|tx| tx.network_delete(&record.def.id))?;
         self.networks_state().take(&record.def.id);
         self.fabric().dns().remove_names(&record.def.id);
@@ -223,7 +241,7 @@ impl Engine {
             .collect();
         let mut removed = Vec::new();
         for view in self.networks().await? {
-            if view.predefined || named.contains(&view.id.to_string()) || !wanted(&view) {
+            if view.predefined || view.config_only || named.contains(&view.id.to_string()) || !wanted(&view) {
                 continue;
             }
             if dry_run || self.network_remove(&view.id.to_string()).await.is_ok() {
@@ -235,7 +253,7 @@ impl Engine {
 
     /// Adds a network to a container, running or not.
     pub async fn network_connect(&self, network: &str, container: &str, mut wish: EndpointWish) -> Result<()> {
-        let record = self.network_record(network)?;
+        let record = Engine::joinable(self.network_record(network)?)?;
         let handle = self.find(container)?;
         wish.network = record.def.name.clone();
         let mut core = handle.lock().await;
@@ -440,7 +458,12 @@ impl Engine {
         Ok(())
     }
 
-    fn network_event<const N: usize>(&self, record: &NetworkRecord, action: &str, more: [(&str, String); N]) {
+    pub(super) fn network_event<const N: usize>(
+        &self,
+        record: &NetworkRecord,
+        action: &str,
+        more: [(&str, String); N],
+    ) {
         let base = [("name", record.def.name.clone()), ("type", record.def.driver.name().to_owned())];
         self.events().emit("network", action, record.def.id.to_string(), base.into_iter().chain(more));
     }

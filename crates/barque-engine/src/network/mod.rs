@@ -1,5 +1,6 @@
 //! Networks: definitions, endpoints, published ports, names.
 
+mod configuration;
 pub mod links;
 pub mod manage;
 pub mod plug;
@@ -165,6 +166,9 @@ impl Engine {
             ("com.docker.network.driver.mtu", self.fabric().default_mtu().unwrap_or(1500).to_string()),
         ];
         let record = NetworkRecord {
+            wishes: Vec::new(),
+            config_only: false,
+            config_from: None,
             def: NetworkDef { id, name: "bridge".into(), driver: Driver::Bridge(options), pools, internal: false },
             attachable: false,
             enable_ipv4: true,
@@ -244,6 +248,9 @@ impl Engine {
 
 fn plain_network(name: &str, driver: Driver) -> NetworkRecord {
     NetworkRecord {
+        wishes: Vec::new(),
+        config_only: false,
+        config_from: None,
         def: NetworkDef { id: Id::random(), name: name.into(), driver, pools: Vec::new(), internal: false },
         attachable: false,
         enable_ipv4: true,

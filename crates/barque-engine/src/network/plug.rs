@@ -53,10 +53,10 @@ impl Engine {
             NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => None,
         };
         if let Some(name) = main {
-            wishes.push((self.network_record(name)?, EndpointWish::default()));
+            wishes.push((Engine::joinable(self.network_record(name)?)?, EndpointWish::default()));
         }
         for wish in &spec.network.endpoints {
-            let record = self.network_record(&wish.network)?;
+            let record = Engine::joinable(self.network_record(&wish.network)?)?;
             match wishes.iter_mut().find(|(r, _)| r.def.id == record.def.id) {
                 Some((_, present)) => *present = wish.clone(),
                 None => wishes.push((record, wish.clone())),

@@ -6,6 +6,8 @@ use barque_model::{Error, Result, Timestamp};
 use barque_net::{Driver, NetworkDef};
 use serde::{Deserialize, Serialize};
 
+use super::types::PoolWish;
+
 /// Names of the networks that are always there.
 pub const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
@@ -13,6 +15,13 @@ pub const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkRecord {
     pub def: NetworkDef,
+    /// What a network of this configuration asks for; only with `config_only`.
+    #[serde(default)]
+    pub wishes: Vec<PoolWish>,
+    #[serde(default)]
+    pub config_only: bool,
+    #[serde(default)]
+    pub config_from: Option<String>,
     #[serde(default)]
     pub attachable: bool,
     #[serde(default)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use barque_model::{Id, Timestamp};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::container::view::EndpointView;
 
@@ -16,6 +17,10 @@ pub struct CreateNetwork {
     pub internal: bool,
     pub attachable: bool,
     pub ingress: bool,
+    /// Nothing but a configuration for others.
+    pub config_only: bool,
+    /// The network whose configuration this one has.
+    pub config_from: Option<String>,
     pub enable_ipv4: Option<bool>,
     pub enable_ipv6: Option<bool>,
     pub pools: Vec<PoolWish>,
@@ -25,7 +30,8 @@ pub struct CreateNetwork {
     pub labels: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PoolWish {
     pub subnet: Option<IpNet>,
     pub ip_range: Option<IpNet>,
@@ -40,6 +46,8 @@ pub struct NetworkView {
     pub name: String,
     pub created_at: Timestamp,
     pub driver: String,
+    pub config_only: bool,
+    pub config_from: Option<String>,
     pub internal: bool,
     pub attachable: bool,
     pub enable_ipv4: bool,

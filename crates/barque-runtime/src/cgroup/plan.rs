@@ -91,6 +91,9 @@ fn v1(r: &Resources) -> (Vec<Write>, Vec<String>) {
     if let Some(weight) = r.blkio_weight {
         w.try_add("blkio", "blkio.bfq.weight", weight);
     }
+    for (major, minor, weight) in &r.blkio_weight_devices {
+        w.try_add("blkio", "blkio.bfq.weight_device", format!("{major}:{minor} {weight}"));
+    }
     for limit in &r.blkio_throttle {
         for (file, value) in [
             ("blkio.throttle.read_bps_device", limit.read_bps),
@@ -152,9 +155,10 @@ fn v2(r: &Resources) -> (Vec<Write>, Vec<String>) {
     }
     pids(&mut w, r);
     if let Some(weight) = r.blkio_weight {
-        // 10..=1000 to 1..=10000, keeping the ends.
-        let io = 1 + (u32::from(weight).saturating_sub(10)) * 9999 / 990;
-        w.try_add("io", "io.weight", format!("default {io}"));
+        w.try_add("io", "io.weight", format!("default {}", io_weight(weight)));
+    }
+    for (major, minor, weight) in &r.blkio_weight_devices {
+        w.try_add("io", "io.weight", format!("{major}:{minor} {}", io_weight(*weight)));
     }
     for limit in &r.blkio_throttle {
         if let Some(value) = io_max(limit) {
@@ -162,6 +166,11 @@ fn v2(r: &Resources) -> (Vec<Write>, Vec<String>) {
         }
     }
     (w.0, warnings)
+}
+
+/// 10..=1000 (v1) to 1..=10000 (v2), keeping the ends.
+fn io_weight(weight: u16) -> u32 {
+    1 + u32::from(weight).saturating_sub(10) * 9999 / 990
 }
 
 fn io_max(limit: &BlkioLimit) -> Option<String> {

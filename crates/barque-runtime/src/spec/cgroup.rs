@@ -41,11 +41,13 @@ pub struct Resources {
     pub pids: Option<i64>,
     /// 10 to 1000.
     pub blkio_weight: Option<u16>,
+    /// Weights on single devices: major, minor, 10 to 1000.
+    pub blkio_weight_devices: Vec<(u32, u32, u16)>,
     pub blkio_throttle: Vec<BlkioLimit>,
 }
 
 /// A rate limit on one block device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlkioLimit {
     pub major: u32,
     pub minor: u32,

@@ -1,6 +1,8 @@
 //! Barque and Docker side by side, in namespaces that end with the test: for scenarios that are played on both.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a test that cannot go on may panic")]
 
+pub mod probe;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -29,6 +31,36 @@ pub fn in_namespaces(name: &str, body: impl FnOnce(&Path)) {
         Ok(status) => assert!(status.success(), "{name} failed in its namespaces"),
         Err(e) => eprintln!("skipped: {name} needs unshare(1): {e}"),
     }
+}
+
+/// Runs `body` once per label, each time in namespaces of its own, where programs would disturb each other side by
+/// side; then `compare` with what each wrote to its file in the shared directory. `None` says that it did not run.
+pub fn apart(name: &str, labels: &[&str], body: impl FnOnce(&str, &Path), compare: impl FnOnce(&Path)) {
+    const LABEL: &str = "BARQUE_PAIR_LABEL";
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: {name} needs root");
+        return;
+    }
+    if let (Some(dir), Ok(label)) = (std::env::var_os(INSIDE), std::env::var(LABEL)) {
+        sh("ip link set lo up && mount --make-rprivate /");
+        body(&label, Path::new(&dir));
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    for label in labels {
+        let status = Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(INSIDE, scratch.path())
+            .env(LABEL, label)
+            .status();
+        match status {
+            Ok(status) => assert!(status.success(), "{name} failed for {label}"),
+            Err(e) => return eprintln!("skipped: {name} needs unshare(1): {e}"),
+        }
+    }
+    compare(scratch.path());
 }
 
 /// Whether a program is installed; says so if not.
@@ -179,6 +211,17 @@ impl Engine {
         let said = self.run(args).expect_err("should fail");
         assert!(said.contains(expected), "{} {args:?}: {said}", self.name);
         said
+    }
+
+    /// Builds on [`Engine::import_busybox`] with this test program as `/probe` (see [`probe`]).
+    pub fn import_probe(&self, name: &str) {
+        self.import_busybox("busybox-for-probe", &[]);
+        let root = self.dir.join("busybox-root");
+        let tar = self.dir.join("probe.tar");
+        std::fs::copy(std::env::current_exe().unwrap(), root.join("probe")).unwrap();
+        sh(&format!("tar -C {} -cf {} .", root.display(), tar.display()));
+        self.ok(&["import", "-c", "ENV PATH=/bin", &tar.display().to_string(), name]);
+        std::fs::remove_file(root.join("probe")).unwrap();
     }
 
     /// Imports a root file system of busybox under `name`.
