@@ -119,6 +119,8 @@ impl Daemon {
                 Box::pin(async move { Ok(client) })
             }),
             auth: Arc::new(|_| None),
+            nearby: |_| false,
+            render: |_, _| Err("no templates here".into()),
         };
         run(words.iter().map(Into::into).collect(), host).await
     }

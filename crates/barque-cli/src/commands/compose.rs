@@ -8,6 +8,7 @@ use barque_compose::cli::Host;
 use crate::auth;
 use crate::cli::Invocation;
 use crate::error::CliResult;
+use crate::template::{Data, Missing, Template};
 
 pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
     let host = host(inv)?;
@@ -34,6 +35,11 @@ fn host(inv: &Invocation<'_>) -> CliResult<Host> {
                 })
             })
         }),
+        nearby: super::image::shares_files,
+        render: |template, row| {
+            let template = Template::parse(template).map_err(|e| format!("template parsing error: {e}"))?;
+            template.execute(&Data::from_json(row), Missing::Error)
+        },
         auth: Arc::new(move |registry| auth::get(&for_auth, auth::key_of(registry)).ok().flatten()),
     })
 }

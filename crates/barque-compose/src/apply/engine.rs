@@ -30,6 +30,7 @@ pub struct Engine {
     write: Option<Client>,
     auth: Auth,
     invented: Arc<AtomicUsize>,
+    nearby: fn(&barque_client::Host) -> bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -98,7 +99,19 @@ impl Engine {
     /// An engine; with `dry_run` it has no writer.
     pub fn new(client: Client, auth: Auth, dry_run: bool) -> Self {
         let write = (!dry_run).then(|| client.clone());
-        Engine { read: Reader(client), write, auth, invented: Arc::new(AtomicUsize::new(0)) }
+        Engine { read: Reader(client), write, auth, invented: Arc::new(AtomicUsize::new(0)), nearby: |_| false }
+    }
+
+    /// Tells by `nearby` whether an engine at an address sees the same files as this process.
+    #[must_use]
+    pub fn with_nearby(mut self, nearby: fn(&barque_client::Host) -> bool) -> Self {
+        self.nearby = nearby;
+        self
+    }
+
+    /// Whether paths of this process mean the same to the engine.
+    pub fn is_nearby(&self) -> bool {
+        (self.nearby)(self.read.0.host())
     }
 
     /// What reads.

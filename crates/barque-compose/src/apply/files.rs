@@ -40,7 +40,7 @@ pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &
     Ok(())
 }
 
-fn content(project: &Project, object: &FileObject, kind: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn content(project: &Project, object: &FileObject, kind: &str) -> Result<Vec<u8>, Error> {
     if !object.content.is_empty() {
         return Ok(object.content.clone().into_bytes());
     }

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use barque_api::build::BuildQuery;
+use barque_api::build_extras::BuildExtras;
 use barque_api::image::ImageCreateQuery;
 use barque_api::query::JsonParam;
 use barque_client::{BuildHeaders, Upload};
 use barque_model::Error;
 
+use tokio::io::AsyncReadExt as _;
+
 use super::body::model_error;
 use super::body_resources::ulimits;
-use super::context::{BuildContext, Dockerfile};
+use super::build_extras;
+use super::context::BuildContext;
 use super::engine::Engine;
 use super::progress::{Progress, Status};
 use crate::file::model::Build;
@@ -33,6 +37,10 @@ pub struct BuildWish {
     pub memory: i64,
     /// Print the service's name before each line.
     pub prefix: bool,
+    /// `--ssh`: `default` or `ID=SOCKET`.
+    pub ssh: Vec<String>,
+    /// `--check`: lint only.
+    pub check: bool,
 }
 
 /// Pulls an image. `id` is what progress calls it.
@@ -120,20 +128,6 @@ pub async fn build(
     result.map_err(|e| e.context(format!("failed to build service {}", service.name)))
 }
 
-fn unsupported(spec: &Build) -> Option<&'static str> {
-    if !spec.secrets.is_empty() {
-        Some("build secrets")
-    } else if !spec.ssh.is_empty() {
-        Some("ssh in builds")
-    } else if !spec.additional_contexts.is_empty() {
-        Some("additional build contexts")
-    } else if spec.platforms.len() > 1 {
-        Some("images for several platforms")
-    } else {
-        None
-    }
-}
-
 async fn send(
     engine: &Engine,
     project: &Project,
@@ -141,7 +135,10 @@ async fn send(
     spec: &Build,
     wish: &BuildWish,
 ) -> Result<(), Error> {
-    if let Some(what) = unsupported(spec) {
+    let client = engine.writer()?;
+    let ours = client.server().await.map_err(|e| model_error(&e))?.server.starts_with("Barque/");
+    let beyond = build_extras::beyond_classic(spec, wish).filter(|_| !ours);
+    if let Some(what) = beyond.or_else(|| build_extras::unsupported(spec)) {
         return Err(Error::not_implemented(what));
     }
     let remote = paths::is_remote_context(&spec.context);
@@ -175,19 +172,28 @@ async fn send(
     let mut headers = BuildHeaders { auth: registry_auth(engine, service), ..BuildHeaders::default() };
     let upload = if remote {
         query.remote.clone_from(&spec.context);
-        Upload::empty()
+        match ours {
+            true => {
+                announced(&mut headers, &build_extras::extras(project, spec, wish, None, engine.is_nearby())?, None)?
+            }
+            false => Upload::empty(),
+        }
     } else {
         let context = BuildContext::new(Path::new(&spec.context), &spec.dockerfile, &spec.dockerfile_inline)?;
         query.dockerfile = context.dockerfile_name();
-        match local_header(engine, &context).await? {
-            Some(header) => {
-                headers.extra.push(header);
-                Upload::empty()
+        match ours {
+            true => {
+                let extras = build_extras::extras(project, spec, wish, Some(&context), engine.is_nearby())?;
+                if extras.dockerfile.is_some() {
+                    query.dockerfile.clear();
+                }
+                let archive = extras.context_dir.is_empty().then_some(context);
+                announced(&mut headers, &extras, archive)?
             }
-            None => Upload::reader(context.into_reader()),
+            false => Upload::reader(context.into_reader()),
         }
     };
-    let mut output = engine.writer()?.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
+    let mut output = client.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
     let mut text = String::new();
     while let Some(message) = output.next().await.map_err(|e| model_error(&e))? {
         if let Some(error) = message.error_message() {
@@ -204,16 +210,16 @@ async fn send(
     Ok(())
 }
 
-/// A Barque on this machine reads the directory in place: a header names it, and nothing is sent.
-async fn local_header(engine: &Engine, context: &BuildContext) -> Result<Option<(String, String)>, Error> {
-    let client = engine.writer()?;
-    let own = client.server().await.map_err(|e| model_error(&e))?.server.starts_with("Barque/");
-    let local = matches!(client.host(), barque_client::Host::Unix(_));
-    let inside = matches!(context.dockerfile, Dockerfile::Inside(_));
-    let dir = context.dir.to_str().filter(|d| d.bytes().all(|b| (0x20..0x7f).contains(&b)));
-    Ok(match dir {
-        Some(dir) if own && local && inside => Some(("X-Barque-Context-Dir".to_owned(), dir.to_owned())),
-        _ => None,
+/// The body for a Barque: its options as JSON, then the archive, unless it reads the directory in place.
+fn announced(headers: &mut BuildHeaders, extras: &BuildExtras, archive: Option<BuildContext>) -> Result<Upload, Error> {
+    let head = serde_json::to_vec(extras).map_err(|e| Error::internal(e.to_string()))?;
+    if head.len() > barque_api::build_extras::MAX {
+        return Err(Error::invalid("the build's secrets and Dockerfile are too long"));
+    }
+    headers.extra.push((barque_api::build_extras::HEADER.to_owned(), head.len().to_string()));
+    Ok(match archive {
+        Some(context) => Upload::reader(std::io::Cursor::new(head).chain(context.into_reader())),
+        None => Upload::bytes(head),
     })
 }
 

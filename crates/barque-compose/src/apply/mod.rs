@@ -4,6 +4,7 @@ pub mod body;
 mod body_mounts;
 mod body_network;
 mod body_resources;
+mod build_extras;
 pub mod context;
 pub mod engine;
 pub mod execute;

@@ -37,6 +37,10 @@ pub struct Host {
     pub connect: Connect,
     /// Looks up registry credentials.
     pub auth: Auth,
+    /// Whether an engine at this address sees the same files as this process.
+    pub nearby: fn(&barque_client::Host) -> bool,
+    /// Fills a Go template with a row; the error is its text.
+    pub render: fn(&str, &serde_json::Value) -> Result<String, String>,
 }
 
 impl Host {

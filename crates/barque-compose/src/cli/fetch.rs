@@ -31,8 +31,6 @@ fn project_of(session: &Session) -> Result<&Project, Failure> {
 pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
     for (given, what) in [
         (args.print, "build --print"),
-        (args.check, "build --check"),
-        (args.ssh.is_some(), "build --ssh"),
         (args.provenance.is_some(), "build --provenance"),
         (args.sbom.is_some(), "build --sbom"),
     ] {
@@ -59,6 +57,8 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
         quiet: args.quiet,
         memory: args.memory.as_deref().map(units::bytes).transpose().map_err(Failure::new)?.unwrap_or(0),
         prefix: names.len() > 1,
+        ssh: args.ssh.iter().flat_map(|s| s.split(',')).map(str::to_owned).collect(),
+        check: args.check,
     };
     build_all(&session, project, &names, &wish).await?;
     if args.push {

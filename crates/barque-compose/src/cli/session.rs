@@ -33,7 +33,7 @@ impl Session {
         title: &str,
     ) -> Result<Session, Failure> {
         let client = cx.connect().await?;
-        let engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run);
+        let engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run).with_nearby(cx.host.nearby);
         let progress = progress(cx);
         progress.title(title);
         Ok(Session { engine, progress, project, name })

@@ -55,7 +55,7 @@ pub(super) async fn ps(cx: &Context, args: Ps) -> Outcome {
         "json" => cx.print(&found.iter().map(|c| format!("{}\n", ps_json(c, now))).collect::<String>()),
         format => {
             let rows: Vec<Json> = found.iter().map(|c| ps_json(c, now)).collect();
-            cx.print(&template::render(format, &rows)?);
+            cx.print(&template::render(&cx.host, format, &rows)?);
         }
     }
     Ok(0)

@@ -193,19 +193,48 @@ pub(super) async fn fetch(
     build_all(session, project, &builds, &wish).await
 }
 
-/// Builds services, at once where they share no image name.
+/// Builds services at once, but those whose images are contexts of others first.
 pub(super) async fn build_all(
     session: &Session,
     project: &Project,
     names: &[String],
     wish: &BuildWish,
 ) -> Result<(), Failure> {
-    let building = names
-        .iter()
-        .filter_map(|n| project.services.get(n))
-        .map(|service| images::build(&session.engine, &session.progress, project, service, wish));
-    session.progress.during(try_join_all(building)).await?;
+    for round in build_rounds(project, names)? {
+        let building = round
+            .iter()
+            .filter_map(|n| project.services.get(n))
+            .map(|service| images::build(&session.engine, &session.progress, project, service, wish));
+        session.progress.during(try_join_all(building)).await?;
+    }
     Ok(())
+}
+
+/// The services to build in their order; what a service names as `service:…` context is built before it.
+fn build_rounds(project: &Project, names: &[String]) -> Result<Vec<Vec<String>>, Failure> {
+    let needs = |name: &String| -> BTreeSet<String> {
+        let spec = project.services.get(name).and_then(|s| s.spec.build.as_ref());
+        let contexts = spec.into_iter().flat_map(|b| b.additional_contexts.values());
+        let named = contexts.filter_map(|c| c.strip_prefix("service:").map(str::to_owned));
+        named.filter(|n| project.services.get(n).is_some_and(|s| s.spec.build.is_some())).collect()
+    };
+    let mut left: BTreeSet<String> = names.iter().cloned().collect();
+    let mut more: Vec<String> = names.to_vec();
+    while let Some(name) = more.pop() {
+        more.extend(needs(&name).into_iter().filter(|n| left.insert(n.clone())));
+    }
+    let mut rounds = Vec::new();
+    while !left.is_empty() {
+        let (ready, waiting): (BTreeSet<String>, BTreeSet<String>) =
+            left.iter().cloned().partition(|name| needs(name).is_disjoint(&left));
+        if ready.is_empty() {
+            let list: Vec<String> = waiting.into_iter().collect();
+            return Err(Failure::new(format!("builds wait for each other: {}", list.join(", "))));
+        }
+        left = waiting;
+        rounds.push(ready.into_iter().collect());
+    }
+    Ok(rounds)
 }
 
 fn executor<'a>(cx: &'a Context, ready: &'a Ready, request: &Request) -> Result<Executor<'a>, Failure> {
@@ -400,4 +429,33 @@ pub(super) async fn wait_for_all(ready: &Ready, executor: &Executor<'_>, limit: 
     };
     results.into_iter().collect::<Result<Vec<()>, _>>()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::model::{Build, ServiceSpec};
+    use crate::file::project::Service;
+
+    fn project(services: &[(&str, &str)]) -> Project {
+        let mut project = Project::default();
+        for (name, context) in services {
+            let contexts =
+                if context.is_empty() { [].into() } else { [("base".to_owned(), (*context).to_owned())].into() };
+            let build = Some(Build { additional_contexts: contexts, ..Build::default() });
+            let spec = ServiceSpec { build, ..ServiceSpec::default() };
+            let service = Service { name: (*name).to_owned(), json: serde_json::Value::Null, spec };
+            project.services.insert((*name).to_owned(), service);
+        }
+        project
+    }
+
+    #[test]
+    fn contexts_of_services_are_built_first() {
+        let project = project(&[("app", "service:base"), ("base", ""), ("web", "docker-image://x")]);
+        let rounds = build_rounds(&project, &["app".into(), "web".into()]).expect("rounds");
+        assert_eq!(rounds, [vec!["base".to_owned(), "web".into()], vec!["app".into()]]);
+        let circle = super::tests::project(&[("a", "service:b"), ("b", "service:a")]);
+        assert!(build_rounds(&circle, &["a".into()]).expect_err("circle").message.contains("a, b"));
+    }
 }

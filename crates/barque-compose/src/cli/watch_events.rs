@@ -80,7 +80,7 @@ pub(super) async fn stats(cx: &Context, args: Stats) -> Outcome {
     let mut first = true;
     loop {
         let rows = join_all(found.iter().map(|c| sample(&session, c))).await;
-        let text = render(&rows, &args)?;
+        let text = render(cx, &rows, &args)?;
         let screen = !args.no_stream && args.format.is_none() && cx.colour();
         if screen {
             cx.print(if first { "\u{1b}[2J\u{1b}[H" } else { "\u{1b}[H" });
@@ -111,7 +111,7 @@ async fn sample(session: &Session, container: &Container) -> Row {
     Row { id: short(&container.id), name: container.name.clone(), stats }
 }
 
-fn render(rows: &[Row], args: &Stats) -> Result<String, Failure> {
+fn render(cx: &Context, rows: &[Row], args: &Stats) -> Result<String, Failure> {
     let cells: Vec<Vec<String>> = rows.iter().map(|r| cells(r, args.no_trunc)).collect();
     let keys = ["Container", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"];
     match args.format.as_deref() {
@@ -132,7 +132,7 @@ fn render(rows: &[Row], args: &Stats) -> Result<String, Failure> {
             if format == "json" {
                 return Ok(rows.iter().map(|r| format!("{r}\n")).collect());
             }
-            template::render(format, &rows)
+            template::render(&cx.host, format, &rows)
         }
     }
 }

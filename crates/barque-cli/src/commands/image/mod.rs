@@ -13,6 +13,7 @@ mod transfer;
 
 pub(crate) use build::build;
 pub(crate) use list::{dangling, history, inspect, ls, prune, rm, tag};
+pub(crate) use nearby::shares_files;
 pub(crate) use transfer::{file, import, load, pull, push, save};
 
 use barque_api::image::Platform;

@@ -16,7 +16,7 @@ const INIT: i32 = 1;
 
 /// True if the process behind the socket lives in this mount namespace and under this root, so that a path means the
 /// same to both. A container with the engine's socket inside does not, nor does another machine.
-pub(super) fn shares_files(host: &Host) -> bool {
+pub(crate) fn shares_files(host: &Host) -> bool {
     let Host::Unix(socket) = host else { return false };
     let Some(mut pid) = listener(socket) else { return false };
     if pid == INIT {
