@@ -142,33 +142,7 @@ async fn send(
         return Err(Error::not_implemented(what));
     }
     let remote = paths::is_remote_context(&spec.context);
-    let mut tags = vec![service.image(&project.name)];
-    tags.extend(spec.tags.iter().filter(|t| **t != tags[0]).cloned().collect::<Vec<_>>());
-    let mut args = spec.args.clone();
-    args.extend(wish.args.clone());
-    let mut labels = spec.labels.clone();
-    labels.insert(crate::plan::labels::PROJECT.to_owned(), project.name.clone());
-    labels.insert(crate::plan::labels::SERVICE.to_owned(), service.name.clone());
-    let mut query = BuildQuery {
-        tags,
-        dockerfile: spec.dockerfile.clone(),
-        no_cache: spec.no_cache || wish.no_cache,
-        pull: if spec.pull || wish.pull { "1".to_owned() } else { String::new() },
-        rm: Some(true),
-        force_rm: true,
-        memory: wish.memory,
-        build_args: JsonParam(args),
-        labels: JsonParam(labels),
-        cache_from: JsonParam(spec.cache_from.clone()),
-        network_mode: spec.network.clone(),
-        platform: spec.platforms.first().unwrap_or(&service.spec.platform).clone(),
-        target: spec.target.clone(),
-        shm_size: spec.shm_size,
-        extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect::<Vec<_>>().join(","),
-        ulimits: JsonParam(ulimits(&spec.ulimits).unwrap_or_default()),
-        isolation: spec.isolation.clone(),
-        ..BuildQuery::default()
-    };
+    let mut query = query(project, service, spec, wish);
     let mut headers = BuildHeaders { auth: registry_auth(engine, service), ..BuildHeaders::default() };
     let upload = if remote {
         query.remote.clone_from(&spec.context);
@@ -208,6 +182,37 @@ async fn send(
     text.push('\n');
     print_lines(&mut text, service, wish);
     Ok(())
+}
+
+/// The classic request of a build.
+fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -> BuildQuery {
+    let mut tags = vec![service.image(&project.name)];
+    tags.extend(spec.tags.iter().filter(|t| **t != tags[0]).cloned().collect::<Vec<_>>());
+    let mut args = spec.args.clone();
+    args.extend(wish.args.clone());
+    let mut labels = spec.labels.clone();
+    labels.insert(crate::plan::labels::PROJECT.to_owned(), project.name.clone());
+    labels.insert(crate::plan::labels::SERVICE.to_owned(), service.name.clone());
+    BuildQuery {
+        tags,
+        dockerfile: spec.dockerfile.clone(),
+        no_cache: spec.no_cache || wish.no_cache,
+        pull: if spec.pull || wish.pull { "1".to_owned() } else { String::new() },
+        rm: Some(true),
+        force_rm: true,
+        memory: wish.memory,
+        build_args: JsonParam(args),
+        labels: JsonParam(labels),
+        cache_from: JsonParam(spec.cache_from.clone()),
+        network_mode: spec.network.clone(),
+        platform: spec.platforms.first().unwrap_or(&service.spec.platform).clone(),
+        target: spec.target.clone(),
+        shm_size: spec.shm_size,
+        extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect::<Vec<_>>().join(","),
+        ulimits: JsonParam(ulimits(&spec.ulimits).unwrap_or_default()),
+        isolation: spec.isolation.clone(),
+        ..BuildQuery::default()
+    }
 }
 
 /// The body for a Barque: its options as JSON, then the archive, unless it reads the directory in place.
