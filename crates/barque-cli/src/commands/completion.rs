@@ -102,12 +102,20 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
             continue;
         }
         match cmd.find(word) {
+            Some(sub) if operands == 0 && sub.name == "compose" => {
+                let found = super::completion_compose::candidates(inv, words.as_slice(), last);
+                return print(inv, &found, last);
+            }
             Some(sub) if operands == 0 => cmd = sub,
             _ => operands += 1,
         }
     }
     let found = candidates(inv, cmd, last, before.last().map(String::as_str), operands).await;
-    let lines: String = found.iter().filter(|(name, _)| name.starts_with(last.as_str())).map(line).collect();
+    print(inv, &found, last)
+}
+
+fn print(inv: &Invocation<'_>, found: &[(String, String)], last: &str) -> CliResult<u8> {
+    let lines: String = found.iter().filter(|(name, _)| name.starts_with(last)).map(line).collect();
     inv.cli.out(&lines)?;
     Ok(0)
 }
@@ -230,10 +238,25 @@ fn pages(cmd: &Cmd, path: &str, directory: &Path) -> CliResult<()> {
     let file = directory.join(format!("{name}.1"));
     let shown = file.display().to_string();
     let mut out = Vec::new();
+    if cmd.name == "compose" {
+        return compose_pages(&barque_compose::cli::command(), &name, directory);
+    }
     clap_mangen::Man::new(clap_tree(cmd, &name)).render(&mut out)?;
     std::fs::write(&file, out).map_err(|e| path_error("open", &shown, &e))?;
     for sub in cmd.subs.iter().filter(|c| c.category != Category::Hidden) {
         pages(sub, &format!("{path} {}", sub.name), directory)?;
+    }
+    Ok(())
+}
+
+/// The pages of `compose`, which has a command line of its own.
+fn compose_pages(command: &clap::Command, name: &str, directory: &Path) -> CliResult<()> {
+    let file = directory.join(format!("{name}.1"));
+    let mut out = Vec::new();
+    clap_mangen::Man::new(command.clone().name(name.to_owned())).render(&mut out)?;
+    std::fs::write(&file, out).map_err(|e| path_error("open", &file.display().to_string(), &e))?;
+    for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        compose_pages(sub, &format!("{name}-{}", sub.get_name()), directory)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
     Ok(u8::try_from(status & 0xff).unwrap_or(1))
 }
 
-fn host(inv: &Invocation<'_>) -> CliResult<Host> {
+pub(super) fn host(inv: &Invocation<'_>) -> CliResult<Host> {
     let (target, config) = (inv.cli.target()?.clone(), inv.cli.config().clone());
     let for_auth = config.clone();
     Ok(Host {

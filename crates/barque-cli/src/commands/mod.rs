@@ -2,6 +2,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod completion;
+mod completion_compose;
 pub(crate) mod compose;
 pub(crate) mod container;
 pub(crate) mod context;

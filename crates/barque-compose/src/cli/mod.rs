@@ -38,6 +38,16 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// The services of the project that these options before a command mean; none if it cannot be read.
+pub fn service_names(globals: Vec<OsString>, host: Host) -> Vec<String> {
+    let words = std::iter::once(OsString::from("compose")).chain(globals);
+    let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let Ok(cli) = parsed else { return Vec::new() };
+    let options = Context { host, global: cli.global }.load_options(&[]);
+    let project = crate::file::project::load(&options, &crate::file::load::Disk);
+    project.map(|p| p.services.keys().cloned().collect()).unwrap_or_default()
+}
+
 /// Runs a command line and returns the exit status. `args` do not include the program's own name.
 ///
 /// Builds a runtime of its own; inside one, use [`run`].

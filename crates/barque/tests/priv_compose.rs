@@ -1,0 +1,145 @@
+//! Compose on a real engine: builds with secrets and named contexts, `watch`, and Docker Compose 1 on the same
+//! projects.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Machine, missing};
+
+/// An engine with an image `little` of the machine's busybox, and a project directory `p`.
+fn machine() -> Machine {
+    let machine = Machine::start(&[]);
+    let script = "mkdir -p little p; cp $(command -v busybox) little/busybox; cd little
+        printf 'FROM scratch\\nCOPY busybox /bin/busybox\\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\\n' > Dockerfile
+        barque build -q -t little .";
+    sh(&machine, ".", script);
+    machine
+}
+
+/// A script in a directory; its standard output.
+fn sh(machine: &Machine, dir: &str, script: &str) -> String {
+    let done = machine.command("bash", &["-ec", script]).current_dir(machine.path(dir)).output().unwrap();
+    let error = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script}\n{error}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn builds_take_secrets_and_contexts_of_services() {
+    if let Some(why) = missing(&["busybox"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let file = r#"
+services:
+  base:
+    build: {dockerfile_inline: "FROM little\nRUN echo from-base > /origin\n"}
+  app:
+    build:
+      dockerfile_inline: |
+        FROM base AS base
+        FROM little
+        COPY --from=base /origin /origin
+        COPY --from=extra note /note
+        RUN --mount=type=secret,id=token cat /run/secrets/token > /seen
+      additional_contexts: {base: "service:base", extra: ./more}
+      secrets: [token]
+    command: cat /origin /note /seen
+secrets: {token: {environment: TOKEN}}
+"#;
+    std::fs::write(machine.path("p/compose.yaml"), file).unwrap();
+    sh(&machine, "p", "mkdir more; echo beside > more/note; TOKEN=s3cret barque compose build");
+    let out = sh(&machine, "p", "TOKEN=s3cret barque compose run --rm -T app 2>/dev/null");
+    assert_eq!(out, "from-base\nbeside\ns3cret");
+    // Secrets stay out of the image.
+    let history = sh(&machine, "p", "barque history --no-trunc p-app");
+    assert!(!history.contains("s3cret"), "{history}");
+}
+
+#[test]
+fn watch_copies_and_rebuilds() {
+    if let Some(why) = missing(&["busybox"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let file = r#"
+services:
+  web:
+    build: {context: ., dockerfile_inline: "FROM little\nCOPY src /app\nCOPY version /version\n"}
+    command: sleep 1000
+    init: true
+    develop:
+      watch:
+        - {path: ./src, action: sync, target: /app, ignore: ["*.log"]}
+        - {path: ./version, action: rebuild}
+"#;
+    std::fs::write(machine.path("p/compose.yaml"), file).unwrap();
+    sh(&machine, "p", "mkdir -p src; echo one > src/a; echo 1 > version");
+    let mut watch = machine
+        .command("barque", &["compose", "watch"])
+        .current_dir(machine.path("p"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let inside = |script: &str| {
+        let args = ["compose", "exec", "-T", "web", "sh", "-c", script];
+        let done = machine.command("barque", &args).current_dir(machine.path("p")).output().unwrap();
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    until("the first content", || inside("cat /app/a") == "one\n");
+    // The watch begins after the start: the change is made until it is seen.
+    until("a changed file", || {
+        sh(&machine, "p", "echo two > src/a; mkdir -p src/d; echo deep > src/d/f; echo no > src/x.log");
+        inside("cat /app/a /app/d/f") == "two\ndeep\n"
+    });
+    assert_eq!(inside("ls /app"), "a\nd\n", "what is ignored is not copied");
+    sh(&machine, "p", "rm -r src/d");
+    until("a removed file", || inside("ls /app") == "a\n");
+    sh(&machine, "p", "echo 2 > version");
+    until("a rebuilt image", || inside("cat /version") == "2\n");
+    let _ = watch.kill();
+    let _ = watch.wait();
+    sh(&machine, "p", "barque compose down -t 0 2>&1");
+}
+
+#[test]
+fn compose_1_and_barque_manage_each_others_projects() {
+    if let Some(why) = missing(&["busybox", "docker-compose"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let file = "version: '3.8'\nservices:\n  db: {image: little, command: sleep 1000, init: true}\n  app:\n    image: \
+                little\n    command: sh -c 'echo ready; exec sleep 1000'\n    init: true\n    depends_on: [db]\n    \
+                networks: [default, front]\nnetworks: {front: {}}\n";
+    std::fs::write(machine.path("p/docker-compose.yml"), file).unwrap();
+    let old = |words: &str| sh(&machine, "p", &format!("/usr/bin/docker-compose {words}"));
+    let new = |words: &str| sh(&machine, "p", &format!("barque compose {words}"));
+    // Made by Compose 1, seen, used and taken down by Barque.
+    old("up -d --scale app=2 2>&1");
+    assert_eq!(new("ps -q").lines().count(), 3);
+    assert!(new("logs 2>&1").contains("ready"));
+    assert_eq!(new("exec -T app echo here"), "here\n");
+    new("down -t 0 2>&1");
+    assert_eq!(sh(&machine, "p", "barque ps -aq; barque network ls -q --filter type=custom"), "");
+    // And the other way about.
+    new("up -d --wait 2>&1");
+    assert_eq!(old("ps -q").lines().count(), 2);
+    assert!(old("logs app 2>&1").contains("ready"));
+    assert_eq!(old("exec -T db echo there"), "there\n");
+    old("restart -t 0 db 2>&1");
+    old("down -t 0 2>&1");
+    assert_eq!(sh(&machine, "p", "barque ps -aq; barque network ls -q --filter type=custom"), "");
+}
