@@ -3,6 +3,7 @@
 mod bench;
 mod bench_build;
 mod bench_images;
+mod conformance;
 mod dist;
 mod engines;
 mod privileged;
@@ -21,6 +22,7 @@ Usage: cargo xtask TASK [ARGS]
   bench [ARGS]    measure Barque beside Docker, interleaved (bench --help)
   bench-build     measure builds beside Docker (bench-build --help)
   bench-images    measure pulls and loads of a 500 MB image beside Docker (bench-images --help)
+  conformance-build  build the corpus of Dockerfiles on both engines and compare
   dist            build the release binary, statically linked, and check that it is
 ";
 
@@ -46,6 +48,7 @@ fn run() -> Result<()> {
         "bench" => bench::run(&root(), rest),
         "bench-build" => bench_build::run(&root(), rest),
         "bench-images" => bench_images::run(&root(), rest),
+        "conformance-build" => conformance::run(&root(), rest),
         "dist" => dist::run(&root()).map(|_| ()),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

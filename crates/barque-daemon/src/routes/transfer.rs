@@ -14,7 +14,7 @@ use barque_engine::image::types::ProgressSink;
 use barque_model::{Error, Result};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::sync::mpsc;
 
 use crate::convert;

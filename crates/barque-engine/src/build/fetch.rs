@@ -61,8 +61,12 @@ pub async fn git(scratch: &Path, request: &GitRequest) -> Result<FetchedGit> {
             return Err(e);
         }
         let all = "+refs/*:refs/remotes/origin/*";
-        run_git(&dir, &["fetch", "-q", "--tags", "--", &request.url, all], request).await.map_err(|_| e)?;
-        run_git(&dir, &["checkout", "-q", "--detach", wanted], request).await?;
+        let found = async {
+            run_git(&dir, &["fetch", "-q", "--tags", "--", &request.url, all], request).await?;
+            run_git(&dir, &["checkout", "-q", "--detach", wanted], request).await
+        };
+        // What the first said names the reference.
+        found.await.map_err(|_| e)?;
     } else {
         run_git(&dir, &["checkout", "-q", "--detach", "FETCH_HEAD"], request).await?;
     }

@@ -17,7 +17,7 @@ use barque_build::event::EventSink;
 use barque_build::lint::Warning;
 use barque_build::options::{BuildOptions, BuildRequest};
 use barque_build::worker::{SnapshotId, Worker};
-use barque_model::{Context, Error, Id, ImageId, Reference, Result};
+use barque_model::{Context, Id, ImageId, Reference, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
@@ -136,7 +136,8 @@ impl Engine {
         let (context, dockerfile, dockerfile_name) = (prepared.context, prepared.bytes, prepared.name);
         let request = BuildRequest { dockerfile, dockerfile_name, context, options };
         let cache = Arc::new(cache::EngineCache::new(self.clone(), imported));
-        let outcome = match barque_build::build(worker.clone(), cache, request, events, cancel).await {
+        let built = Box::pin(barque_build::build(worker.clone(), cache, request, events, cancel)).await;
+        let outcome = match built {
             Ok(outcome) => outcome,
             Err(failure) => return Err(self.failed_build(&worker, *failure).await),
         };

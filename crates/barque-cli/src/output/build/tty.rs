@@ -104,9 +104,7 @@ impl Tty {
 
     /// Draws the present state over the last one.
     pub(super) fn draw(&mut self) -> CliResult<()> {
-        let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
-        let size = size.map_or(USUAL, |s| (usize::from(s.ws_row), usize::from(s.ws_col)));
-        let (rows, columns) = (if size.0 == 0 { USUAL.0 } else { size.0 }, if size.1 == 0 { USUAL.1 } else { size.1 });
+        let (rows, columns) = window();
         let text = self.picture(rows, columns, Timestamp::now());
         Ok(std::io::stderr().lock().write_all(text.as_bytes())?)
     }
@@ -149,8 +147,7 @@ impl Tty {
     /// The last picture, then what failed and the warnings.
     pub(super) fn finish(&mut self) -> String {
         self.finished = true;
-        let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
-        let columns = size.map_or(USUAL.1, |s| usize::from(s.ws_col)).max(40);
+        let (_, columns) = window();
         // What scrolled out of the window stays; the rest is drawn anew.
         let mut out = self.picture(usize::MAX, columns, Timestamp::now());
         for step in self.order.iter().filter_map(|id| self.steps.get(id)) {
@@ -230,6 +227,13 @@ impl Step {
         let lines = self.tail.iter().skip(self.tail.len().saturating_sub(tail));
         out.extend(lines.map(|line| fit(&format!(" => => # {line}"), columns)));
     }
+}
+
+/// Rows and columns.
+fn window() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
+    let (rows, columns) = size.map_or((0, 0), |s| (usize::from(s.ws_row), usize::from(s.ws_col)));
+    (if rows == 0 { USUAL.0 } else { rows }, if columns == 0 { USUAL.1 } else { columns })
 }
 
 /// `1.2s`.
