@@ -107,7 +107,7 @@ impl BuildOptions {
             allow_insecure: false,
             allow_host_network: true,
             parallelism: 4,
-            part_files: 4096,
+            part_files: 1536,
             keep_failed: false,
             explain: false,
             scope: String::new(),

@@ -283,7 +283,12 @@ pub trait Worker: Send + Sync + 'static {
 
     /// Finds an image: local store first or the registry, as `pull` says. Reads its configuration but need
     /// not fetch layers. Errors: `NotFound` with Docker's wording.
-    fn resolve(&self, request: &BaseRequest, pull: PullPolicy) -> impl Future<Output = Result<BaseImage>> + Send;
+    fn resolve(
+        &self,
+        request: &BaseRequest,
+        pull: PullPolicy,
+        progress: ProgressSink,
+    ) -> impl Future<Output = Result<BaseImage>> + Send;
 
     /// Makes the layers of `base` present, so that `prepare` and `view` accept its snapshot.
     fn ensure(&self, base: &BaseImage, progress: ProgressSink) -> impl Future<Output = Result<()>> + Send;

@@ -28,7 +28,7 @@ use barque_build::context::ContextDir;
 use barque_build::event::EventSink;
 use barque_build::graph::Planner;
 use barque_build::options::{BuildOptions, BuildRequest, NamedContext, PullPolicy, Secret, SshAgent};
-use barque_build::worker::Worker;
+use barque_build::worker::{ProgressSink, Worker};
 use barque_build::{build, instructions};
 use barque_model::{Error, Timestamp};
 use common::{FakeWorker, MemoryCache, listing, pretty};
@@ -145,7 +145,7 @@ async fn plan(
             break;
         }
         for (request, _) in pending {
-            let image = worker.resolve(&request, PullPolicy::Missing).await?;
+            let image = worker.resolve(&request, PullPolicy::Missing, ProgressSink::new(|_| {})).await?;
             planner.provide(&request, image).map_err(fail)?;
         }
     }

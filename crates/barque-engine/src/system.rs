@@ -105,8 +105,7 @@ impl crate::Engine {
 
     async fn build_cache(&self) -> barque_model::Result<Vec<BuildCacheEntry>> {
         let engine = self.clone();
-        self.blocking(move || Ok(engine.store().read(|r| r.cache_entries())?.into_iter().map(cache_entry).collect()))
-            .await
+        self.blocking(move || engine.build_cache_entries()).await
     }
 
     pub async fn disk_usage(&self) -> barque_model::Result<DiskUsage> {
@@ -135,21 +134,6 @@ impl crate::Engine {
             images,
             build_cache: self.build_cache().await?,
         })
-    }
-}
-
-fn cache_entry(entry: barque_store::CacheEntry) -> BuildCacheEntry {
-    let record = barque_build::cache::CacheRecord::decode(entry.record.as_bytes());
-    BuildCacheEntry {
-        description: record.map(|r| r.step.instruction).unwrap_or_default(),
-        id: entry.key,
-        kind: "regular".into(),
-        in_use: false,
-        shared: false,
-        size: entry.size,
-        created_at: entry.created_at,
-        last_used_at: Some(entry.last_used),
-        usage_count: entry.uses,
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Digested, Kind, Selected, SelectedKind, path_bytes};
 
 /// Most parts: images have a limit of layers.
-const MAX_PARTS: usize = 16;
+const MAX_PARTS: usize = 32;
 
 impl Digested {
     /// The contents of one large directory in parts: the same file always falls into the same part, and each

@@ -9,7 +9,7 @@ use crate::graph::{BuildGraph, Planner};
 use crate::instructions::{self, Dockerfile};
 use crate::options::BuildRequest;
 use crate::span::{Diagnostic, Span};
-use crate::worker::{BaseImage, BaseRequest, Worker};
+use crate::worker::{BaseImage, BaseRequest, ProgressSink, Worker};
 
 /// Internal work is numbered from here, so that it never meets a vertex of the graph.
 pub(super) const INTERNAL: u32 = 1 << 24;
@@ -39,6 +39,12 @@ impl<'a> Internal<'a> {
 
     pub(super) fn vertex(&self) -> VertexId {
         self.id
+    }
+
+    /// For transfers that are a part of this work.
+    fn progress(&self) -> ProgressSink {
+        let (events, vertex) = (self.events.clone(), self.id);
+        ProgressSink::new(move |progress| events.send(BuildEvent::Progress { vertex, progress }))
     }
 
     pub(super) fn done<T>(self, result: &Result<T>) {
@@ -113,7 +119,7 @@ async fn resolve<W: Worker>(
         let vertex = Internal::start(events, *next_internal, format!("[internal] load metadata for {name}"));
         *next_internal += 1;
         lookups.push(async move {
-            let found = worker.resolve(&base, request.options.pull).await;
+            let found = worker.resolve(&base, request.options.pull, vertex.progress()).await;
             vertex.done(&found);
             match found {
                 Ok(image) => Ok((base, image)),

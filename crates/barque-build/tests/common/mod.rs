@@ -297,7 +297,7 @@ impl FakeWorker {
 impl Worker for FakeWorker {
     type Active = Active;
 
-    async fn resolve(&self, request: &BaseRequest, pull: PullPolicy) -> Result<BaseImage> {
+    async fn resolve(&self, request: &BaseRequest, pull: PullPolicy, _: ProgressSink) -> Result<BaseImage> {
         self.note(format!("resolve {} {pull:?}", request.reference));
         let found = self.images.lock().unwrap().get(request.reference.as_str()).cloned();
         let Some(image) = found else {

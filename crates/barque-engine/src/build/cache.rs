@@ -9,7 +9,7 @@ use barque_store::CacheEntry;
 
 use barque_build::event::{BuildEvent, EventSink, LogStream, VertexId, VertexInfo};
 use barque_build::options::PullPolicy;
-use barque_build::worker::{BaseRequest, Worker};
+use barque_build::worker::{BaseRequest, ProgressSink, Worker};
 use barque_model::Platform;
 
 use super::worker::EngineWorker;
@@ -149,7 +149,7 @@ impl Engine {
     async fn import_from(&self, worker: &EngineWorker, name: &str, platform: &Platform) -> Result<Vec<CacheRecord>> {
         let was_here = worker.is_here(name).await?;
         let request = BaseRequest { reference: name.to_owned(), platform: platform.clone(), platform_explicit: false };
-        let image = worker.resolve(&request, PullPolicy::Missing).await?;
+        let image = worker.resolve(&request, PullPolicy::Missing, ProgressSink::new(|_| {})).await?;
         let mut records = barque_build::cache::imported(&image.config);
         // Only results that are here, and they stay here until the build ends.
         let held = |record: &CacheRecord| {

@@ -75,7 +75,7 @@ impl EngineWorker {
         Ok(self.local(name).await?.is_some())
     }
 
-    async fn pull(&self, request: &BaseRequest) -> Result<()> {
+    async fn pull(&self, request: &BaseRequest, progress: ProgressSink) -> Result<()> {
         let reference: Reference = request.reference.parse()?;
         let options = PullOptions {
             auth: self.auth_for(&reference),
@@ -83,8 +83,15 @@ impl EngineWorker {
             all_tags: false,
             platform: Some(request.platform.clone()),
         };
-        let (silent, _nobody_listens) = tokio::sync::mpsc::unbounded_channel();
-        self.engine.image_pull(options, silent).await
+        let (sender, mut told) = tokio::sync::mpsc::unbounded_channel::<crate::image::types::Progress>();
+        let tell = async {
+            while let Some(step) = told.recv().await {
+                let Some(id) = step.id else { continue };
+                let (current, total) = (step.current.unwrap_or(0), step.total.unwrap_or(0));
+                progress.report(barque_build::event::Progress { id, action: step.status, current, total });
+            }
+        };
+        tokio::join!(self.engine.image_pull(options, sender), tell).0
     }
 }
 
@@ -131,7 +138,7 @@ fn is_empty(dir: &Path) -> bool {
 impl Worker for EngineWorker {
     type Active = Active;
 
-    async fn resolve(&self, request: &BaseRequest, pull: PullPolicy) -> Result<BaseImage> {
+    async fn resolve(&self, request: &BaseRequest, pull: PullPolicy, progress: ProgressSink) -> Result<BaseImage> {
         if pull != PullPolicy::Always
             && let Some(image) = self.local(&request.reference).await?
             && (!request.platform_explicit || request.platform.score(&image.platform).is_some())
@@ -141,7 +148,7 @@ impl Worker for EngineWorker {
         if pull == PullPolicy::Never {
             return Err(Error::not_found(format!("No such image: {}", request.reference)));
         }
-        self.pull(request).await?;
+        self.pull(request, progress).await?;
         let image = self.local(&request.reference).await?;
         Ok(base_image(&image.ok_or_else(|| Error::not_found(format!("No such image: {}", request.reference)))?))
     }
