@@ -15,6 +15,7 @@ pub mod images;
 pub mod observe;
 mod pre_start;
 pub mod progress;
+pub mod provider;
 pub mod resources;
 pub mod teardown;
 pub mod wait;

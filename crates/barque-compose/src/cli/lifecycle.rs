@@ -10,6 +10,7 @@ use super::session::{Session, api};
 use super::terminal;
 use crate::apply::body::model_error;
 use crate::apply::execute::Executor;
+use crate::apply::provider;
 use crate::apply::teardown::{self, Teardown};
 use crate::apply::wait;
 use crate::file::model::Condition;
@@ -44,6 +45,9 @@ pub(super) async fn down(cx: &Context, args: Down) -> Outcome {
     let how = Teardown { stop: true, remove: true, volumes: args.volumes, timeout: args.timeout };
     let work = async {
         teardown::containers(engine, &session.progress, session.project.as_ref(), &doomed, how).await?;
+        if let Some(project) = session.project.as_ref().filter(|_| !cx.global.dry_run) {
+            provider::down(project, &args.services, cx.host.home.as_deref(), &session.progress).await?;
+        }
         if !args.services.is_empty() {
             return Ok::<bool, Failure>(!doomed.is_empty());
         }

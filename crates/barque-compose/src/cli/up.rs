@@ -13,7 +13,7 @@ use super::session::{Session, api};
 use super::watch;
 use crate::apply::execute::Executor;
 use crate::apply::images::{self, BuildWish};
-use crate::apply::{observe, resources, wait};
+use crate::apply::{observe, provider, resources, wait};
 use crate::file::model::Condition;
 use crate::file::project::Project;
 use crate::plan::images::{ImageWish, Need, Policy, needs};
@@ -112,9 +112,13 @@ fn image_wish(converge: &Converge) -> ImageWish {
 pub(super) async fn prepare(cx: &Context, request: &Request) -> Result<Ready, Failure> {
     let mut options = cx.load_options(&request.services);
     options.no_deps = request.no_deps;
-    let project = cx.load_with(&options)?;
+    let mut project = cx.load_with(&options)?;
     if project.services.is_empty() {
         return Err(Failure::new("no service selected"));
+    }
+    if !cx.global.dry_run {
+        let progress = super::session::progress(cx);
+        provider::up(&mut project, cx.host.home.as_deref(), &progress).await?;
     }
     let wish = wish_of(cx, request, &project)?;
     let name = project.name.clone();

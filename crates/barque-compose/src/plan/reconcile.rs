@@ -243,10 +243,12 @@ impl Planner<'_> {
 
     fn containers(&mut self, service: &Service) {
         if service.spec.provider.is_some() {
-            self.plan
-                .warnings
-                .push(format!("not implemented yet: service {} has a provider; it is left out", service.name));
+            // A program makes it, not the engine.
             return;
+        }
+        if !service.spec.models.is_empty() {
+            let text = format!("not implemented yet: models (of service {}); they are left out", service.name);
+            self.plan.warnings.push(text);
         }
         let wanted = scale_of(service, self.wish);
         let after = self.infrastructure(service);

@@ -1,0 +1,237 @@
+//! Services that a program provides instead of containers (`provider:` in the file).
+//!
+//! `docker-TYPE` or `TYPE` is called as `TYPE compose --project-name NAME up --KEY=VALUE… SERVICE`, later with `down`.
+//! It writes lines of JSON, `{"type": "info" | "debug" | "error" | "setenv", "message": …}`; what it sets becomes
+//! `SERVICE_KEY=VALUE` in the environment of the services that depend on it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use barque_model::Error;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
+
+use super::progress::{Progress, Status};
+use crate::file::model::Texts;
+use crate::file::project::{Project, Service};
+
+/// The longest line read, bytes.
+const LINE_MAX: u64 = 1 << 20;
+
+/// One line of a provider.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    #[serde(rename = "type")]
+    kind: String,
+    message: String,
+}
+
+/// Calls the providers of a project that is about to come up, and hands on what they set.
+///
+/// # Errors
+/// A program that is missing, that fails or that says nonsense.
+pub async fn up(project: &mut Project, home: Option<&Path>, progress: &Progress) -> Result<(), Error> {
+    let provided: Vec<Service> = project.services.values().filter(|s| s.spec.provider.is_some()).cloned().collect();
+    for service in provided {
+        let set = call(project, &service, "up", home, progress).await?;
+        hand_on(project, &service.name, &set);
+    }
+    Ok(())
+}
+
+/// Tells the providers that the project goes down.
+///
+/// # Errors
+/// As [`up`].
+pub async fn down(
+    project: &Project,
+    services: &[String],
+    home: Option<&Path>,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let wanted = |s: &&Service| s.spec.provider.is_some() && (services.is_empty() || services.contains(&s.name));
+    for service in project.services.values().filter(wanted) {
+        call(project, service, "down", home, progress).await?;
+    }
+    Ok(())
+}
+
+/// `SERVICE_KEY=VALUE` for those that depend on the service.
+fn hand_on(project: &mut Project, provider: &str, set: &Texts) {
+    let prefix = provider.to_uppercase();
+    for service in project.services.values_mut().filter(|s| s.spec.depends_on.contains_key(provider)) {
+        for (key, value) in set {
+            let name = format!("{prefix}_{key}");
+            service.spec.environment.insert(name.clone(), Some(value.clone()));
+            // The hash of the configuration is taken over the document: another value makes another container.
+            if let Some(document) = service.json.as_object_mut() {
+                let all = document.entry("environment").or_insert_with(|| Value::Object(Default::default()));
+                if !all.is_object() {
+                    *all = Value::Object(Default::default());
+                }
+                if let Some(all) = all.as_object_mut() {
+                    all.insert(name, Value::String(value.clone()));
+                }
+            }
+        }
+    }
+}
+
+async fn call(
+    project: &Project,
+    service: &Service,
+    verb: &str,
+    home: Option<&Path>,
+    progress: &Progress,
+) -> Result<Texts, Error> {
+    let name = &service.name;
+    let spec = service.spec.provider.as_ref().unwrap_or(&Value::Null);
+    let kind = spec["type"].as_str().unwrap_or_default();
+    let program = find(kind, project.environment.get("PATH").map(String::as_str), home)?;
+    let (doing, done) = if verb == "up" { ("Creating", "Created") } else { ("Removing", "Removed") };
+    progress.working(name, doing);
+    let mut child = Command::new(&program)
+        .args(["compose", "--project-name", &project.name, verb])
+        .args(flags(spec))
+        .arg(name)
+        .env_clear()
+        .envs(&project.environment)
+        .current_dir(&project.working_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| Error::from(e).context(format!("cannot run the provider {}", program.display())))?;
+    let mut set = Texts::new();
+    if let Some(stdout) = child.stdout.take() {
+        read(stdout, name, progress, &mut set).await?;
+    }
+    let status = child.wait().await?;
+    if !status.success() {
+        progress.failed(name, "the provider failed");
+        return Err(Error::conflict(format!("the provider {kind} of service {name} failed: {status}")));
+    }
+    progress.done(name, done);
+    Ok(set)
+}
+
+async fn read(
+    stdout: impl tokio::io::AsyncRead + Unpin,
+    name: &str,
+    progress: &Progress,
+    set: &mut Texts,
+) -> Result<(), Error> {
+    let mut reader = BufReader::new(stdout);
+    loop {
+        let mut line = Vec::new();
+        if (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await? == 0 {
+            return Ok(());
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let message: Message = serde_json::from_slice(&line).map_err(|_| {
+            let text = String::from_utf8_lossy(&line[..line.len().min(200)]).trim().to_owned();
+            Error::invalid(format!("invalid response from the provider of service {name}: {text}"))
+        })?;
+        match message.kind.as_str() {
+            "info" => progress.event(name, &message.message, Status::Working),
+            "error" => {
+                progress.failed(name, &message.message);
+                return Err(Error::conflict(format!("the provider of service {name}: {}", message.message)));
+            }
+            "setenv" => {
+                let (key, value) = message.message.split_once('=').ok_or_else(|| {
+                    Error::invalid(format!("invalid setenv from the provider of service {name}: {}", message.message))
+                })?;
+                set.insert(key.to_owned(), value.to_owned());
+            }
+            "debug" => {}
+            other => {
+                return Err(Error::invalid(format!("unknown message {other:?} of the provider of service {name}")));
+            }
+        }
+    }
+}
+
+/// `--KEY=VALUE` for each value.
+fn flags(spec: &Value) -> Vec<String> {
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    let options = spec["options"].as_object();
+    let all = options.into_iter().flatten().flat_map(|(key, value)| {
+        let values: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |list| list.iter().collect());
+        values.into_iter().map(move |v| format!("--{key}={}", text(v)))
+    });
+    all.collect()
+}
+
+/// `docker-TYPE` among the user's plug-ins and on the path, then `TYPE` on the path.
+fn find(kind: &str, path: Option<&str>, home: Option<&Path>) -> Result<PathBuf, Error> {
+    if kind.is_empty() || kind.contains('/') {
+        return Err(Error::invalid(format!("invalid provider type {kind:?}")));
+    }
+    let on_path: Vec<PathBuf> = path.unwrap_or_default().split(':').filter(|d| !d.is_empty()).map(Into::into).collect();
+    let plugins = home.map(|h| h.join(".docker/cli-plugins"));
+    let plugin = plugins.iter().chain(&on_path).map(|dir| dir.join(format!("docker-{kind}")));
+    let runs = |p: &PathBuf| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    plugin.chain(on_path.iter().map(|dir| dir.join(kind))).find(runs).ok_or_else(|| {
+        Error::not_found(format!("no program for the provider {kind:?}"))
+            .with_hint(format!("install docker-{kind} or {kind} in a directory of PATH"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::model::{Dependency, ServiceSpec};
+
+    fn service(name: &str, depends: &str) -> Service {
+        let mut spec = ServiceSpec::default();
+        if !depends.is_empty() {
+            let dependency = Dependency { condition: Default::default(), restart: false, required: true };
+            spec.depends_on.insert(depends.into(), dependency);
+        }
+        Service { name: name.into(), json: serde_json::json!({"environment": null}), spec }
+    }
+
+    #[tokio::test]
+    async fn a_provider_sets_variables_of_those_that_depend_on_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let program = dir.path().join("docker-cloud");
+        let script = "#!/bin/sh\necho \"$@\" >> calls\necho '{\"type\":\"info\",\"message\":\"working\"}'\n\
+                      echo '{\"type\":\"setenv\",\"message\":\"URL=db://x=1\"}'\n";
+        std::fs::write(&program, script).expect("write");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let mut project = Project { name: "p".into(), working_dir: dir.path().to_owned(), ..Project::default() };
+        project.environment.insert("PATH".into(), format!("{}:/usr/bin:/bin", dir.path().display()));
+        let mut db = service("db", "");
+        db.spec.provider = Some(serde_json::json!({"type": "cloud", "options": {"size": [1, 2], "kind": "sql"}}));
+        for s in [db, service("app", "db"), service("web", "")] {
+            project.services.insert(s.name.clone(), s);
+        }
+        let progress = Progress::quiet();
+        up(&mut project, None, &progress).await.expect("up");
+        let value = |name: &str| project.services[name].spec.environment.get("DB_URL").cloned().flatten();
+        assert_eq!((value("app").as_deref(), value("web")), (Some("db://x=1"), None));
+        assert_eq!(project.services["app"].json["environment"]["DB_URL"], "db://x=1");
+        down(&project, &[], None, &progress).await.expect("down");
+        let calls = std::fs::read_to_string(dir.path().join("calls")).expect("calls");
+        let mut lines = calls.lines();
+        let first = lines.next().expect("up");
+        assert!(first.starts_with("compose --project-name p up --") && first.ends_with(" db"), "{first}");
+        assert!(first.contains("--size=1 --size=2") && first.contains("--kind=sql"), "{first}");
+        assert!(lines.next().expect("down").starts_with("compose --project-name p down --"));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let e = find("nowhere", Some("/nonexistent"), None).expect_err("none");
+        assert!(e.hint().is_some_and(|h| h.contains("docker-nowhere")));
+        assert!(find("../evil", Some("/bin"), None).is_err());
+    }
+}
