@@ -24,6 +24,8 @@ use crate::plan::observed::Container;
 
 /// Changes are gathered until nothing happened for this long: saving a file is several events.
 const QUIET: Duration = Duration::from_millis(300);
+/// But not longer than this, where something is written all the time.
+const LONGEST: Duration = Duration::from_secs(1);
 /// A directory larger than this is not packed at once.
 const PIECE: usize = 512;
 
@@ -76,8 +78,13 @@ async fn run(cx: &Context, watched: &[Rule], options: &Options) -> Result<(), Fa
     let quietly: Vec<Rule> = watched.iter().filter(|r| r.initial_sync && r.copies()).map(Rule::only_sync).collect();
     apply(cx, &quietly, &first, options).await?;
     while let Some(mut changed) = changes.recv().await {
-        while let Ok(Some(more)) = tokio::time::timeout(QUIET, changes.recv()).await {
-            changed.extend(more);
+        let latest = tokio::time::Instant::now() + LONGEST;
+        loop {
+            let until = latest.min(tokio::time::Instant::now() + QUIET);
+            match tokio::time::timeout_at(until, changes.recv()).await {
+                Ok(Some(more)) => changed.extend(more),
+                _ => break,
+            }
         }
         // A fault (a build that fails, a container that is gone) ends this round, not the watching.
         if let Err(failure) = apply(cx, watched, &changed, options).await {
