@@ -42,7 +42,10 @@ pub fn run(root: &Path) -> Result<PathBuf> {
     let dist = target.join("dist");
     std::fs::create_dir_all(&dist)?;
     let out = dist.join("barque");
-    std::fs::copy(&binary, &out).with_context(|| binary.display().to_string())?;
+    // The one before may be running: it is replaced, not overwritten.
+    let fresh = dist.join("barque.new");
+    std::fs::copy(&binary, &fresh).with_context(|| binary.display().to_string())?;
+    std::fs::rename(&fresh, &out)?;
     let size = std::fs::metadata(&out)?.len();
     println!("{}: {:.1} MB, statically linked", out.display(), size as f64 / 1e6);
     Ok(out)

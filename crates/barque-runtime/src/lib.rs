@@ -20,7 +20,7 @@ pub mod defaults;
 pub mod error;
 mod launch;
 mod monitor;
-mod overlay;
+pub mod overlay;
 pub mod plan;
 mod protocol;
 mod request;

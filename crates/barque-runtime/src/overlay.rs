@@ -25,16 +25,21 @@ const FIXED: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redir
 
 /// The layers of a mount. Without `upper` it is read-only.
 #[derive(Clone, Debug)]
-pub(crate) struct Layers<'a> {
+pub struct Layers<'a> {
     /// Top-most first.
     pub lower: &'a [PathBuf],
     /// Upper and work directory.
     pub upper: Option<(&'a Path, &'a Path)>,
+    /// Without syncing; a crash of the machine may tear the upper directory.
     pub volatile: bool,
 }
 
-/// Mounts `layers`; the mount goes when the descriptor and all that is attached of it are gone.
-pub(crate) fn mount(layers: &Layers<'_>) -> Result<OwnedFd> {
+/// Mounts `layers`; the mount goes when the descriptor and all that is attached of it are gone. Nobody else may have
+/// the upper directory mounted.
+///
+/// # Errors
+/// A directory that is missing, a kernel without overlayfs.
+pub fn mount(layers: &Layers<'_>) -> Result<OwnedFd> {
     if layers.lower.is_empty() {
         return Err(Error::invalid("a root file system needs at least one layer"));
     }

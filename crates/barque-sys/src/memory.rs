@@ -10,10 +10,12 @@ unsafe extern "C" {
 
 /// Drops the pages of the program's own code and constants from this process. They are the file's, unchanged: what is
 /// needed again is mapped again from the page cache. A process that waits for hours then holds the few pages it wakes
-/// up in (madvise(2), `MADV_DONTNEED`). Does not allocate and does not need `/proc`.
+/// up in (madvise(2), `MADV_DONTNEED`). Neither allocates nor needs `/proc`, which a monitor does not see.
 pub fn release_code() {
     let start = (&raw const __executable_start).addr();
-    let page = rustix::param::page_size();
+    // Not by rustix: before kernel 6.4 it asks /proc, and panics where there is none.
+    // SAFETY: sysconf(3) reads what the kernel has told at the start.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(1 << 16).max(1);
     let length = ((&raw const etext).addr() / page * page).saturating_sub(start);
     // SAFETY: the range is of the program's segments that are mapped from its file, private and never written: what
     // is relocated lies in segments of its own behind it. Each read after this finds the same bytes as before.
