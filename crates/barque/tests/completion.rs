@@ -71,4 +71,5 @@ fn manual_pages_are_written_for_every_command() {
     }
     let run = std::fs::read_to_string(pages.join("barque-run.1")).unwrap();
     assert!(run.contains(".TH") && run.contains("\\-\\-publish"), "{run}");
+    assert!(run.contains("\\fBbarque run\\fR [OPTIONS] IMAGE [COMMAND] [ARG...]"), "{run}");
 }

@@ -241,12 +241,33 @@ fn pages(cmd: &Cmd, path: &str, directory: &Path) -> CliResult<()> {
     if cmd.name == "compose" {
         return compose_pages(&barque_compose::cli::command(), &name, directory);
     }
-    clap_mangen::Man::new(clap_tree(cmd, &name)).render(&mut out)?;
+    let man = clap_mangen::Man::new(clap_tree(cmd, &name));
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    synopsis(&mut out, cmd, path);
+    man.render_description_section(&mut out)?;
+    if cmd.all_flags().any(|f| !f.hidden) {
+        man.render_options_section(&mut out)?;
+    }
+    if !cmd.subs.is_empty() {
+        man.render_subcommands_section(&mut out)?;
+    }
     std::fs::write(&file, out).map_err(|e| path_error("open", &shown, &e))?;
     for sub in cmd.subs.iter().filter(|c| c.category != Category::Hidden) {
         pages(sub, &format!("{path} {}", sub.name), directory)?;
     }
     Ok(())
+}
+
+/// The usage line: the tables' operands are text, which the generator does not know.
+fn synopsis(out: &mut Vec<u8>, cmd: &Cmd, path: &str) {
+    let line = match cmd.subs.is_empty() {
+        true => crate::cmdline::usage_line(cmd, path),
+        false => format!("{path} [OPTIONS] COMMAND"),
+    };
+    let (command, rest) = line.split_at(path.len().min(line.len()));
+    let plain = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
+    out.extend_from_slice(format!(".SH SYNOPSIS\n\\fB{}\\fR{}\n", plain(command), plain(rest)).as_bytes());
 }
 
 /// The pages of `compose`, which has a command line of its own.

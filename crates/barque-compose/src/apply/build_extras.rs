@@ -46,6 +46,7 @@ pub(super) fn extras(
         no_cache_filter: spec.no_cache_filter.clone(),
         allow: spec.entitlements.clone(),
         check: wish.check,
+        inline_cache: spec.cache_to.iter().any(|c| is_inline(c)),
         ..BuildExtras::default()
     };
     if spec.privileged {
@@ -76,6 +77,11 @@ pub(super) fn extras(
         }
     }
     Ok(extras)
+}
+
+/// `type=inline`, the cache that travels in the image itself.
+pub(super) fn is_inline(cache_to: &str) -> bool {
+    cache_to.split(',').any(|part| part.trim() == "type=inline")
 }
 
 /// `default`, `ID=SOCKET`.

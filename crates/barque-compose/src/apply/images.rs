@@ -114,6 +114,9 @@ pub async fn build(
     let Some(spec) = &service.spec.build else { return Ok(()) };
     let id = format!("Service {}", service.name);
     progress.working(&id, "Building");
+    for cache in spec.cache_to.iter().filter(|c| !build_extras::is_inline(c)) {
+        progress.event(&id, &format!("not implemented yet: cache_to {cache}; it is left out"), Status::Warning);
+    }
     if engine.is_dry_run() {
         progress.done(&id, "Built");
         return Ok(());
