@@ -11,7 +11,7 @@ const HELP: &str = "\
 Usage: cargo xtask bench-build [--runs N] [--smoke] [--barque PATH]
 
 Runs as root; needs busybox-static. Docker's classic builder is measured where `dockerd` is installed.
-  --runs N        builds of each kind (default 7; medians are printed)
+  --runs N        builds of each kind (default 7; medians are printed; fewer of Docker's slow ones)
   --smoke         one build of each kind: does it run at all?
   --barque PATH   measure this binary instead of a fresh `cargo xtask dist`
 ";
@@ -66,22 +66,21 @@ fn builds(engines: &[Engine], runs: usize, scratch: &Path) -> Result<()> {
     let steps: String = (0..STEPS).map(|n| format!("RUN /bin/true {n}\n")).collect();
     let empty = context(&dir.join("steps"), &format!("FROM bench\n{steps}"))?;
     let fresh = |engine: &Engine| timed(engine, &empty, &["--no-cache"]);
-    compare(&format!("build, {STEPS} RUN steps that do nothing"), engines, runs, fresh)?;
+    compare(&format!("build, {STEPS} RUN steps that do nothing"), engines, (runs, runs.min(3)), fresh)?;
 
     let steps: String = (0..CACHED - 2).map(|n| format!("RUN echo {n} > /{n}\n")).collect();
     let cached = context(&dir.join("cached"), &format!("FROM bench\nCOPY Dockerfile /\n{steps}ENV A=b\n"))?;
     for engine in engines {
         timed(engine, &cached, &[])?;
     }
-    compare(&format!("build, {CACHED} steps from the cache"), engines, runs, |e| timed(e, &cached, &[]))?;
+    compare(&format!("build, {CACHED} steps from the cache"), engines, (runs, runs), |e| timed(e, &cached, &[]))?;
 
     let large = context(&dir.join("large"), "FROM bench\nCOPY files /files\n")?;
     fill(&large.join("files"))?;
-    for engine in engines {
-        timed(engine, &large, &[])?;
-    }
+    timed(&engines[0], &large, &[])?;
     let mut change = 0;
-    compare(&format!("build, {FILES} files, one changed"), engines, runs, |engine| {
+    // Docker takes a minute each time, the first as well as any other.
+    compare(&format!("build, {FILES} files, one changed"), engines, (runs, 1), |engine| {
         change += 1;
         std::fs::write(large.join("files/7/7"), format!("change {change}"))?;
         timed(engine, &large, &[])
@@ -125,13 +124,15 @@ fn timed(engine: &Engine, context: &Path, options: &[&str]) -> Result<Duration> 
 fn compare(
     label: &str,
     engines: &[Engine],
-    runs: usize,
+    (runs, of_docker): (usize, usize),
     mut timed: impl FnMut(&Engine) -> Result<Duration>,
 ) -> Result<()> {
     let mut times = vec![Vec::new(); engines.len()];
-    for _ in 0..runs {
-        for (engine, times) in engines.iter().zip(&mut times) {
-            times.push(timed(engine)?);
+    for run in 0..runs {
+        for (index, (engine, times)) in engines.iter().zip(&mut times).enumerate() {
+            if index == 0 || run < of_docker {
+                times.push(timed(engine)?);
+            }
         }
     }
     let medians: Vec<f64> = times.into_iter().map(median).collect();
