@@ -46,6 +46,9 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let classic = !ours || matches!(variable("DOCKER_BUILDKIT").as_deref(), Some("0" | "false"));
     // Standard output may be the archive's.
     let to_stdout = outputs.iter().any(Output::is_stdout);
+    if to_stdout && crate::term::is_terminal_out() {
+        return Err(Failure::new("dest file is required for this output. refusing to write to console"));
+    }
     let sink = match (mode, to_stdout) {
         (Mode::Quiet, _) => Sink::Silent,
         (_, true) => Sink::Stderr,

@@ -155,7 +155,10 @@ fn output(text: &str, tags: &[String]) -> CliResult<Option<Output>> {
         "tar" => Ok(Some(Output::Tar(destination().unwrap_or_else(|_| "-".into())))),
         "docker" if field("dest").is_empty() => Ok(Some(Output::Tag(names_of(field("name"), tags)))),
         "docker" | "oci" if field("tar") == "false" => Ok(Some(Output::Layout(destination()?))),
-        "docker" | "oci" => Ok(Some(Output::Archive(field("dest").trim_start_matches('-').to_owned()))),
+        "docker" | "oci" => {
+            let dest = field("dest");
+            Ok(Some(Output::Archive(if dest == "-" { String::new() } else { dest.to_owned() })))
+        }
         "cacheonly" => Ok(None),
         "registry" => Ok(Some(Output::Push(names_of(field("name"), tags)))),
         "image" if field("push") == "true" => Ok(Some(Output::Push(names_of(field("name"), tags)))),
