@@ -69,7 +69,8 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let dir = self.0.display();
         let _best_effort = shell(&format!(
-            "awk -v d={dir}/ 'index($2, d) == 1 {{print $2}}' /proc/mounts | sort -r | xargs -r umount; rm -rf {dir}"
+            "awk -v d={dir}/ 'index($2, d) == 1 {{print $2}}' /proc/mounts | sort -r | xargs -r umount; \
+             umount -l {dir} 2> /dev/null; rm -rf {dir}"
         ));
     }
 }

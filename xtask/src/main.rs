@@ -3,6 +3,7 @@
 mod bench;
 mod bench_build;
 mod bench_images;
+mod bench_net;
 mod conformance;
 mod dist;
 mod engines;
@@ -22,6 +23,7 @@ Usage: cargo xtask TASK [ARGS]
   bench [ARGS]    measure Barque beside Docker, interleaved (bench --help)
   bench-build     measure builds beside Docker (bench-build --help)
   bench-images    measure pulls and loads of a 500 MB image beside Docker (bench-images --help)
+  bench-net       measure networks, copies and throughput beside Docker (bench-net --help)
   conformance-build  build the corpus of Dockerfiles on both engines and compare
   dist            build the release binary, statically linked, and check that it is
 ";
@@ -47,6 +49,9 @@ fn run() -> Result<()> {
         "priv" => privileged::run(&root(), rest),
         "bench" => bench::run(&root(), rest),
         "bench-build" => bench_build::run(&root(), rest),
+        "bench-net" => bench_net::run(&root(), rest),
+        bench_net::SINK => bench_net::sink(),
+        bench_net::SOURCE => bench_net::source(rest.first().map_or("", String::as_str)),
         "bench-images" => bench_images::run(&root(), rest),
         "conformance-build" => conformance::run(&root(), rest),
         "dist" => dist::run(&root()).map(|_| ()),

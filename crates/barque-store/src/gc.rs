@@ -99,6 +99,17 @@ impl Store {
         self.inner.collect()
     }
 
+    /// As [`Store::collect`], without what interrupted work left to be resumed: for those who want room now.
+    pub fn collect_interrupted(&self) -> Result<Collected> {
+        self.write(|tx| {
+            for (lease, ..) in tx.leases()?.iter().filter(|(lease, ..)| !self.inner.janitor.is_live(lease)) {
+                tx.lease_delete(lease)?;
+            }
+            Ok(())
+        })?;
+        self.collect()
+    }
+
     /// See [`Inner::delete_files`].
     pub(crate) fn delete_files(&self, swept: &Swept) -> Result<()> {
         self.inner.delete_files(swept)

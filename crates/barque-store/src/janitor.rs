@@ -82,6 +82,11 @@ impl Janitor {
         lock(&self.leases).insert(lease);
     }
 
+    /// Whether the work that took the lease still goes on.
+    pub(crate) fn is_live(&self, lease: &Id) -> bool {
+        lock(&self.leases).contains(lease)
+    }
+
     pub(crate) fn forget(&self, lease: &Id) {
         lock(&self.leases).remove(lease);
     }

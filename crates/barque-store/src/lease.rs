@@ -31,8 +31,12 @@ impl Store {
     /// Takes a lease for `purpose` (for people to read, such as `pull python:3.7`).
     pub fn lease(&self, purpose: &str) -> Result<Lease> {
         let id = Id::random();
-        self.write(|tx| tx.lease_insert(&id, purpose, Timestamp::now() + LIFETIME))?;
+        // Known to be alive before it can be found: see `Store::collect_interrupted`.
         self.inner.janitor.renew(id);
+        if let Err(e) = self.write(|tx| tx.lease_insert(&id, purpose, Timestamp::now() + LIFETIME)) {
+            self.inner.janitor.forget(&id);
+            return Err(e);
+        }
         let keep = std::sync::atomic::AtomicBool::new(false);
         Ok(Lease { held: Arc::new(Held { id, store: self.clone(), keep }) })
     }

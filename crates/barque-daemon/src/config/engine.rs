@@ -5,6 +5,9 @@ use barque_engine::config::{NetworkSettings, RegistrySettings};
 
 use super::Settings;
 
+/// Where certificates of registries are looked for, `HOST/ca.crt` and the client's own; the first has precedence.
+const CERTS_DIRS: [&str; 2] = ["/etc/barque/certs.d", "/etc/docker/certs.d"];
+
 impl Settings {
     /// The engine's configuration. A seccomp profile that is a file must be read by the caller and set.
     pub fn engine_config(&self) -> EngineConfig {
@@ -43,7 +46,7 @@ impl Settings {
         RegistrySettings {
             mirrors: self.registry_mirrors.clone(),
             insecure: self.insecure_registries.clone(),
-            certs_dirs: Vec::new(),
+            certs_dirs: CERTS_DIRS.map(Into::into).to_vec(),
             http_proxy: self.proxies.http.clone(),
             https_proxy: self.proxies.https.clone(),
             no_proxy: self.proxies.no_proxy.clone(),

@@ -77,8 +77,9 @@ fn parse_bind(text: &str, driver: &str) -> Result<MountSpec> {
         return Err(invalid());
     }
     if !target.starts_with('/') {
+        let kind = if source.is_some_and(|s| s.starts_with('/')) { "bind" } else { "volume" };
         return Err(Error::invalid(format!(
-            "invalid volume specification: '{text}': invalid mount config for type \"volume\": \
+            "invalid volume specification: '{text}': invalid mount config for type \"{kind}\": \
              invalid mount path: '{target}' mount path must be absolute"
         )));
     }

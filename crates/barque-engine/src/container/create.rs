@@ -153,7 +153,9 @@ impl Engine {
                 _ => (from.as_str(), "rw"),
             };
             let source = self.container(name)?;
-            for mount in &source.spec.mounts {
+            // A tmpfs is nothing to share.
+            let shared = |m: &&MountSpec| !matches!(m.source, MountSource::Tmpfs { .. });
+            for mount in source.spec.mounts.iter().filter(shared) {
                 let target = clean_path(&mount.target);
                 if spec.mounts.iter().any(|m| clean_path(&m.target) == target && !is_image_volume(m)) {
                     continue;
@@ -161,6 +163,10 @@ impl Engine {
                 spec.mounts.retain(|m| clean_path(&m.target) != target);
                 let mut mount = mount.clone();
                 mount.read_only |= mode == "ro";
+                if let MountSource::Volume { no_copy, .. } = &mut mount.source {
+                    // What the other container has made of the volume is what is wanted, be it nothing.
+                    *no_copy = true;
+                }
                 spec.mounts.push(mount);
             }
         }

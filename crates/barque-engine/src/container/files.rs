@@ -208,7 +208,13 @@ impl Engine {
         };
         let mut mounted = None;
         let source = match &mount.source {
-            MountSource::Bind { path, .. } => path.clone(),
+            MountSource::Bind { path, create_missing, .. } => {
+                if *create_missing && path.symlink_metadata().is_err() {
+                    // As a start would.
+                    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+                }
+                path.clone()
+            }
             MountSource::Volume { name: Some(name), subpath, .. } => {
                 mounted = self.mount_volume_for_now(name)?;
                 volume_part(&self.volume_dir(name), subpath.as_deref())?

@@ -217,6 +217,9 @@ impl Engine {
                 bytes += removal.reclaimed;
                 removals.extend(engine.removals(removal.records));
             }
+            if !dry_run {
+                bytes += engine.store().collect_interrupted()?.bytes;
+            }
             Ok((removals, bytes))
         })
         .await

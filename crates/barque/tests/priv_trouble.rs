@@ -1,0 +1,255 @@
+//! What happens when things go wrong or get many: full disks, daemons killed in the middle of a pull, 200 containers.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
+
+mod pair;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use pair::{Engine, barque_registry, in_namespaces, sh};
+
+const REGISTRY: &str = "127.0.0.1:5072";
+
+/// Bytes to the client so far, and how many it gets before the line goes dead.
+#[derive(Default)]
+struct Line {
+    sent: AtomicU64,
+    limit: AtomicU64,
+}
+
+/// A line to `target` that can go dead.
+fn line(target: &'static str) -> (String, Arc<Line>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let line = Arc::new(Line { limit: AtomicU64::new(u64::MAX), ..Line::default() });
+    let shared = line.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let line = shared.clone();
+            std::thread::spawn(move || {
+                let server = TcpStream::connect(target).unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    std::io::copy(&mut from, &mut to).and_then(|_| to.shutdown(std::net::Shutdown::Write))
+                });
+                let (mut server, mut client) = (server, client);
+                let mut buffer = vec![0u8; 16 << 10];
+                while let Ok(n) = server.read(&mut buffer) {
+                    while line.sent.load(SeqCst) >= line.limit.load(SeqCst) {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    if n == 0 || client.write_all(&buffer[..n]).is_err() {
+                        break;
+                    }
+                    line.sent.fetch_add(n as u64, SeqCst);
+                }
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    (address, line)
+}
+
+/// Pushes an image of so many incompressible megabytes, and forgets it.
+fn publish(engine: &Engine, name: &str, megabytes: usize) {
+    let dir = engine.dir.join("noise");
+    let d = dir.display();
+    sh(&format!(
+        "mkdir -p {d}/bin && cp /bin/busybox {d}/bin/ && head -c {megabytes}000000 /dev/urandom > {d}/noise && tar -C {d} -cf {d}.tar ."
+    ));
+    engine.ok(&["import", &format!("{d}.tar"), name]);
+    engine.ok(&["push", "-q", name]);
+    engine.ok(&["rmi", name]);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Files below a directory of the data root.
+fn files(engine: &Engine, place: &str) -> usize {
+    sh(&format!("find {}/data/{place} -type f 2>/dev/null | wc -l", engine.dir.display())).parse().unwrap()
+}
+
+#[test]
+fn priv_a_pull_that_was_cut_off_goes_on_where_it_was() {
+    in_namespaces("priv_a_pull_that_was_cut_off_goes_on_where_it_was", |dir| {
+        let _registry = barque_registry(dir, REGISTRY, &[]);
+        let mut engine = Engine::barque(dir, &[]);
+        publish(&engine, &format!("{REGISTRY}/big/app:1"), 30);
+        let (address, line) = line(REGISTRY);
+        let name = format!("{address}/big/app:1");
+        line.limit.store(15_000_000, SeqCst);
+        let mut pull = engine.command(&["pull", "-q", &name]).spawn().unwrap();
+        for _ in 0..400 {
+            if line.sent.load(SeqCst) >= 15_000_000 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(line.sent.load(SeqCst) >= 15_000_000, "the pull does not get along");
+        // What has arrived reaches the file.
+        std::thread::sleep(Duration::from_millis(300));
+        engine.down(true);
+        let _ = pull.wait();
+        engine.up();
+        assert!(engine.ok(&["images", "-q"]).is_empty());
+        let before = line.sent.load(SeqCst);
+        line.limit.store(u64::MAX, SeqCst);
+        engine.ok(&["pull", "-q", &name]);
+        let again = line.sent.load(SeqCst) - before;
+        assert!(again < 20_000_000, "{again} bytes were fetched for the second try");
+        assert!(
+            engine
+                .ok(&["run", "--rm", "--network", "none", &name, "/bin/busybox", "wc", "-c", "/noise"])
+                .starts_with("30000000")
+        );
+        engine.ok(&["rmi", &name]);
+        for _ in 0..100 {
+            if files(&engine, "blobs") + files(&engine, "layers") + files(&engine, "ingest") == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("left behind: {}", sh(&format!("find {}/data -type f", engine.dir.display())));
+    });
+}
+
+#[test]
+fn priv_a_full_disk_is_said_and_nothing_is_broken() {
+    in_namespaces("priv_a_full_disk_is_said_and_nothing_is_broken", |dir| {
+        let _registry = barque_registry(dir, REGISTRY, &[]);
+        let name = format!("{REGISTRY}/big/app:1");
+        let archive = dir.join("big.tar").display().to_string();
+        {
+            let helper = Engine::barque(&dir.join("helper"), &[]);
+            publish(&helper, &name, 30);
+            helper.ok(&["pull", "-q", &name]);
+            helper.ok(&["save", "-o", &archive, &name]);
+        }
+        let data = dir.join("barque/data");
+        sh(&format!("mkdir -p {0} && mount -t tmpfs -o size=45m tmpfs {0}", data.display()));
+        let engine = Engine::barque(dir, &[]);
+        engine.import_busybox("small:1", &["ENV PATH=/bin"]);
+        let used = |engine: &Engine| -> u64 {
+            // The trash is emptied in the background.
+            std::thread::sleep(Duration::from_millis(500));
+            sh(&format!("df -k --output=used {}/data | tail -1", engine.dir.display())).trim().parse().unwrap()
+        };
+        let before = used(&engine);
+        let said = |why: String| {
+            assert!(why.contains("no space left") || why.contains("missing") || why.contains("free"), "{why}");
+            why
+        };
+        let why = said(engine.run(&["pull", &name]).unwrap_err());
+        assert!(why.contains("missing") || why.contains("needed"), "how much? {why}");
+        said(engine.run(&["load", "-i", &archive]).unwrap_err());
+        engine.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "writer",
+            "--network",
+            "none",
+            "small:1",
+            "sh",
+            "-c",
+            "head -c 22000000 /dev/urandom > /big; sleep 1000",
+        ]);
+        std::thread::sleep(Duration::from_secs(1));
+        said(engine.run(&["commit", "writer", "too:big"]).unwrap_err());
+        assert_eq!(engine.ok(&["exec", "writer", "sh", "-c", "wc -c < /big"]), "22000000");
+        engine.ok(&["rm", "-f", "writer"]);
+        // Everything else goes on, and what was begun takes no room for ever.
+        assert!(engine.ok(&["images"]).contains("small"));
+        engine.ok(&["run", "--rm", "--network", "none", "small:1", "true"]);
+        engine.ok(&["system", "prune", "-f"]);
+        let after = used(&engine);
+        assert!(after < before + 3_000, "{after} kB are used, {before} before");
+        sh(&format!("mount -o remount,size=400m {}", data.display()));
+        engine.ok(&["pull", "-q", &name]);
+        engine.ok(&["load", "-i", &archive]);
+        assert!(
+            engine
+                .ok(&["run", "--rm", "--network", "none", &name, "/bin/busybox", "wc", "-c", "/noise"])
+                .starts_with("30000000")
+        );
+    });
+}
+
+#[test]
+fn priv_two_hundred_containers_find_each_other_and_leave_nothing() {
+    in_namespaces("priv_two_hundred_containers_find_each_other_and_leave_nothing", |dir| {
+        const COUNT: usize = 200;
+        let engine = Engine::barque(dir, &[]);
+        engine.import_busybox("small:1", &["ENV PATH=/bin"]);
+        engine.ok(&["run", "--rm", "small:1", "true"]);
+        // What one network more leaves, there was before.
+        let around = || {
+            std::thread::sleep(Duration::from_secs(2));
+            (
+                sh("ip -o link | grep -v ': bq' | wc -l"),
+                sh("nft -a list ruleset | grep -v handle | wc -l"),
+                sh("ls /proc/self/fd | wc -l"),
+            )
+        };
+        let before = around();
+        engine.ok(&["network", "create", "--subnet", "172.29.0.0/22", "crowd"]);
+        let begin = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let engine = &engine;
+                scope.spawn(move || {
+                    for n in (worker..COUNT).step_by(4) {
+                        let name = format!("c{n}");
+                        engine.ok(&["run", "-d", "--name", &name, "--network", "crowd", "small:1", "sleep", "100000"]);
+                    }
+                });
+            }
+        });
+        println!("{COUNT} containers in {:?}", begin.elapsed());
+        assert_eq!(engine.ok(&["ps", "-q"]).lines().count(), COUNT);
+        // Every name from some, and some from every one.
+        let all =
+            format!("for n in $(seq 0 {}); do nslookup c$n > /dev/null || echo no c$n; done; echo done", COUNT - 1);
+        for from in ["c0", "c77", "c199"] {
+            assert_eq!(engine.ok(&["exec", from, "sh", "-c", &all]), "done", "{from}");
+        }
+        for n in (0..COUNT).step_by(10) {
+            let (from, to) = (format!("c{n}"), format!("c{}", (n * 7 + 13) % COUNT));
+            engine.ok(&["exec", &from, "ping", "-c", "1", "-W", "2", &to]);
+        }
+        let names: Vec<String> = (0..COUNT).map(|n| format!("c{n}")).collect();
+        let mut args = vec!["rm", "-f"];
+        args.extend(names.iter().map(String::as_str));
+        engine.ok(&args);
+        engine.ok(&["network", "rm", "crowd"]);
+        assert!(engine.ok(&["ps", "-aq"]).is_empty());
+        assert_eq!(around(), before, "{}", sh("ip -o link; nft list ruleset"));
+        assert_eq!(sh(&format!("ls {}/exec/containers | wc -l", engine.dir.display())), "0");
+    });
+}
+
+#[test]
+fn priv_a_second_engine_on_the_same_bridge_is_told_the_cure() {
+    in_namespaces("priv_a_second_engine_on_the_same_bridge_is_told_the_cure", |dir| {
+        let mut first = Engine::barque(dir, &[]);
+        let second = dir.join("second");
+        std::fs::create_dir(&second).unwrap();
+        let path = |name: &str| second.join(name).display().to_string();
+        let start = || {
+            let mut command = std::process::Command::new("timeout");
+            command.args(["3"]).arg(pair::barque_program()).args(["daemon", "--data-root", &path("data")]);
+            command.args(["--exec-root", &path("exec"), "--pidfile", &path("pid"), "--bridge", "bqpair0"]);
+            let output = command.args(["-H", &format!("unix://{}", path("sock"))]).output().unwrap();
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        };
+        let why = start();
+        assert!(why.contains("another engine on this machine has the bridge bqpair0"), "{why}");
+        assert!(why.contains("hint: ") && why.contains("--bridge") && !why.contains("listening"), "{why}");
+        // It is free again with the engine that had it, however that ended.
+        first.down(true);
+        let now = start();
+        assert!(now.contains("listening"), "{now}");
+    });
+}
