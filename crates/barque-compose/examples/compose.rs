@@ -18,6 +18,8 @@ fn main() {
             })
         }),
         auth: Arc::new(|_| None),
+        nearby: |_| false,
+        render: |_, _| Err("templates need the whole command line".into()),
     };
     std::process::exit(barque_compose::cli::main(std::env::args_os().skip(1).collect(), host));
 }

@@ -48,7 +48,7 @@ async fn completed(engine: &Engine, id: &str, service: &str) -> Result<&'static 
         return Ok("Exited");
     }
     Err(Error::conflict(format!("service {service:?} didn't complete successfully: exit {code}"))
-        .with_hint(format!("see why: docker compose logs {service}")))
+        .with_hint(format!("see why: compose logs {service}")))
 }
 
 async fn healthy(engine: &Engine, id: &str, name: &str) -> Result<&'static str, Error> {

@@ -118,7 +118,8 @@ pub(super) async fn pull(cx: &Context, args: Pull) -> Outcome {
     if !left.is_empty() {
         let list = left.join(" ");
         cx.warn(&format!(
-            "Some service image(s) must be built from source by running:\n    docker compose build {list}"
+            "Some service image(s) must be built from source by running:\n    {} build {list}",
+            cx.host.program
         ));
     }
     Ok(0)

@@ -137,7 +137,7 @@ pub(super) async fn start(cx: &Context, args: Start) -> Outcome {
             Some(name) => format!("service {name:?} has no container to start"),
             None => format!("no container found for project {:?}: not found", session.name),
         };
-        return Err(Failure::new(text).with_hint("make them with: docker compose up --no-start"));
+        return Err(Failure::new(text).with_hint(format!("make them with: {} up --no-start", session.program)));
     }
     let stand_in = stand_in(&session, &found);
     let project = session.project.as_ref().unwrap_or(&stand_in);

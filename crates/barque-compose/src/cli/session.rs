@@ -16,6 +16,8 @@ pub(super) struct Session {
     pub(super) progress: Progress,
     pub(super) project: Option<Project>,
     pub(super) name: String,
+    /// How the user calls us, for hints.
+    pub(super) program: String,
 }
 
 impl Session {
@@ -36,7 +38,7 @@ impl Session {
         let engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run).with_nearby(cx.host.nearby);
         let progress = progress(cx);
         progress.title(title);
-        Ok(Session { engine, progress, project, name })
+        Ok(Session { engine, progress, project, name, program: cx.host.program.clone() })
     }
 
     /// The containers of the project; of some services if any are named. Those of `run` only with `oneoff`.
@@ -73,7 +75,7 @@ impl Session {
                 0 => format!("service {service:?} is not running"),
                 index => format!("service {service:?} is not running container #{index}"),
             };
-            return Err(Failure::new(text).with_hint(format!("start it: docker compose up -d {service}")));
+            return Err(Failure::new(text).with_hint(format!("start it: {} up -d {service}", self.program)));
         }
         Ok(found.remove(0))
     }
