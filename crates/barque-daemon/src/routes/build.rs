@@ -110,8 +110,15 @@ fn failed(failure: BuildError) -> Result<Ending> {
         };
         messages.push(aux(build_extras::FAILED, &step));
     }
-    let Some(code) = exit_code else { return Err(error) };
-    let mut last = JsonMessage::error(wording::sentence(&error));
+    let mut text = wording::sentence(&error);
+    // What is missing has no cure elsewhere; here the line that names it is one.
+    if let (barque_model::ErrorKind::NotFound, Some(hint)) = (error.kind(), error.hint()) {
+        text = format!("{text}\n{hint}");
+    } else if exit_code.is_none() {
+        return Err(error);
+    }
+    let code = exit_code.unwrap_or(0);
+    let mut last = JsonMessage::error(text);
     if let Some(detail) = &mut last.error_detail {
         detail.code = i64::from(code);
     }
