@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::sync::OnceCell;
 
@@ -46,13 +48,19 @@ impl Tls {
             builder.dangerous().with_custom_certificate_verifier(verifier)
         } else {
             let mut roots = self.roots.get_or_try_init(|| load_roots(&self.extra_roots)).await?.clone();
-            if !own.roots.is_empty() {
+            if own.roots.is_empty() {
+                builder.with_root_certificates(roots)
+            } else {
                 let store = Arc::make_mut(&mut roots);
+                let mut pinned = Vec::new();
                 for path in &own.roots {
                     add_pem(store, path).await?;
+                    pinned.extend(read_chain(path).await?);
                 }
+                let inner = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone());
+                let inner = inner.build().map_err(io::Error::other)?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinning { inner, pinned }))
             }
-            builder.with_root_certificates(roots)
         };
         let config = match own.client {
             None => builder.with_no_client_auth(),
@@ -62,6 +70,62 @@ impl Tls {
             }
         };
         Ok(Arc::new(config))
+    }
+}
+
+/// As the usual verification, but a certificate that is itself in the host's `certs.d` may be the server's own, too:
+/// one that signed itself (`openssl req -x509`) is an authority, which RFC 5280 does not let a server be. Its time and
+/// the server's name are checked all the same.
+#[derive(Debug)]
+struct Pinning {
+    inner: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Pinning {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let usual = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match usual {
+            // Looked at after the time of validity.
+            Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(why)))
+                if why.to_string().contains("CaUsedAsEndEntity")
+                    && self.pinned.iter().any(|own| own.as_ref() == end_entity.as_ref()) =>
+            {
+                let parsed = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&parsed, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 

@@ -1,0 +1,84 @@
+//! A registry with TLS and passwords: certificates, login and logout, credential helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
+
+mod pair;
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use pair::{Engine, barque_registry, in_namespaces, installed, sh};
+
+const HOST: &str = "reg.test:5443";
+
+#[test]
+fn priv_logins_certificates_and_credential_helpers() {
+    in_namespaces("priv_logins_certificates_and_credential_helpers", |dir| {
+        if !installed("openssl") || !installed("htpasswd") || !std::path::Path::new("/etc/docker").is_dir() {
+            eprintln!("skipped: needs openssl, htpasswd and /etc/docker to mount on");
+            return;
+        }
+        let d = dir.display();
+        sh(&format!(
+            "set -e; mount -t tmpfs tmpfs /etc/docker; cp /etc/hosts {d}/hosts; echo 127.0.0.1 reg.test >> {d}/hosts; \
+             mount --bind {d}/hosts /etc/hosts; htpasswd -Bbc {d}/htpasswd pupil secret; \
+             openssl req -x509 -newkey rsa:2048 -nodes -keyout {d}/key -out {d}/cert -days 2 -subj /CN=reg.test \
+             -addext subjectAltName=DNS:reg.test 2> /dev/null"
+        ));
+        let path = |name: &str| dir.join(name).display().to_string();
+        let (users, cert, key) = (path("htpasswd"), path("cert"), path("key"));
+        let more = ["--htpasswd", &users, "--tls-cert", &cert, "--tls-key", &key];
+        let mut registry = barque_registry(dir, "127.0.0.1:5443", &more);
+        let engine = Engine::barque(dir, &[]);
+        engine.import_busybox("base:1", &[]);
+        let name = format!("{HOST}/team/app:1");
+        engine.ok(&["tag", "base:1", &name]);
+        let why = engine.run(&["push", &name]).unwrap_err();
+        assert!(why.contains("certificate"), "{why}");
+        sh(&format!("mkdir -p /etc/docker/certs.d/{HOST} && cp {d}/cert /etc/docker/certs.d/{HOST}/ca.crt"));
+        let why = engine.run(&["push", &name]).unwrap_err();
+        assert!(why.contains("no basic auth credentials") || why.contains("unauthorized"), "{why}");
+        engine.fails(&["login", "-u", "pupil", "-p", "wrong", HOST], "401");
+        assert!(engine.ok(&["login", "-u", "pupil", "-p", "secret", HOST]).contains("Login Succeeded"));
+        let config = engine.dir.join("config/config.json");
+        assert!(std::fs::read_to_string(&config).unwrap().contains("cHVwaWw6c2VjcmV0"));
+        engine.ok(&["push", &name]);
+        engine.ok(&["logout", HOST]);
+        engine.ok(&["rmi", &name]);
+        assert!(engine.run(&["pull", &name]).is_err(), "the password is forgotten");
+        // Docker's client reads the same file, and so does a helper's.
+        let bin = dir.join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let helper = bin.join("docker-credential-drawer");
+        std::fs::write(
+            &helper,
+            format!(
+                "#!/bin/sh\ncase $1 in\nstore) cat > {d}/drawer;;\nget) [ -f {d}/drawer ] && cat {d}/drawer || \
+                 {{ echo credentials not found in native keychain; exit 1; }};;\nerase) cat > /dev/null; rm -f {d}/drawer;;\nesac\n"
+            ),
+        )
+        .unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let with_helper = |args: &[&str]| {
+            let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+            let output = engine.command(args).env("PATH", path).output().unwrap();
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            (output.status.success(), said)
+        };
+        for setting in [format!("{{\"credHelpers\":{{\"{HOST}\":\"drawer\"}}}}"), "{\"credsStore\":\"drawer\"}".into()]
+        {
+            std::fs::write(&config, &setting).unwrap();
+            assert!(!with_helper(&["pull", &name]).0);
+            let (done, said) = with_helper(&["login", "-u", "pupil", "-p", "secret", HOST]);
+            assert!(done && said.contains("Login Succeeded") && !said.contains("unencrypted"), "{said}");
+            assert!(std::fs::read_to_string(dir.join("drawer")).unwrap().contains("secret"));
+            assert!(!std::fs::read_to_string(&config).unwrap().contains("cHVwaWw6c2VjcmV0"), "{setting}");
+            let (done, said) = with_helper(&["pull", &name]);
+            assert!(done, "{said}");
+            assert!(with_helper(&["logout", HOST]).0 && !dir.join("drawer").exists());
+            engine.ok(&["rmi", &name]);
+            assert!(!with_helper(&["pull", &name]).0);
+        }
+        registry.kill().unwrap();
+        registry.wait().unwrap();
+    });
+}
