@@ -52,7 +52,13 @@ impl Engine {
             None => None,
         };
         let handle = self.insert(id, name, spec, document, &image)?;
-        self.fill_new_volumes(&handle)?;
+        if let Err(e) = self.fill_new_volumes(&handle) {
+            // Nobody knows of it yet: its rows would hold the image and the volumes for ever.
+            let _undo = self.store().write(|tx| tx.container_delete(&id));
+            let _undo = self.store().discard_snapshot(&id);
+            let _undo = self.store().discard_dir(&self.container_paths(&id).dir);
+            return Err(e);
+        }
         let view = handle.view();
         self.register(handle.clone());
         self.events().publish(crate::events::Event {
