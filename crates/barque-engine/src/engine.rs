@@ -39,6 +39,8 @@ struct Inner {
     volume_mounts: VolumeMounts,
     /// Images as containers need them, by id; they never change.
     images: Mutex<HashMap<barque_model::ImageId, ImageInfo>>,
+    /// The default AppArmor profile, where the kernel has it.
+    apparmor: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -89,10 +91,16 @@ impl Engine {
             networks: Networks::default(),
             volume_mounts: VolumeMounts::default(),
             images: Mutex::default(),
+            apparmor: crate::apparmor::load(),
             config,
         }));
         engine.load_networks()?;
         Ok(engine)
+    }
+
+    /// The AppArmor profile of containers that ask for none; nothing where the kernel has no AppArmor.
+    pub fn apparmor(&self) -> Option<&'static str> {
+        self.0.apparmor
     }
 
     pub fn config(&self) -> &EngineConfig {

@@ -7,6 +7,7 @@
 //! never changes its own process (directory, mask, namespaces).
 #![forbid(unsafe_code)]
 
+mod apparmor;
 pub mod build;
 pub mod config;
 pub mod container;

@@ -87,7 +87,12 @@ impl crate::Engine {
             images,
             cgroup_version: layout,
             cgroup_driver: "cgroupfs".into(),
-            security_options: vec!["name=seccomp,profile=builtin".into()],
+            security_options: self
+                .apparmor()
+                .map(|_| "name=apparmor".to_owned())
+                .into_iter()
+                .chain(["name=seccomp,profile=builtin".to_owned()])
+                .collect(),
             backing_filesystem: backing_filesystem(&self.config().data_root),
             kernel_version: read_trimmed("/proc/sys/kernel/osrelease"),
             operating_system: os.0,

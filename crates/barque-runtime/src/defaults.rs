@@ -9,6 +9,9 @@ use crate::spec::{
     Capabilities, Caps, Device, DeviceKind, DeviceRule, Mount, MountOptions, MountSource, ReadOnly, Seccomp, Spec,
 };
 
+/// Name of the AppArmor profile that the engine loads; a container starts without it if it is not loaded any more.
+pub const APPARMOR_PROFILE: &str = "barque-default";
+
 /// `PATH` of a process whose image says nothing else.
 pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

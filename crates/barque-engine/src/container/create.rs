@@ -97,6 +97,9 @@ impl Engine {
                 spec.process.working_dir
             )));
         }
+        if spec.security.apparmor.is_none() && !spec.security.privileged {
+            spec.security.apparmor = self.apparmor().map(str::to_owned);
+        }
         let s = &spec.security;
         let _valid = barque_runtime::defaults::capabilities_with(&s.cap_add, &s.cap_drop, s.privileged)?;
         let mut targets = std::collections::BTreeSet::new();

@@ -155,7 +155,7 @@ pub fn seccomp(security: &SecuritySpec, config: &EngineConfig) -> rs::Seccomp {
     }
 }
 
-/// The AppArmor profile asked for; nothing by default, as no profile of ours is loaded into the kernel.
+/// The AppArmor profile of a container, which the default one is written into when it is created.
 pub fn apparmor(security: &SecuritySpec) -> Option<String> {
     security.apparmor.clone().filter(|p| p != "unconfined" && !security.privileged)
 }

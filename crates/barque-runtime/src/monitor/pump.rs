@@ -75,7 +75,7 @@ struct Pump {
     ended: Option<Ended>,
     /// When a byte moved last.
     progress: Instant,
-    /// See [`Pump::rest`].
+    /// Nothing happened for [`REST_AFTER`].
     rests: bool,
     buffer: Vec<u8>,
 }
@@ -119,14 +119,7 @@ impl Pump {
         self.give_up_waiting();
     }
 
-    /// Nothing has happened for a while, and most monitors wait for days: what only work needs is given back.
-    fn rest(&mut self) {
-        self.rests = true;
-        self.buffer = Vec::new();
-        barque_sys::memory::release_code();
-    }
-
-    /// Waits for something to happen.
+    /// Waits for something to happen. Most monitors wait for days: what only work needs is given back after a while.
     fn wait(&mut self) -> Vec<(Token, PollFlags)> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.clients.len() + 5);
         let mut tokens = Vec::with_capacity(self.clients.len() + 5);
@@ -167,11 +160,16 @@ impl Pump {
             add(Token::Client(i), client.fd.as_fd(), events);
         }
         let timeout = if self.ended.is_some() { Some(TICK) } else { (!self.rests).then_some(REST_AFTER) };
+        if self.rests {
+            // Right before the call: what runs now is in use again.
+            barque_sys::memory::release_code();
+        }
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) if self.ended.is_none() => {
                 drop(fds);
-                self.rest();
+                self.rests = true;
+                self.buffer = Vec::new();
                 return Vec::new();
             }
             Ok(_) => self.rests = false,

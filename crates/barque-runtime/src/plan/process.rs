@@ -45,7 +45,7 @@ pub(super) fn streams_and_limits(b: &mut Builder, tail: &Tail<'_>, facts: &Facts
     if let Some(profile) = tail.apparmor.filter(|_| facts.apparmor) {
         let value = c(format!("exec {profile}"), "AppArmor profile")?;
         // The default profile may not be loaded; one asked for by name must be.
-        let optional = profile == "docker-default";
+        let optional = [crate::defaults::APPARMOR_PROFILE, "docker-default"].contains(&profile);
         b.op(Op::ProcWrite { path: c"self/attr/apparmor/exec", value: &value, optional });
     }
     // Closes the way to /proc, too.
