@@ -191,17 +191,19 @@ fn parallel(engine: &Engine, runs: usize) -> Result<f64> {
     Ok(PARALLEL as f64 / (median(rounds) / 1000.0))
 }
 
-/// Proportional set sizes of the daemon and of one container's monitor.
+/// Proportional set sizes of the daemon at rest and of one container's monitor.
 fn memory(engine: &Engine) -> Result<()> {
     let pss = |pid: &str| -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         text.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
     };
+    // At rest: an idle daemon gives memory back after five seconds.
+    std::thread::sleep(Duration::from_secs(7));
     let daemon = pss(&engine.daemon.id().to_string()).unwrap_or(0);
     let pid = engine.call(&["inspect", "-f", "{{.State.Pid}}", "sleeper"])?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let parent = status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap_or_default().trim().to_owned();
-    println!("{:<34} {:>9} kB", "daemon, PSS", daemon);
+    println!("{:<34} {:>9} kB", "daemon at rest, PSS", daemon);
     println!("{:<34} {:>9} kB", "monitor of a container, PSS", pss(&parent).unwrap_or(0));
     Ok(())
 }

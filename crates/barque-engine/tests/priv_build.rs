@@ -45,8 +45,16 @@ async fn open(dir: &Path) -> Engine {
     let spawner = Spawner::start_with(SpawnerOptions { allow_threads: true, ..SpawnerOptions::default() }).unwrap();
     let mut config = EngineConfig::new(dir.join("data"), dir.join("exec"));
     config.cgroup_parent = Some(format!("/barque-build-test-{}", std::process::id()));
+    if dir.ends_with(SECOND) {
+        // Beside the first, which has the default network's usual bridge.
+        config.network.bridge = Some("second0".into());
+        config.network.bip = Some("10.98.7.1/24".parse().unwrap());
+    }
     Engine::open(config, spawner).await.unwrap()
 }
+
+/// The directory of a second engine.
+const SECOND: &str = "second";
 
 /// A context with busybox in it, and the lines that make it a base.
 fn context(dir: &Path) -> PathBuf {
@@ -188,7 +196,7 @@ fn linked_copies_survive_their_base() {
             .read_to_end(&mut saved)
             .await
             .unwrap();
-        let second = open(&dir.join("second")).await;
+        let second = open(&dir.join(SECOND)).await;
         load(&second, saved).await;
         assert_eq!(second.image(&image).await.unwrap().id.to_string(), image);
     });
@@ -247,7 +255,7 @@ fn a_cache_travels_in_an_image() {
         let mut saved = Vec::new();
         let name = cache.to_string();
         first.image_save(std::slice::from_ref(&name), Vec::new()).await.unwrap().read_to_end(&mut saved).await.unwrap();
-        let second = open(&dir.join("two")).await;
+        let second = open(&dir.join(SECOND)).await;
         load(&second, saved).await;
         let again = build(&second, &context, &text, |job| job.cache_from = vec![name.clone()]).await;
         assert!(again.is_cached("RUN echo built") && again.is_cached("COPY passwd /copied"), "{:?}", again.cached);
