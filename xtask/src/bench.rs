@@ -85,6 +85,8 @@ struct Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // Containers outlive the engine.
+        let _never_started = self.command(&["rm", "-f", "sleeper"]).output();
         let pid = self.daemon.id().to_string();
         let _already_gone = Command::new("kill").arg(&pid).status();
         let _already_gone = self.daemon.wait();
