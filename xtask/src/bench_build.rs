@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::engines::{self, Engine, Scratch, head, median, row, shell};
+use crate::engines::{self, Engine, busybox_tar, head, interleaved, row};
 
 const HELP: &str = "\
 Usage: cargo xtask bench-build [--runs N] [--smoke] [--barque PATH]
@@ -26,37 +26,16 @@ const IN_DIRECTORY: usize = 250;
 
 /// Measures and prints one table.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    let Some(options) = engines::options(args, 7, HELP)? else { return Ok(()) };
-    let binary = match &options.barque {
-        Some(path) => path.clone(),
-        None => crate::dist::run(root)?,
-    };
-    if engines::inside("bench-build", &options, &binary)? {
-        let scratch = Scratch::new()?;
-        measure(&binary, options.runs, &scratch.0)?;
-    }
-    Ok(())
+    engines::task(("bench-build", HELP, 7), root, args, measure)
 }
 
 fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
     let engines = engines::start(binary, scratch, &[])?;
-    let rootfs = busybox(scratch)?;
+    let rootfs = busybox_tar(scratch, &[])?;
     for engine in &engines {
         engine.call(&["import", &rootfs, "bench"])?;
     }
     builds(&engines, runs, scratch)
-}
-
-/// A root file system of busybox-static.
-fn busybox(scratch: &Path) -> Result<String> {
-    let tar = scratch.join("root.tar").display().to_string();
-    shell(&format!(
-        "set -e; r={0}/root; mkdir -p $r/bin $r/etc $r/proc $r/sys $r/dev $r/tmp; cp /bin/busybox $r/bin/; \
-         for a in sh true; do ln -s busybox $r/bin/$a; done; echo root:x:0:0::/:/bin/sh > $r/etc/passwd; \
-         tar -C $r -cf {tar} .",
-        scratch.display()
-    ))?;
-    Ok(tar)
 }
 
 /// Prints a row for each kind of build.
@@ -124,18 +103,9 @@ fn timed(engine: &Engine, context: &Path, options: &[&str]) -> Result<Duration> 
 fn compare(
     label: &str,
     engines: &[Engine],
-    (runs, of_docker): (usize, usize),
-    mut timed: impl FnMut(&Engine) -> Result<Duration>,
+    runs: (usize, usize),
+    timed: impl FnMut(&Engine) -> Result<Duration>,
 ) -> Result<()> {
-    let mut times = vec![Vec::new(); engines.len()];
-    for run in 0..runs {
-        for (index, (engine, times)) in engines.iter().zip(&mut times).enumerate() {
-            if index == 0 || run < of_docker {
-                times.push(timed(engine)?);
-            }
-        }
-    }
-    let medians: Vec<f64> = times.into_iter().map(median).collect();
-    row(label, &medians, "ms");
+    row(label, &interleaved(engines, runs, timed)?, "ms");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::engines::{self, Engine, Scratch, head, median, row, shell};
+use crate::engines::{self, Engine, head, median, row, shell};
 
 const HELP: &str = "\
 Usage: cargo xtask bench-images [--runs N] [--smoke] [--barque PATH]
@@ -27,20 +27,13 @@ const ARCHIVE_IMAGE: &str = "bench/app:1";
 
 /// Measures and prints one table.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    let Some(options) = engines::options(args, 5, HELP)? else { return Ok(()) };
-    let binary = match &options.barque {
-        Some(path) => path.clone(),
-        None => crate::dist::run(root)?,
-    };
     let image = root.join("target/bench-images");
-    if !image.join("layout/index.json").exists() {
-        generate(&image)?;
-    }
-    if engines::inside("bench-images", &options, &binary)? {
-        let scratch = Scratch::new()?;
-        measure(&binary, options.runs, &image, &scratch.0)?;
-    }
-    Ok(())
+    engines::task(("bench-images", HELP, 5), root, args, |binary, runs, scratch| {
+        if !image.join("layout/index.json").exists() {
+            generate(&image)?;
+        }
+        measure(binary, runs, &image, scratch)
+    })
 }
 
 struct Registry(Child);

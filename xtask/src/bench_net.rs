@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::engines::{self, Engine, Scratch, head, median, row, shell};
+use crate::engines::{self, Engine, busybox_tar, head, interleaved, median, row, shell};
 
 const HELP: &str = "\
 Usage: cargo xtask bench-net [--runs N] [--smoke] [--barque PATH]
@@ -30,33 +30,16 @@ pub const SOURCE: &str = "bench-net-source";
 
 /// Measures and prints one table.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    let Some(options) = engines::options(args, 11, HELP)? else { return Ok(()) };
-    let binary = match &options.barque {
-        Some(path) => path.clone(),
-        None => crate::dist::run(root)?,
-    };
-    if engines::inside("bench-net", &options, &binary)? {
-        let scratch = Scratch::new()?;
-        measure(&binary, options.runs, &scratch.0)?;
-    }
-    Ok(())
+    engines::task(("bench-net", HELP, 11), root, args, measure)
 }
 
 fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
     // In memory: what others do on the disk meanwhile would be most of what a copy is measured to take.
     shell(&format!("mount -t tmpfs -o size=4g tmpfs {}", scratch.display()))?;
-    let tar = scratch.join("root.tar");
-    shell(&format!(
-        "set -e; r={0}/root; mkdir -p $r/bin $r/etc $r/proc $r/sys $r/dev $r/tmp; cp /bin/busybox $r/bin/; cp {1} $r/bench; \
-         for a in sh sleep ls cat; do ln -s busybox $r/bin/$a; done; echo root:x:0:0::/:/bin/sh > $r/etc/passwd; \
-         tar -C $r -cf {2} .",
-        scratch.display(),
-        std::env::current_exe()?.display(),
-        tar.display()
-    ))?;
+    let tar = busybox_tar(scratch, &[("bench", &std::env::current_exe()?)])?;
     let engines = engines::start(binary, scratch, &[])?;
     for engine in &engines {
-        engine.call(&["import", &tar.display().to_string(), "bench"])?;
+        engine.call(&["import", &tar, "bench"])?;
         engine.call(&["run", "-d", "--name", "box", "bench", "/bin/sleep", "1000000"])?;
     }
     head(&format!("median of {runs}"));
@@ -65,19 +48,8 @@ fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
     throughput(&engines, runs)
 }
 
-/// Each engine in turn, so that a change of the machine's mood meets all alike.
-fn interleaved(engines: &[Engine], runs: usize, mut once: impl FnMut(&Engine) -> Result<Duration>) -> Result<Vec<f64>> {
-    let mut times = vec![Vec::new(); engines.len()];
-    for _ in 0..runs {
-        for (engine, times) in engines.iter().zip(&mut times) {
-            times.push(once(engine)?);
-        }
-    }
-    Ok(times.into_iter().map(median).collect())
-}
-
 fn networks(engines: &[Engine], runs: usize) -> Result<()> {
-    let both = interleaved(engines, runs, |engine| {
+    let both = interleaved(engines, (runs, runs), |engine| {
         let begin = Instant::now();
         engine.call(&["network", "create", "bench-net"])?;
         engine.call(&["network", "rm", "bench-net"])?;
@@ -99,8 +71,8 @@ fn copies(engines: &[Engine], runs: usize, scratch: &Path) -> Result<()> {
     let source = tree.display().to_string();
     let (mut into, mut out) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        into.push(interleaved(engines, 1, |engine| engine.timed(&["cp", &source, "box:/tmp/tree"]))?);
-        out.push(interleaved(engines, 1, |engine| {
+        into.push(interleaved(engines, (1, 1), |engine| engine.timed(&["cp", &source, "box:/tmp/tree"]))?);
+        out.push(interleaved(engines, (1, 1), |engine| {
             let target = scratch.join(format!("out-{}", engine.name));
             let time = engine.timed(&["cp", "box:/tmp/tree", &target.display().to_string()])?;
             let found = std::fs::read_dir(&target)?.count();

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::engines::{self, Engine, Scratch, shell};
+use crate::engines::{self, Engine, shell};
 
 const HELP: &str = "\
 Usage: cargo xtask conformance-build [--barque PATH]
@@ -64,16 +64,7 @@ const BASES: [(&str, &str); 6] = [
 
 /// Compares and prints; an error if anything differs that should not.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    let Some(options) = engines::options(args, 1, HELP)? else { return Ok(()) };
-    let binary = match &options.barque {
-        Some(path) => path.clone(),
-        None => crate::dist::run(root)?,
-    };
-    if engines::inside("conformance-build", &options, &binary)? {
-        let scratch = Scratch::new()?;
-        compare_all(&binary, root, &scratch.0)?;
-    }
-    Ok(())
+    engines::task(("conformance-build", HELP, 1), root, args, |binary, _, scratch| compare_all(binary, root, scratch))
 }
 
 fn compare_all(binary: &Path, root: &Path, scratch: &Path) -> Result<()> {

@@ -9,14 +9,45 @@ use anyhow::{Context, Result, bail};
 /// Set in the copy of this program that runs inside the namespaces.
 const INSIDE: &str = "BARQUE_BENCH_INSIDE";
 
-/// What all measurements of pairs take.
-pub(crate) struct Options {
-    pub(crate) runs: usize,
-    pub(crate) barque: Option<PathBuf>,
+/// Runs `body` (binary, runs, scratch directory) as the task `name` with the arguments `--runs N --smoke --barque PATH`.
+/// All happens in a child in network and mount namespaces that end with it: ports, bridges and mounts meet nobody's.
+pub(crate) fn task(
+    (name, help, runs): (&str, &str, usize),
+    root: &Path,
+    args: &[String],
+    body: impl FnOnce(&Path, usize, &Path) -> Result<()>,
+) -> Result<()> {
+    let Some(options) = options(args, runs, help)? else { return Ok(()) };
+    let binary = match options.barque {
+        Some(path) => path,
+        None => crate::dist::run(root)?,
+    };
+    if std::env::var_os(INSIDE).is_some() {
+        shell("ip link set lo up && mount --make-rprivate /")?;
+        let scratch = Scratch::new()?;
+        return body(&binary, options.runs, &scratch.0);
+    }
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--fork", "--kill-child", "--"])
+        .arg(std::env::current_exe()?)
+        .args([name, "--runs", &options.runs.to_string(), "--barque"])
+        .arg(binary)
+        .env(INSIDE, "1")
+        .status()
+        .context("unshare (util-linux) is needed")?;
+    if !status.success() {
+        bail!("{name} failed");
+    }
+    Ok(())
 }
 
-/// Reads `--runs N --smoke --barque PATH`; `None` after printing `help`.
-pub(crate) fn options(args: &[String], runs: usize, help: &str) -> Result<Option<Options>> {
+struct Options {
+    runs: usize,
+    barque: Option<PathBuf>,
+}
+
+/// `None` after printing `help`.
+fn options(args: &[String], runs: usize, help: &str) -> Result<Option<Options>> {
     let mut options = Options { runs, barque: None };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -34,31 +65,11 @@ pub(crate) fn options(args: &[String], runs: usize, help: &str) -> Result<Option
     Ok(Some(options))
 }
 
-/// Runs `task` again as a child in network and mount namespaces that end with it; true where this is that child.
-pub(crate) fn inside(task: &str, options: &Options, binary: &Path) -> Result<bool> {
-    if std::env::var_os(INSIDE).is_some() {
-        shell("ip link set lo up && mount --make-rprivate /")?;
-        return Ok(true);
-    }
-    let status = Command::new("unshare")
-        .args(["--net", "--mount", "--fork", "--kill-child", "--"])
-        .arg(std::env::current_exe()?)
-        .args([task, "--runs", &options.runs.to_string(), "--barque"])
-        .arg(binary)
-        .env(INSIDE, "1")
-        .status()
-        .context("unshare (util-linux) is needed")?;
-    if !status.success() {
-        bail!("the measurement failed");
-    }
-    Ok(false)
-}
-
 /// A directory for one measurement, unmounted and removed at the end.
-pub(crate) struct Scratch(pub(crate) PathBuf);
+struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(crate) fn new() -> Result<Scratch> {
+    fn new() -> Result<Scratch> {
         let dir = std::env::temp_dir().join(format!("barque-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         Ok(Scratch(dir))
@@ -78,12 +89,17 @@ impl Drop for Scratch {
 /// An engine under measurement.
 pub(crate) struct Engine {
     pub(crate) name: &'static str,
-    client: Vec<String>,
+    /// Its client, ready for a subcommand; the last word is the socket.
+    pub(crate) client: Vec<String>,
     daemon: Child,
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // Containers outlive the engine.
+        for id in self.call(&["ps", "-aq"]).unwrap_or_default().lines() {
+            let _best_effort = self.command(&["rm", "-f", id]).output();
+        }
         let pid = self.daemon.id().to_string();
         let _already_gone = Command::new("kill").arg(&pid).status();
         let _already_gone = self.daemon.wait();
@@ -109,6 +125,11 @@ impl Engine {
         let begin = Instant::now();
         self.call(args)?;
         Ok(begin.elapsed())
+    }
+
+    /// Process id of the daemon.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
     }
 
     /// Forgets the daemon's highest resident set so far.
@@ -172,6 +193,39 @@ fn spawn(name: &'static str, mut daemon: Command, client: Vec<String>, dir: &Pat
     bail!("{name} does not answer:\n{}", std::fs::read_to_string(path).unwrap_or_default())
 }
 
+/// A root file system of busybox-static as an archive; `programs` are copied to its root under these names.
+pub(crate) fn busybox_tar(scratch: &Path, programs: &[(&str, &Path)]) -> Result<String> {
+    let (root, tar) = (scratch.join("root"), scratch.join("root.tar").display().to_string());
+    shell(&format!(
+        "set -e; r={}; mkdir -p $r/bin $r/etc $r/proc $r/sys $r/dev $r/tmp; cp /bin/busybox $r/bin/; \
+         for a in sh true sleep cat ls; do ln -s busybox $r/bin/$a; done; echo root:x:0:0::/:/bin/sh > $r/etc/passwd",
+        root.display()
+    ))?;
+    for (name, program) in programs {
+        std::fs::copy(program, root.join(name))?;
+    }
+    shell(&format!("tar -C {} -cf {tar} .", root.display()))?;
+    Ok(tar)
+}
+
+/// Medians of `once` by engine, called in turn, so that a change of the machine's mood meets all alike. `runs`: of
+/// Barque, and of Docker where that is slow.
+pub(crate) fn interleaved(
+    engines: &[Engine],
+    runs: (usize, usize),
+    mut once: impl FnMut(&Engine) -> Result<Duration>,
+) -> Result<Vec<f64>> {
+    let mut times = vec![Vec::new(); engines.len()];
+    for run in 0..runs.0 {
+        for (index, (engine, times)) in engines.iter().zip(&mut times).enumerate() {
+            if index == 0 || run < runs.1 {
+                times.push(once(engine)?);
+            }
+        }
+    }
+    Ok(times.into_iter().map(median).collect())
+}
+
 /// A table's head.
 pub(crate) fn head(what: &str) {
     println!("{what:<38} {:>12} {:>12} {:>8}", "barque", "docker", "ratio");
@@ -179,9 +233,9 @@ pub(crate) fn head(what: &str) {
 
 /// One line: medians and how many times faster the first is.
 pub(crate) fn row(label: &str, medians: &[f64], unit: &str) {
-    let docker = medians.get(1).map_or_else(String::new, |m| format!("{m:.1} {unit}"));
+    let docker = medians.get(1).map_or_else(String::new, |m| format!("{m:.2} {unit}"));
     let ratio = medians.get(1).map_or_else(String::new, |m| format!("{:.2}x", m / medians[0]));
-    println!("{label:<38} {:>12} {docker:>12} {ratio:>8}", format!("{:.1} {unit}", medians[0]));
+    println!("{label:<38} {:>12} {docker:>12} {ratio:>8}", format!("{:.2} {unit}", medians[0]));
 }
 
 /// The median in milliseconds.

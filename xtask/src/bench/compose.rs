@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Engine, median, row};
+use crate::engines::{Engine, median, row};
 
 /// Services of the project.
 const SERVICES: usize = 20;
