@@ -1,5 +1,8 @@
 //! The API over a unix socket on a real engine: life of a container, streams, files, networks, errors.
 
+#[path = "../../barque-engine/tests/common/mod.rs"]
+mod common;
+
 use std::path::Path;
 
 use barque_api::container::{
@@ -14,8 +17,6 @@ use barque_client::{Client, ClientOptions, Host, Request, TlsFiles, Upload};
 use barque_daemon::config::{Values, merge};
 use barque_daemon::{Daemon, DaemonConfig, Defaults, Handle, Product, Settings};
 use barque_engine::Engine;
-use barque_runtime::Spawner;
-use barque_runtime::spawner::SpawnerOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -29,46 +30,12 @@ fn with_daemon(body: impl AsyncFn(Client, &Path) + Send + Sync) {
     });
 }
 
-/// Parent of the cgroups of this test's containers.
-fn cgroup_parent() -> String {
-    format!("barque-api-test-{}", std::process::id())
-}
-
-/// Runs a body as root, with a scratch directory, in a network namespace of its own.
+/// Runs a body on a machine of its own; its daemon takes its socket away.
 fn on_machine(body: impl AsyncFn(&Path) + Send + Sync) {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    let made = barque_sys::netlink::netns::create(move || {
-        // A thread of its own, in the same namespace, for the stack that unoptimized futures need.
-        std::thread::scope(|scope| {
-            let run = || {
-                let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
-                assert!(up.expect("iproute2 is installed").success());
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-                runtime.unwrap().block_on(body(&path));
-            };
-            let thread = std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, run);
-            thread.unwrap().join().map_err(|_| "the test failed")
-        })
+    common::on_machine(async |dir| {
+        body(dir).await;
+        assert!(!dir.join("api.sock").exists(), "the socket is left behind");
     });
-    remove_cgroups(Path::new("/sys/fs/cgroup"));
-    made.unwrap().1.unwrap();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains(dir.path().to_str().unwrap()), "mounts are left behind:\n{mounts}");
-    assert!(!dir.path().join("api.sock").exists(), "the socket is left behind");
-}
-
-/// Removes the parent cgroups, of each v1 controller and of v2.
-fn remove_cgroups(root: &Path) {
-    let mut hierarchies = vec![root.to_owned()];
-    hierarchies.extend(std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()));
-    for hierarchy in hierarchies {
-        let _not_in_this_hierarchy = std::fs::remove_dir(hierarchy.join(cgroup_parent()));
-    }
 }
 
 async fn start(dir: &Path) -> (Client, Handle, JoinHandle<barque_model::Result<()>>) {
@@ -92,11 +59,10 @@ async fn start_with(dir: &Path, file: &str) -> (Client, Handle, JoinHandle<barqu
     let settings = settings(dir, file);
     let socket = dir.join("api.sock");
     let mut config = settings.engine_config();
-    config.cgroup_parent = Some(format!("/{}", cgroup_parent()));
+    config.cgroup_parent = Some(format!("/{}", common::cgroup_parent()));
     let daemon = Daemon::bind(DaemonConfig { settings, product: Product::default(), activated: vec![] }).unwrap();
     let handle = daemon.handle();
-    let spawner = Spawner::start_with(SpawnerOptions { allow_threads: true, ..SpawnerOptions::default() }).unwrap();
-    let engine = Engine::open(config, spawner).await.unwrap();
+    let engine = Engine::open(config, common::spawner()).await.unwrap();
     let served = tokio::spawn(daemon.serve(engine));
     let client = Client::new(Host::Unix(socket));
     import(&client).await;

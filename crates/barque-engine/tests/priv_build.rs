@@ -1,6 +1,8 @@
 //! Builds on real engines: mounts, shared layers, failures that are kept, caches that travel, hostile contexts, the
 //! same digest twice.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -12,45 +14,19 @@ use barque_build::options::{BuildOptions, Secret};
 use barque_engine::build::{BuildError, BuildJob, BuildResult, ContextSource, DockerfileSource, PruneOptions};
 use barque_engine::{Engine, EngineConfig};
 use barque_model::Timestamp;
-use barque_runtime::Spawner;
-use barque_runtime::spawner::SpawnerOptions;
+use common::{cgroup_parent, on_machine, spawner};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
-fn on_machine(body: impl AsyncFn(&Path) + Send + Sync) {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    let made = barque_sys::netlink::netns::create(move || {
-        // A thread of its own, in the same namespace, for the stack that unoptimized futures need.
-        std::thread::scope(|scope| {
-            let run = || {
-                let mut builder = tokio::runtime::Builder::new_multi_thread();
-                let runtime = builder.worker_threads(2).thread_stack_size(16 << 20).enable_all().build().unwrap();
-                runtime.block_on(body(&path));
-            };
-            let thread = std::thread::Builder::new().stack_size(16 << 20).spawn_scoped(scope, run);
-            thread.unwrap().join().map_err(|_| "the test failed")
-        })
-    });
-    made.unwrap().1.unwrap();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains(dir.path().to_str().unwrap()), "mounts are left behind:\n{mounts}");
-}
-
 async fn open(dir: &Path) -> Engine {
-    let spawner = Spawner::start_with(SpawnerOptions { allow_threads: true, ..SpawnerOptions::default() }).unwrap();
     let mut config = EngineConfig::new(dir.join("data"), dir.join("exec"));
-    config.cgroup_parent = Some(format!("/barque-build-test-{}", std::process::id()));
+    config.cgroup_parent = Some(format!("/{}", cgroup_parent()));
     if dir.ends_with(SECOND) {
         // Beside the first, which has the default network's usual bridge.
         config.network.bridge = Some("second0".into());
         config.network.bip = Some("10.98.7.1/24".parse().unwrap());
     }
-    Engine::open(config, spawner).await.unwrap()
+    Engine::open(config, spawner()).await.unwrap()
 }
 
 /// The directory of a second engine.

@@ -1,5 +1,7 @@
 //! The engine on scratch roots in a network namespace of its own: run, exec, copy, stop, volumes, networks, restore.
 
+mod common;
+
 use std::path::Path;
 
 use barque_engine::container::request::{AttachOptions, CreateContainer, ExecSpec, RemoveOptions, StopOptions};
@@ -8,32 +10,13 @@ use barque_engine::container::spec::{ContainerSpec, MountSource, MountSpec, Netw
 use barque_engine::container::{CopyInOptions, ExecStart};
 use barque_engine::network::types::CreateNetwork;
 use barque_engine::{Engine, EngineConfig};
-use barque_runtime::Spawner;
-use barque_runtime::spawner::SpawnerOptions;
+use common::{cgroup_parent, on_machine, spawner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Runs a test body with an engine's scratch directory, as root, in a network namespace of its own.
-fn on_machine(body: impl AsyncFn(&Path) + Send) {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    let made = barque_sys::netlink::netns::create(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(body(&path));
-    });
-    made.unwrap();
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains(dir.path().to_str().unwrap()), "mounts are left behind:\n{mounts}");
-}
-
 async fn open(dir: &Path) -> Engine {
-    let spawner = Spawner::start_with(SpawnerOptions { allow_threads: true, ..SpawnerOptions::default() }).unwrap();
     let mut config = EngineConfig::new(dir.join("data"), dir.join("exec"));
-    config.cgroup_parent = Some(format!("/barque-test-{}", std::process::id()));
-    let engine = Engine::open(config, spawner).await.unwrap();
+    config.cgroup_parent = Some(format!("/{}", cgroup_parent()));
+    let engine = Engine::open(config, spawner()).await.unwrap();
     if engine.image("busybox").await.is_err() {
         let name = Some("busybox".parse().unwrap());
         let archive = Box::pin(std::io::Cursor::new(busybox_root()));

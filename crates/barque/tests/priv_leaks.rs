@@ -2,125 +2,73 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use common::Machine;
 
 /// Containers one after the other, and how many at once.
 const IN_A_ROW: usize = 200;
 const AT_ONCE: usize = 20;
 
-/// An engine with a network and mounts of its own, under a scratch directory.
-struct Lab {
-    dir: tempfile::TempDir,
-    /// `unshare`, whose child is the daemon.
-    outer: Child,
-}
-
-impl Lab {
-    fn new() -> Lab {
-        let dir = tempfile::Builder::new().prefix("barque-leaks-").tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let start = "ip link set lo up; mount --make-rprivate /; exec \"$@\"";
-        let outer = Command::new("unshare")
-            .args(["--net", "--mount", "--fork", "--kill-child=TERM", "--", "sh", "-c", start, "sh"])
-            .args([env!("CARGO_BIN_EXE_barque"), "daemon", "--data-root", &path("data"), "--exec-root", &path("exec")])
-            .args(["--pidfile", &path("pid"), "-H", &format!("unix://{}", path("sock"))])
-            .args(["--cgroup-parent", &format!("/{}", name(dir.path()))])
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let lab = Lab { dir, outer };
-        eventually("the engine answers", || lab.call(&["version"]).status.success());
-        lab
+/// Everything that must not grow, counted.
+fn census(machine: &Machine) -> BTreeMap<String, usize> {
+    let daemon = machine.daemon();
+    let processes = tree(daemon);
+    let mut found = BTreeMap::from([("processes".to_owned(), processes.len())]);
+    let mut namespaces = BTreeMap::new();
+    for pid in &processes {
+        for kind in ["net", "mnt", "pid", "ipc", "uts", "cgroup"] {
+            if let Ok(id) = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
+                let mounts = || std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+                namespaces.entry(id).or_insert_with(|| if kind == "mnt" { mounts().lines().count() } else { 0 });
+            }
+        }
+        for open in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let target = std::fs::read_link(open.path()).unwrap_or_default();
+            let target = target.to_string_lossy();
+            let kind = match target.split_once(':') {
+                Some((kind, _)) => kind,
+                // The database keeps as many readers as were at work at once.
+                None if target.contains("/barque.db") => continue,
+                None => "file",
+            };
+            *found.entry(format!("descriptors: {kind}")).or_default() += 1;
+        }
     }
-
-    fn call(&self, args: &[&str]) -> Output {
-        let socket = format!("unix://{}", self.dir.path().join("sock").display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_barque"));
-        command.env("DOCKER_HOST", socket).env("HOME", self.dir.path()).args(args).stdin(Stdio::null());
-        command.output().unwrap()
-    }
-
-    fn run(&self, args: &[&str]) {
-        let output = self.call(args);
+    found.insert("namespaces".into(), namespaces.len());
+    found.insert("mounts".into(), namespaces.values().sum());
+    let inside = |args: &[&str]| {
+        let mut command = Command::new("nsenter");
+        let output = command.arg(format!("--net=/proc/{daemon}/ns/net")).args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn daemon(&self) -> u32 {
-        std::fs::read_to_string(self.dir.path().join("pid")).unwrap().trim().parse().unwrap()
-    }
-
-    /// Everything that must not grow, counted.
-    fn census(&self) -> BTreeMap<String, usize> {
-        let daemon = self.daemon();
-        let processes = tree(daemon);
-        let mut found = BTreeMap::from([("processes".to_owned(), processes.len())]);
-        let mut namespaces = BTreeMap::new();
-        for pid in &processes {
-            for kind in ["net", "mnt", "pid", "ipc", "uts", "cgroup"] {
-                if let Ok(id) = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")) {
-                    let mounts = || std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-                    namespaces.entry(id).or_insert_with(|| if kind == "mnt" { mounts().lines().count() } else { 0 });
-                }
-            }
-            for open in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-                let target = std::fs::read_link(open.path()).unwrap_or_default();
-                let target = target.to_string_lossy();
-                let kind = match target.split_once(':') {
-                    Some((kind, _)) => kind,
-                    // The database keeps as many readers as were at work at once.
-                    None if target.contains("/barque.db") => continue,
-                    None => "file",
-                };
-                *found.entry(format!("descriptors: {kind}")).or_default() += 1;
-            }
-        }
-        found.insert("namespaces".into(), namespaces.len());
-        found.insert("mounts".into(), namespaces.values().sum());
-        let inside = |args: &[&str]| {
-            let mut command = Command::new("nsenter");
-            let output = command.arg(format!("--net=/proc/{daemon}/ns/net")).args(args).output().unwrap();
-            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8_lossy(&output.stdout).lines().count()
-        };
-        found.insert("links".into(), inside(&["ip", "-o", "link"]));
-        found.insert("lines of the ruleset".into(), inside(&["nft", "list", "ruleset"]));
-        let own = name(self.dir.path());
-        let groups = files(Path::new("/sys/fs/cgroup"), &|p| p.is_dir() && p.to_string_lossy().contains(&own));
-        found.insert("cgroups".into(), groups);
-        found.insert("files".into(), files(self.dir.path(), &|p| !p.to_string_lossy().contains("barque.db-")));
-        self.rows(&mut found);
-        found
-    }
-
-    /// The rows of every table of the engine's database.
-    fn rows(&self, found: &mut BTreeMap<String, usize>) {
-        let path = self.dir.path().join("data/barque.db");
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let db = rusqlite::Connection::open_with_flags(path, flags).unwrap();
-        let mut tables = db.prepare("select name from sqlite_master where type = 'table'").unwrap();
-        let names: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-        assert!(names.len() > 3, "{names:?}");
-        for name in names {
-            let count: i64 = db.query_row(&format!("select count(*) from \"{name}\""), [], |row| row.get(0)).unwrap();
-            found.insert(format!("rows of {name}"), usize::try_from(count).unwrap());
-        }
-    }
+        String::from_utf8_lossy(&output.stdout).lines().count()
+    };
+    found.insert("links".into(), inside(&["ip", "-o", "link"]));
+    found.insert("lines of the ruleset".into(), inside(&["nft", "list", "ruleset"]));
+    let own = name(machine.dir.path());
+    let groups = files(Path::new("/sys/fs/cgroup"), &|p| p.is_dir() && p.to_string_lossy().contains(&own));
+    found.insert("cgroups".into(), groups);
+    found.insert("files".into(), files(machine.dir.path(), &|p| !p.to_string_lossy().contains("barque.db-")));
+    rows(machine, &mut found);
+    found
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        // Its parent passes the signal on only when it dies itself, which would leave no time to clean up.
-        let daemon = std::fs::read_to_string(self.dir.path().join("pid")).unwrap_or_default();
-        let _ = Command::new("kill").arg(daemon.trim()).status();
-        let _ = self.outer.wait();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            eprintln!("the daemon's log:\n{log}");
-        }
+/// The rows of every table of the engine's database.
+fn rows(machine: &Machine, found: &mut BTreeMap<String, usize>) {
+    let path = machine.dir.path().join("data/barque.db");
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let db = rusqlite::Connection::open_with_flags(path, flags).unwrap();
+    let mut tables = db.prepare("select name from sqlite_master where type = 'table'").unwrap();
+    let names: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(names.len() > 3, "{names:?}");
+    for name in names {
+        let count: i64 = db.query_row(&format!("select count(*) from \"{name}\""), [], |row| row.get(0)).unwrap();
+        found.insert(format!("rows of {name}"), usize::try_from(count).unwrap());
     }
 }
 
@@ -151,14 +99,6 @@ fn files(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> usize {
     count
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < end, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// A root file system of busybox alone.
 fn archive(dir: &Path) -> PathBuf {
     let path = dir.join("root.tar");
@@ -175,48 +115,66 @@ fn archive(dir: &Path) -> PathBuf {
 }
 
 /// The kinds of containers that leave most behind if something is forgotten.
-fn one(lab: &Lab, n: usize) {
+fn one(machine: &Machine, n: usize) {
     let image = "leaks";
     match n % 5 {
-        0 => lab.run(&["run", "--rm", image, "true"]),
-        1 => lab.run(&["run", "--rm", "-p", "80", "-p", "53/udp", image, "true"]),
-        2 => lab.run(&["run", "--rm", "-v", "/data", "--tmpfs", "/t", "--init", image, "touch", "/data/x"]),
-        3 => lab.run(&["run", "--rm", "--network", "leaks", "--network-alias", "a", "--memory", "64m", image, "true"]),
+        0 => drop(machine.barque(&["run", "--rm", image, "true"])),
+        1 => drop(machine.barque(&["run", "--rm", "-p", "80", "-p", "53/udp", image, "true"])),
+        2 => {
+            drop(machine.barque(&["run", "--rm", "-v", "/data", "--tmpfs", "/t", "--init", image, "touch", "/data/x"]))
+        }
+        3 => drop(machine.barque(&[
+            "run",
+            "--rm",
+            "--network",
+            "leaks",
+            "--network-alias",
+            "a",
+            "--memory",
+            "64m",
+            image,
+            "true",
+        ])),
         // What fails leaves as little.
-        _ => assert_eq!(lab.call(&["run", "--rm", "-p", "81", image, "nonsense"]).status.code(), Some(127)),
+        _ => {
+            let failed = machine.try_run("barque", &["run", "--rm", "-p", "81", image, "nonsense"]).unwrap();
+            assert_eq!(failed.status.code(), Some(127));
+        }
     }
 }
 
 #[test]
 fn hundreds_of_containers_leave_nothing_behind() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root");
+    if let Some(why) = common::missing(&["nft"]) {
+        eprintln!("skipped: {why}");
         return;
     }
-    let lab = Lab::new();
-    lab.run(&["import", archive(lab.dir.path()).to_str().unwrap(), "leaks"]);
-    lab.run(&["network", "create", "leaks"]);
+    let dir = tempfile::Builder::new().prefix("barque-leaks-").tempdir().unwrap();
+    let cgroups = format!("/{}", name(dir.path()));
+    let machine = Machine::start_in(dir, &["--cgroup-parent", &cgroups]);
+    machine.barque(&["import", archive(machine.dir.path()).to_str().unwrap(), "leaks"]);
+    machine.barque(&["network", "create", "leaks"]);
     // What is made once and kept: the pool of network namespaces, views of the image, threads.
     for n in 0..10 {
-        one(&lab, n);
+        one(&machine, n);
     }
     std::thread::sleep(Duration::from_secs(1));
-    let before = lab.census();
+    let before = census(&machine);
     for n in 0..IN_A_ROW {
-        one(&lab, n);
+        one(&machine, n);
     }
     std::thread::scope(|scope| {
         for n in 0..AT_ONCE {
-            let lab = &lab;
-            scope.spawn(move || one(lab, n));
+            let machine = &machine;
+            scope.spawn(move || one(machine, n));
         }
     });
     // Network namespaces are taken apart by the kernel in its own time.
     let end = Instant::now() + Duration::from_secs(30);
-    let mut after = lab.census();
+    let mut after = census(&machine);
     while after != before && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(200));
-        after = lab.census();
+        after = census(&machine);
     }
     let grown: Vec<_> = after.iter().filter(|(what, n)| before.get(*what) != Some(n)).collect();
     assert!(grown.is_empty(), "before: {before:#?}\nnow: {grown:#?}");

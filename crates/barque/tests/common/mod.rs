@@ -1,4 +1,4 @@
-//! An engine on scratch directories in a network namespace of its own, and the program that talks to it.
+//! An engine on scratch directories in network and mount namespaces of its own, and the program that talks to it.
 
 #![allow(dead_code, reason = "not every test file uses everything")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
@@ -40,6 +40,9 @@ impl Drop for Machine {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", std::fs::read_to_string(self.path("log")).unwrap_or_default());
+        }
     }
 }
 
@@ -60,7 +63,7 @@ impl Machine {
         let script = "ip link set lo up && exec \"$@\"";
         let log = std::fs::File::create(at("log")).unwrap();
         let child = Command::new("unshare")
-            .args(["--net", "sh", "-c", script, "sh", BARQUE, "daemon", "--data-root", &at("data")])
+            .args(["--net", "--mount", "sh", "-c", script, "sh", BARQUE, "daemon", "--data-root", &at("data")])
             .args(["--exec-root", &at("exec"), "--pidfile", &at("pid"), "-H"])
             .arg(format!("unix://{}", at("sock")))
             .args(options)
@@ -77,6 +80,11 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(50));
         }
         machine
+    }
+
+    /// Process id of the daemon.
+    pub fn daemon(&self) -> u32 {
+        std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

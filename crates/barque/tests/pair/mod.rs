@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 const INSIDE: &str = "BARQUE_PAIR_INSIDE";
+const LABEL: &str = "BARQUE_PAIR_LABEL";
 
 /// Runs `body` as root in network, mount and process namespaces of its own; says so if it cannot.
 pub fn in_namespaces(name: &str, body: impl FnOnce(&Path)) {
@@ -21,22 +22,28 @@ pub fn in_namespaces(name: &str, body: impl FnOnce(&Path)) {
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
+    again(name, scratch.path(), "");
+}
+
+/// Runs this test again, in namespaces; false if it could not.
+fn again(name: &str, scratch: &Path, label: &str) -> bool {
     let status = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, scratch.path())
+        .env(INSIDE, scratch)
+        .env(LABEL, label)
         .status();
-    match status {
-        Ok(status) => assert!(status.success(), "{name} failed in its namespaces"),
+    match &status {
+        Ok(status) => assert!(status.success(), "{name} failed in its namespaces {label}"),
         Err(e) => eprintln!("skipped: {name} needs unshare(1): {e}"),
     }
+    status.is_ok()
 }
 
 /// Runs `body` once per label, each time in namespaces of its own, where programs would disturb each other side by
 /// side; then `compare` with what each wrote to its file in the shared directory. `None` says that it did not run.
 pub fn apart(name: &str, labels: &[&str], body: impl FnOnce(&str, &Path), compare: impl FnOnce(&Path)) {
-    const LABEL: &str = "BARQUE_PAIR_LABEL";
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: {name} needs root");
         return;
@@ -47,20 +54,9 @@ pub fn apart(name: &str, labels: &[&str], body: impl FnOnce(&str, &Path), compar
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
-    for label in labels {
-        let status = Command::new("unshare")
-            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(INSIDE, scratch.path())
-            .env(LABEL, label)
-            .status();
-        match status {
-            Ok(status) => assert!(status.success(), "{name} failed for {label}"),
-            Err(e) => return eprintln!("skipped: {name} needs unshare(1): {e}"),
-        }
+    if labels.iter().all(|label| again(name, scratch.path(), label)) {
+        compare(scratch.path());
     }
-    compare(scratch.path());
 }
 
 /// Whether a program is installed; says so if not.
