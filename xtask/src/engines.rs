@@ -18,10 +18,11 @@ pub(crate) fn task(
     body: impl FnOnce(&Path, usize, &Path) -> Result<()>,
 ) -> Result<()> {
     let Some(options) = options(args, runs, help)? else { return Ok(()) };
-    let binary = match options.barque {
+    // Absolute: measurements call it from directories of their own.
+    let binary = std::path::absolute(match options.barque {
         Some(path) => path,
         None => crate::dist::run(root)?,
-    };
+    })?;
     if std::env::var_os(INSIDE).is_some() {
         shell("ip link set lo up && mount --make-rprivate /")?;
         let scratch = Scratch::new()?;
