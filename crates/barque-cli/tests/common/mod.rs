@@ -34,6 +34,11 @@ pub struct Engine {
 impl Engine {
     /// An engine that answers pings itself, and all else by `script`.
     pub fn new(script: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Engine {
+        Engine::of("Test", script)
+    }
+
+    /// As [`Engine::new`], an engine whose pings say that it is `server`.
+    pub fn of(server: &'static str, script: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Engine {
         let dir = tempfile::tempdir().expect("tempdir");
         let listener = UnixListener::bind(dir.path().join("engine.sock")).expect("binds");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -41,12 +46,13 @@ impl Engine {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (script, log) = (script.clone(), log.clone());
-                std::thread::spawn(move || serve(stream, &*script, &log));
+                std::thread::spawn(move || serve(stream, server, &*script, &log));
             }
         });
         Engine { dir, seen }
     }
 
+    #[allow(dead_code, reason = "not every test file looks into it")]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -94,14 +100,15 @@ pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("text")
 }
 
-fn serve(stream: UnixStream, script: &Script, log: &Mutex<Vec<Seen>>) {
+fn serve(stream: UnixStream, server: &str, script: &Script, log: &Mutex<Vec<Seen>>) {
     let mut writer = stream.try_clone().expect("clones");
     let mut reader = BufReader::new(stream);
     while let Some((line, body)) = request(&mut reader) {
         let bare = without_version(&line);
         if bare.contains("/_ping") {
-            let _ = writer.write_all(
-                b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nServer: Test\r\nOstype: linux\r\nContent-Length: 0\r\n\r\n",
+            let _ = write!(
+                writer,
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nServer: {server}\r\nOstype: linux\r\nContent-Length: 0\r\n\r\n",
             );
             continue;
         }

@@ -22,7 +22,8 @@ pub(crate) struct Wanted {
 /// Filters that do not exist; values that make no sense.
 pub(crate) fn parse(filters: &Filters, now: Timestamp) -> Result<Wanted> {
     let known = ["id", "inuse", "parent", "private", "shared", "type", "until", "unused-for", "description"];
-    super::check(filters, &known)?;
+    // Records have no labels; as in Docker's engine the filter is taken and not looked at.
+    super::check(filters, &[&known[..], &["label", "label!"]].concat())?;
     let mut unused_for = super::until(filters, now)?.map(|until| now.since(until).as_secs());
     if let Some(text) = filters.get("unused-for").next() {
         let nanos = barque_api::time::parse_go_duration(text)
@@ -87,6 +88,8 @@ mod tests {
         assert!(fits(r#"{"until":["30m"]}"#) && !fits(r#"{"until":["2h"]}"#) && fits(r#"{"unused-for":["1h"]}"#));
         assert!(fits(r#"{"shared":["false"]}"#) && !fits(r#"{"inuse":["true"]}"#) && fits(r#"{"private":["true"]}"#));
         assert!(fits(r#"{"description":["make"]}"#) && !fits(r#"{"description":["cp"]}"#));
+        // `system prune --filter label=…` sends it for the cache too.
+        assert!(fits(r#"{"label":["a=b"]}"#) && fits(r#"{"label!":["a"]}"#));
         let filters: Filters = barque_api::json::from_str(r#"{"nonsense":["1"]}"#).unwrap();
         assert!(parse(&filters, now).is_err());
     }

@@ -33,7 +33,7 @@ pub(crate) async fn df(inv: &Invocation<'_>) -> CliResult<u8> {
 }
 
 /// The lists as engines before 1.52 send them.
-fn completed(mut usage: DiskUsage) -> DiskUsage {
+pub(crate) fn completed(mut usage: DiskUsage) -> DiskUsage {
     if let Some(images) = usage.image_usage.take() {
         usage.layers_size = Some(images.total_size);
         usage.images = images.items;

@@ -6,7 +6,7 @@ mod info;
 mod prune;
 mod units;
 
-pub(crate) use df::df;
+pub(crate) use df::{completed, df};
 pub(crate) use events::events;
 pub(crate) use info::info;
 pub(crate) use prune::prune;

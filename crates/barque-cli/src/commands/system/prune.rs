@@ -4,7 +4,7 @@ use barque_api::build::BuildPruneQuery;
 use barque_api::container::PruneQuery;
 
 use crate::cli::Invocation;
-use crate::commands::{container, image, network, prune as pruning, volume};
+use crate::commands::{builder, container, image, network, prune as pruning, volume};
 use crate::error::{CliResult, Failure};
 
 pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
@@ -88,12 +88,7 @@ async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool,
         show("Would delete volumes:", volume::unused(inv, filters, true).await?)?;
     }
     show("Would delete images:", image::dangling(inv, all, filters).await?)?;
-    let usage = inv.client().await?.disk_usage(&Default::default()).await?;
-    let cache = usage.build_cache.unwrap_or_default();
-    let unused = cache.iter().filter(|record| !record.in_use && (all || !record.shared));
-    show(
-        "Would delete build cache objects:",
-        unused.map(|r| format!("{} ({})", r.id, pruning::size(r.size))).collect(),
-    )?;
+    let query = BuildPruneQuery { all, filters: filters.clone(), ..BuildPruneQuery::default() };
+    show("Would delete build cache objects:", builder::unused(inv, query).await?)?;
     Ok(0)
 }
