@@ -22,6 +22,18 @@ pub(crate) enum Listener {
     Tcp { socket: TcpListener, tls: Option<std::sync::Arc<rustls::ServerConfig>> },
 }
 
+impl Listener {
+    /// Where in the file system the socket is; `None` for TCP and sockets without a name.
+    pub(crate) fn unix_path(&self) -> Option<PathBuf> {
+        match self {
+            // It was bound under another name.
+            Listener::Unix { path: Some(file), .. } => Some(file.path.clone()),
+            Listener::Unix { socket, path: None } => socket.local_addr().ok()?.as_pathname().map(Path::to_owned),
+            Listener::Tcp { .. } => None,
+        }
+    }
+}
+
 /// The file of a unix socket, removed at the end if it is still the same one.
 pub(crate) struct SocketFile {
     path: PathBuf,

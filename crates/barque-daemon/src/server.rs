@@ -1,6 +1,7 @@
 //! Serving: sockets first, then the engine, then requests until the end.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -130,6 +131,11 @@ impl Daemon {
             stop: watch::Sender::new(false),
             engine: Arc::default(),
         })
+    }
+
+    /// The files of the unix sockets, whoever opened them: what `EngineConfig::sockets` has to hold.
+    pub fn unix_paths(&self) -> Vec<PathBuf> {
+        self.listeners.iter().filter_map(Listener::unix_path).collect()
     }
 
     pub fn handle(&self) -> Handle {
@@ -284,4 +290,31 @@ where
 async fn asked_to_stop(stop: &mut watch::Receiver<bool>) {
     // The sender lives as long as the daemon: an error cannot happen before the end.
     let _asked = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::config::{Defaults, Flags, merge};
+
+    #[tokio::test]
+    async fn sockets_of_systemd_are_among_the_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let own = format!("unix://{}", at("own").display());
+        let words = ["-H", &own, "-H", "fd://", "-H", "tcp://127.0.0.1:0"].map(str::to_owned);
+        let defaults = Defaults {
+            data_root: at("data"),
+            exec_root: at("exec"),
+            pidfile: at("pid"),
+            hosts: Vec::new(),
+            cert_dir: at("certs"),
+        };
+        let settings = merge(&Flags::parse(&words).unwrap().values, None, &defaults).unwrap();
+        let activated = vec![OwnedFd::from(UnixListener::bind(at("handed")).unwrap())];
+        let daemon = Daemon::bind(DaemonConfig { settings, product: Product::default(), activated }).unwrap();
+        assert_eq!(daemon.unix_paths(), [at("own"), at("handed")]);
+    }
 }

@@ -118,6 +118,8 @@ async fn serve(settings: Settings, flags: Flags, spawner: Spawner) -> Result<()>
     let hosts = settings.hosts.join(", ");
     let product = Product::default();
     let daemon = Daemon::bind(DaemonConfig { settings, product, activated: activated_sockets()? })?;
+    // Those of systemd too: a container that mounts one of them read-only gets one that only reads.
+    config.sockets = daemon.unix_paths();
     let engine = Engine::open(config, spawner).await?;
     let handle = daemon.handle();
     let mut terminate = signal(SignalKind::terminate()).context("cannot take signals")?;

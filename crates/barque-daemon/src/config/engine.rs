@@ -9,7 +9,8 @@ use super::Settings;
 const CERTS_DIRS: [&str; 2] = ["/etc/barque/certs.d", "/etc/docker/certs.d"];
 
 impl Settings {
-    /// The engine's configuration. A seccomp profile that is a file must be read by the caller and set.
+    /// The engine's configuration. The caller has to set `sockets`, once they are open, and the seccomp profile if it
+    /// is a file.
     pub fn engine_config(&self) -> EngineConfig {
         let mut config = EngineConfig::new(&self.data_root, &self.exec_root);
         config.network = self.network_settings();
@@ -32,7 +33,6 @@ impl Settings {
         config.debug = self.debug;
         config.shutdown_timeout_secs = self.shutdown_timeout;
         config.read_only_socket = Some(config.exec_root.join("read-only.sock"));
-        config.sockets = self.hosts.iter().filter_map(|host| host.strip_prefix("unix://")).map(Into::into).collect();
         config
     }
 

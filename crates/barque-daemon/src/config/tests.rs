@@ -91,7 +91,7 @@ fn a_file_of_the_usual_kind() {
     assert_eq!(settings.warnings, ["the option containerd has no effect: no containerd is used"]);
     assert_eq!(settings.icc, None);
     let engine = settings.engine_config();
-    assert_eq!(engine.sockets[0].to_str(), Some("/b"));
+    assert_eq!(settings.hosts, ["unix:///b"]);
     let certs: Vec<_> = engine.registry.certs_dirs.iter().filter_map(|d| d.to_str()).collect();
     assert_eq!(certs, ["/etc/barque/certs.d", "/etc/docker/certs.d"]);
     assert_eq!(engine.network.bip.unwrap().to_string(), "10.1.0.1/24");

@@ -54,27 +54,40 @@ impl Machine {
     }
 
     pub fn start_in(dir: tempfile::TempDir, options: &[&str]) -> Machine {
+        let host = format!("unix://{}", dir.path().join("sock").display());
+        Self::launch(dir, "exec \"$@\"", Stdio::null(), &[&["-H", &host], options].concat())
+    }
+
+    /// Starts an engine as systemd does: with its socket open (sd_listen_fds(3)).
+    pub fn start_activated() -> Machine {
+        let dir = tempfile::Builder::new().prefix("barque-test").tempdir().unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(dir.path().join("sock")).unwrap();
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+        Self::launch(dir, script, std::os::fd::OwnedFd::from(socket).into(), &["-H", "fd://"])
+    }
+
+    fn launch(dir: tempfile::TempDir, script: &str, stdin: Stdio, options: &[&str]) -> Machine {
         let at = |name: &str| dir.path().join(name).display().to_string();
         let bin = dir.path().join("bin");
         std::fs::create_dir_all(&bin).unwrap();
         for name in ["barque", "docker", "docker-compose"] {
             std::os::unix::fs::symlink(BARQUE, bin.join(name)).unwrap();
         }
-        let script = "ip link set lo up && exec \"$@\"";
+        let script = format!("ip link set lo up; {script}");
         let log = std::fs::File::create(at("log")).unwrap();
         let child = Command::new("unshare")
-            .args(["--net", "--mount", "sh", "-c", script, "sh", BARQUE, "daemon", "--data-root", &at("data")])
-            .args(["--exec-root", &at("exec"), "--pidfile", &at("pid"), "-H"])
-            .arg(format!("unix://{}", at("sock")))
+            .args(["--net", "--mount", "sh", "-c", &script, "sh", BARQUE, "daemon", "--data-root", &at("data")])
+            .args(["--exec-root", &at("exec"), "--pidfile", &at("pid")])
             .args(options)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         let machine = Machine { dir, child };
         let deadline = Instant::now() + Duration::from_secs(40);
-        while std::os::unix::net::UnixStream::connect(machine.path("sock")).is_err() {
+        // A socket that was open before the engine tells nothing.
+        while !machine.try_run("barque", &["ps"]).is_ok_and(|done| done.status.success()) {
             let log = || std::fs::read_to_string(machine.path("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "the engine does not answer:\n{}", log());
             std::thread::sleep(Duration::from_millis(50));

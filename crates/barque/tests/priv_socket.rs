@@ -1,0 +1,46 @@
+//! The engine's own socket in a container: mounted read-only, it only reads, however the engine came by it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod common;
+
+use common::{Machine, missing};
+
+/// Tries to read and to change something through the socket, mounted in this form.
+fn through(machine: &Machine, form: &str) -> (bool, String) {
+    let program = format!("{}:/barque:ro", common::BARQUE);
+    let socket = format!("{}:/s{form}", machine.text("sock"));
+    let mut args =
+        vec!["run", "--rm", "--network", "none", "-v", &program, "-v", &socket, "-e", "DOCKER_HOST=unix:///s"];
+    args.extend(["barque/host", "sh", "-c", "/barque ps -q && /barque volume create made 2>&1"]);
+    let done = machine.try_run("barque", &args).unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
+    (done.status.success(), String::from_utf8(done.stdout).unwrap())
+}
+
+fn reads_only(machine: &Machine) {
+    let (changed, said) = through(machine, ":ro");
+    assert!(!changed && said.contains("mounted read-only here"), "{said}");
+    assert_eq!(machine.barque(&["volume", "ls", "-q"]), "");
+    let (changed, said) = through(machine, "");
+    assert!(changed, "{said}");
+    assert_eq!(machine.barque(&["volume", "ls", "-q"]), "made\n");
+}
+
+#[test]
+fn a_socket_mounted_read_only_only_reads() {
+    if let Some(why) = missing(&[]) {
+        println!("skipped: {why}");
+        return;
+    }
+    reads_only(&Machine::start(&[]));
+}
+
+#[test]
+fn so_does_a_socket_that_systemd_opened() {
+    if let Some(why) = missing(&[]) {
+        println!("skipped: {why}");
+        return;
+    }
+    reads_only(&Machine::start_activated());
+}
