@@ -42,6 +42,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "barque-daemon",
             "barque-engine",
             "barque-runtime",
+            "barque-net",
             "barque-registry",
             "barque-model",
             "barque-sys",

@@ -54,6 +54,13 @@ pub(crate) fn check_address(address: &str) -> Result<()> {
     parse(address).map(|_| ())
 }
 
+/// Whether other machines reach the address: TCP, and not on the loopback alone.
+pub(crate) fn is_remote(address: &str) -> bool {
+    let Ok(Address::Tcp(address)) = parse(address) else { return false };
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    host != "localhost" && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 enum Address<'a> {
     Unix(&'a str),
     Tcp(String),
@@ -188,12 +195,6 @@ fn open_tcp(address: &str, tls: Option<std::sync::Arc<rustls::ServerConfig>>) ->
         match TcpListener::bind(address) {
             Ok(socket) => {
                 socket.set_nonblocking(true)?;
-                if tls.is_none() && !address.ip().is_loopback() {
-                    tracing::warn!(
-                        "[DEPRECATION NOTICE]: API is accessible on http://{address} without encryption: access to \
-                         the API is access to the host as root; use --tlsverify"
-                    );
-                }
                 return Ok(Listener::Tcp { socket, tls });
             }
             Err(why) => last = why,
@@ -247,6 +248,18 @@ mod tests {
         }
         for bad in ["unix://a", "ftp://x", "tcp://x:y", "tcp://x:1/path", "tcp://x:99999"] {
             check_address(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn who_reaches_an_address() {
+        for remote in ["tcp://0.0.0.0:2375", "tcp://[::]:1", "10.0.0.1:5", "tcp://127.0.0.1.example.org:5", "tcp://h"] {
+            assert!(is_remote(remote), "{remote}");
+        }
+        for local in
+            ["tcp://127.0.0.2:5", "tcp://[::1]:5", "tcp://localhost:5", "tcp://:5", "unix:///a", "fd://", "x://"]
+        {
+            assert!(!is_remote(local), "{local}");
         }
     }
 

@@ -120,6 +120,12 @@ impl Daemon {
     /// An address that is malformed, in use, or may not be opened; certificates that cannot be read.
     pub fn bind(config: DaemonConfig) -> Result<Daemon> {
         let DaemonConfig { settings, product, mut activated } = config;
+        for host in settings.open_to_all() {
+            tracing::warn!(
+                "[DEPRECATION NOTICE]: API is accessible on {host} without encryption: access to the API is access to the \
+                 host as root; use --tlsverify"
+            );
+        }
         let mut listeners = Vec::new();
         for host in &settings.hosts {
             listeners.extend(listen::open(host, settings.group.as_deref(), settings.tls.as_ref(), &mut activated)?);

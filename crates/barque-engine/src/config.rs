@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use barque_registry::ClientConfig;
 use ipnet::IpNet;
 
 use crate::container::spec::{LogSpec, Ulimit};
@@ -85,6 +86,24 @@ pub struct RegistrySettings {
     pub max_concurrent_uploads: Option<usize>,
     /// Base URL of the search index instead of the public one.
     pub index_url: Option<String>,
+}
+
+impl RegistrySettings {
+    /// The settings as the registry client takes them.
+    pub fn client_config(&self) -> ClientConfig {
+        let mut config =
+            ClientConfig { mirrors: self.mirrors.clone(), insecure: self.insecure.clone(), ..ClientConfig::default() };
+        if !self.certs_dirs.is_empty() {
+            config.certs_dirs.clone_from(&self.certs_dirs);
+        }
+        config.proxy.http.clone_from(&self.http_proxy);
+        config.proxy.https.clone_from(&self.https_proxy);
+        config.proxy.no_proxy = self.no_proxy.clone().unwrap_or_default();
+        if let Some(url) = &self.index_url {
+            config.index_url.clone_from(url);
+        }
+        config
+    }
 }
 
 impl EngineConfig {

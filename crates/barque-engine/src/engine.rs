@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use barque_model::{Context, Error, ErrorKind, Id, Result};
 use barque_net::{Fabric, FabricConfig};
-use barque_registry::{Client, ClientConfig};
+use barque_registry::Client;
 use barque_runtime::Spawner;
 use barque_store::{Store, StoreOptions};
 
@@ -85,7 +85,7 @@ impl Engine {
             fabric: Fabric::open(fabric)?,
             spawner,
             events: Events::default(),
-            registry: RwLock::new(Client::new(client_config(&config.registry))?),
+            registry: RwLock::new(Client::new(config.registry.client_config())?),
             containers: RwLock::default(),
             execs: RwLock::default(),
             networks: Networks::default(),
@@ -142,7 +142,7 @@ impl Engine {
 
     /// Takes on new registry settings (`SIGHUP`).
     pub fn reload_registry(&self, settings: &RegistrySettings) -> Result<()> {
-        let client = Client::new(client_config(settings))?;
+        let client = Client::new(settings.client_config())?;
         *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = client;
         Ok(())
     }
@@ -277,22 +277,4 @@ fn engine_id(store: &Store) -> Result<String> {
 /// Short and of the characters a packet-filter table may have.
 fn fabric_id(engine_id: &str) -> String {
     engine_id.chars().filter(char::is_ascii_alphanumeric).take(12).collect()
-}
-
-fn client_config(settings: &RegistrySettings) -> ClientConfig {
-    let mut config = ClientConfig {
-        mirrors: settings.mirrors.clone(),
-        insecure: settings.insecure.clone(),
-        ..ClientConfig::default()
-    };
-    if !settings.certs_dirs.is_empty() {
-        config.certs_dirs.clone_from(&settings.certs_dirs);
-    }
-    config.proxy.http.clone_from(&settings.http_proxy);
-    config.proxy.https.clone_from(&settings.https_proxy);
-    config.proxy.no_proxy = settings.no_proxy.clone().unwrap_or_default();
-    if let Some(url) = &settings.index_url {
-        config.index_url.clone_from(url);
-    }
-    config
 }

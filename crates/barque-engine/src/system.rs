@@ -101,7 +101,10 @@ impl crate::Engine {
             memory: crate::container::top::total_memory(),
             hostname: hostname(),
             ipv4_forwarding: read_trimmed("/proc/sys/net/ipv4/ip_forward") == "1",
-            warnings: findings.into_iter().map(|f| format!("WARNING: {}: {}", f.problem, f.cure)).collect(),
+            warnings: findings
+                .into_iter()
+                .map(|f| format!("WARNING: {}: {}", f.problem, f.cure.replace('\n', "; ")))
+                .collect(),
             event_listeners: self.events().listeners(),
             goroutines: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
             file_descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
@@ -161,13 +164,35 @@ fn os_release() -> (String, String) {
     (value("PRETTY_NAME"), value("VERSION_ID"))
 }
 
-/// The type of file system a directory lies on, by the longest mount point above it.
-fn backing_filesystem(dir: &std::path::Path) -> String {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+/// The type of file system a directory lies on; empty if nobody knows.
+pub fn backing_filesystem(dir: &std::path::Path) -> String {
+    mounted_at(dir, &std::fs::read_to_string("/proc/self/mounts").unwrap_or_default())
+}
+
+/// The type of the last mount among the nearest above a directory (proc_pid_mounts(5)).
+fn mounted_at(dir: &std::path::Path, mounts: &str) -> String {
     let above = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ');
-        let (point, kind) = (words.nth(1)?, words.next()?);
-        dir.starts_with(point).then(|| (point.len(), kind.to_owned()))
+        let (point, kind) = (words.nth(1)?.replace("\\040", " "), words.next()?);
+        dir.starts_with(&point).then(|| (point.len(), kind.to_owned()))
     });
     above.max_by_key(|(length, _)| *length).map(|(_, kind)| kind).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_mount_counts() {
+        let table = "/dev/a / ext4 rw 0 0\nh:/x /var/lib nfs4 rw 0 0\nnone /my\\040disk xfs rw 0 0\n\
+                     none /my\\040disk tmpfs rw 0 0\nbroken\n";
+        let kind = |dir: &str| mounted_at(dir.as_ref(), table);
+        assert_eq!(
+            (kind("/var/lib/barque"), kind("/srv"), kind("/var/library")),
+            ("nfs4".into(), "ext4".into(), "ext4".into())
+        );
+        assert_eq!(kind("/my disk/data"), "tmpfs", "the one mounted last is seen");
+        assert_eq!(mounted_at("/srv".as_ref(), ""), "");
+    }
 }

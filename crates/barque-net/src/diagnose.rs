@@ -5,18 +5,18 @@ use barque_sys::netlink::nft::{BaseChain, NftSocket};
 
 use crate::apply::links::refused;
 use crate::fabric::Finding;
-use crate::host::Host;
+use crate::host::{Host, OWN_TABLES};
 
 const HOOK_FORWARD: u32 = 2;
 
 pub(crate) fn diagnose(host: &Host) -> Result<Vec<Finding>> {
+    let networks = host.networks();
+    let bridges = || networks.iter().filter(|n| !n.internal).filter_map(|n| n.bridge());
     let mut findings = Vec::new();
-    if let Ok(mut socket) = NftSocket::open() {
-        let chains = socket.base_chains().map_err(|e| refused("list packet-filter chains", e))?;
-        findings.extend(chains.iter().filter_map(|c| forward_policy(c, &host.names.table)));
+    if let Ok(socket) = NftSocket::open() {
+        findings.extend(drops(socket, bridges().next().map_or("BRIDGE", |b| b.bridge.as_str()))?);
     }
-    let bridged = host.networks().iter().any(|n| n.bridge().is_some() && !n.internal);
-    if bridged && setting("net/ipv4/ip_forward").as_deref() == Some("0") {
+    if bridges().next().is_some() && setting("net/ipv4/ip_forward").as_deref() == Some("0") {
         findings.push(Finding {
             problem: "net.ipv4.ip_forward is 0: containers reach neither other machines nor are they reached".into(),
             cure: "sysctl -w net.ipv4.ip_forward=1".into(),
@@ -32,8 +32,22 @@ pub(crate) fn diagnose(host: &Host) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-fn forward_policy(chain: &BaseChain, own: &str) -> Option<Finding> {
-    if chain.hook != HOOK_FORWARD || !chain.policy_drop || chain.table == own {
+/// Chains of others that drop what is forwarded: the last word is theirs, whatever an engine accepts. Cures name
+/// `bridge`, one command a line.
+///
+/// # Errors
+/// A kernel without nftables; no right to list them.
+pub fn forward_policies(bridge: &str) -> Result<Vec<Finding>> {
+    drops(NftSocket::open().map_err(|e| refused("open a packet-filter socket", e))?, bridge)
+}
+
+fn drops(mut socket: NftSocket, bridge: &str) -> Result<Vec<Finding>> {
+    let chains = socket.base_chains().map_err(|e| refused("list packet-filter chains", e))?;
+    Ok(chains.iter().filter_map(|c| forward_policy(c, bridge)).collect())
+}
+
+fn forward_policy(chain: &BaseChain, bridge: &str) -> Option<Finding> {
+    if chain.hook != HOOK_FORWARD || !chain.policy_drop || chain.table.starts_with(OWN_TABLES) {
         return None;
     }
     let family = match chain.family {
@@ -46,20 +60,47 @@ fn forward_policy(chain: &BaseChain, own: &str) -> Option<Finding> {
     // iptables-nft keeps its chains here; Docker leaves one for the user's rules.
     let (table, name) = (&chain.table, &chain.name);
     let cure = if table == "filter" && name == "FORWARD" {
-        "iptables -I DOCKER-USER -j ACCEPT where Docker made it so, else iptables -I FORWARD … -j ACCEPT \
-         for the bridges that `ip link show type bridge` lists"
-            .to_owned()
+        format!(
+            "where Docker runs: iptables -I DOCKER-USER -i {bridge} -j ACCEPT; iptables -I DOCKER-USER -o {bridge} -j \
+             ACCEPT\nelse: iptables -I FORWARD -i {bridge} -j ACCEPT; iptables -I FORWARD -o {bridge} -j ACCEPT"
+        )
     } else {
-        format!("nft insert rule {family} {table} {name} iifname \"br-*\" accept, and the same for oifname")
+        format!(
+            "nft insert rule {family} {table} {name} iifname \"{bridge}\" accept\nnft insert rule {family} {table} \
+             {name} oifname \"{bridge}\" accept"
+        )
     };
     Some(Finding {
         problem: format!(
-            "chain {name} of table {family} {table} drops forwarded packets that no rule of its own accepts"
+            "chain {name} of table {family} {table} drops forwarded packets that no rule of its own accepts: containers \
+             may reach nothing, and published ports may not answer"
         ),
-        cure,
+        cure: format!("{cure}\nand the same for the bridges of other networks (ip link show type bridge)"),
     })
 }
 
 fn setting(path: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{path}")).ok().map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_of_others_that_drop_are_named() {
+        let judge = |family: u8, table: &str, name: &str, hook: u32, policy_drop: bool| {
+            let (table, name) = (table.to_owned(), name.to_owned());
+            let chain = BaseChain { family, table, name, kind: "filter".into(), hook, priority: 0, policy_drop };
+            forward_policy(&chain, "barque0")
+        };
+        let docker = judge(2, "filter", "FORWARD", HOOK_FORWARD, true).unwrap();
+        assert!(docker.cure.contains("-I DOCKER-USER -i barque0") && docker.problem.contains("ip filter"));
+        let other = judge(1, "mine", "fwd", HOOK_FORWARD, true).unwrap();
+        assert!(other.cure.starts_with("nft insert rule inet mine fwd iifname \"barque0\" accept\n"), "{}", other.cure);
+        assert_eq!(judge(2, "filter", "FORWARD", HOOK_FORWARD, false), None);
+        assert_eq!(judge(2, "filter", "INPUT", 1, true), None);
+        assert_eq!(judge(7, "bridge", "forward", HOOK_FORWARD, true), None);
+        assert_eq!(judge(1, "barque-0123456789ab", "forward", HOOK_FORWARD, true), None, "of any engine");
+    }
 }

@@ -36,6 +36,12 @@ impl Settings {
         config
     }
 
+    /// Addresses at which everybody on the network may give the engine orders: no certificate is asked for.
+    pub fn open_to_all(&self) -> impl Iterator<Item = &str> {
+        let asked = self.tls.as_ref().is_some_and(|tls| tls.verify);
+        self.hosts.iter().map(String::as_str).filter(move |host| !asked && crate::listen::is_remote(host))
+    }
+
     /// The path of the seccomp profile, if it is a file.
     pub fn seccomp_file(&self) -> Option<&str> {
         self.seccomp_profile.as_deref().filter(|text| !matches!(*text, "builtin" | "unconfined"))

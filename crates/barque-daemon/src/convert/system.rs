@@ -160,22 +160,14 @@ fn security_options(engine: &EngineInfo) -> Vec<String> {
 
 /// Docker's warning for an API that anybody on the network may use.
 fn listening_warnings(settings: &Settings) -> Vec<String> {
-    let open = |host: &&String| {
-        let address = host.strip_prefix("tcp://").unwrap_or_default();
-        let local = ["127.", "localhost", "[::1]", ":"].iter().any(|prefix| address.starts_with(prefix));
-        host.starts_with("tcp://")
-            && !address.is_empty()
-            && !local
-            && settings.tls.as_ref().is_none_or(|tls| !tls.verify)
-    };
-    let warning = |host: &String| {
-        let address = host.replacen("tcp://", "http://", 1);
+    let warning = |host: &str| {
+        let address = format!("http://{}", host.trim_start_matches("tcp://"));
         format!(
             "[DEPRECATION NOTICE]: API is accessible on {address} without encryption.\n         Access to the remote \
              API is equivalent to root access on the host."
         )
     };
-    settings.hosts.iter().filter(open).map(warning).collect()
+    settings.open_to_all().map(warning).collect()
 }
 
 fn registry_config(settings: &Settings, version: ApiVersion) -> RegistryConfig {

@@ -21,7 +21,7 @@ use crate::Engine;
 use record::NetworkRecord;
 
 /// The default bridge's device where nothing else is said.
-const DEFAULT_BRIDGE: &str = "barque0";
+pub const DEFAULT_BRIDGE: &str = "barque0";
 
 /// All networks and names in memory; the rows are the truth.
 #[derive(Debug, Default)]

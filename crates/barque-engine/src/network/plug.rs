@@ -367,7 +367,7 @@ const HOST_NAME: &str = "host.docker.internal";
 const DNS_PORT: u16 = 53;
 
 /// The machine's resolver configuration; behind systemd-resolved's stub, the servers it asks.
-fn host_resolv_conf() -> ResolvConf {
+pub fn host_resolv_conf() -> ResolvConf {
     let read = |path: &str| ResolvConf::parse(&std::fs::read_to_string(path).unwrap_or_default());
     let conf = read("/etc/resolv.conf");
     if conf.is_resolved_stub() { read("/run/systemd/resolve/resolv.conf") } else { conf }

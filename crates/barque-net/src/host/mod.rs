@@ -67,6 +67,9 @@ struct Forwarding {
 /// Name of the network that containers join without asking.
 const DEFAULT_NETWORK: &str = "bridge";
 
+/// How the names of engines' own tables begin.
+pub(crate) const OWN_TABLES: &str = "barque-";
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -82,7 +85,7 @@ impl Names {
         // FNV-1a, folded: an interface name has no room for the whole id.
         let hash = engine_id.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
         let tag = (hash >> 16) ^ (hash & 0xffff);
-        Ok(Names { table: format!("barque-{engine_id}"), prefix: format!("bq{tag:04x}") })
+        Ok(Names { table: format!("{OWN_TABLES}{engine_id}"), prefix: format!("bq{tag:04x}") })
     }
 
     /// A fresh name for the outer end of a container's link.

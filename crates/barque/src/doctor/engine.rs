@@ -23,8 +23,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
             findings.push(judge(host, ping(path)));
         }
     }
-    findings
-        .extend(settings.hosts.iter().filter_map(|host| open_to_all(host, settings.tls.as_ref().map(|t| t.verify))));
+    findings.extend(settings.open_to_all().map(open_to_all));
     findings
 }
 
@@ -80,16 +79,12 @@ fn judge(host: &str, reply: std::io::Result<String>) -> Finding {
     }
 }
 
-fn open_to_all(host: &str, verify: Option<bool>) -> Option<Finding> {
-    let address = host.strip_prefix("tcp://")?;
-    let local = ["127.", "localhost", "[::1]"].iter().any(|l| address.starts_with(l));
-    (verify != Some(true) && !local).then(|| {
-        Finding::fault(
-            ENGINE,
-            format!("{host} lets everybody who reaches it be root on this machine"),
-            "ask for certificates (tlsverify, see docs/security.md), or use ssh:// instead",
-        )
-    })
+fn open_to_all(host: &str) -> Finding {
+    Finding::fault(
+        ENGINE,
+        format!("{host} lets everybody who reaches it be root on this machine"),
+        "ask for certificates (tlsverify, see docs/security.md), or use ssh:// instead",
+    )
 }
 
 #[cfg(test)]
@@ -110,10 +105,15 @@ mod tests {
 
     #[test]
     fn an_open_port_is_a_fault() {
-        assert!(open_to_all("tcp://0.0.0.0:2375", None).is_some());
-        assert!(open_to_all("tcp://0.0.0.0:2376", Some(false)).is_some());
-        assert!(open_to_all("tcp://0.0.0.0:2376", Some(true)).is_none());
-        assert!(open_to_all("tcp://127.0.0.1:2375", None).is_none());
-        assert!(open_to_all("unix:///x", None).is_none());
+        let settings = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            crate::daemon::settings(&barque_daemon::Flags::parse(&words).unwrap()).unwrap()
+        };
+        let faults = |words: &[&str]| check(&settings(words)).into_iter().filter(|f| f.level == Level::Fault).count();
+        let none = "--config-file=/dev/null";
+        assert_eq!(faults(&[none, "-H", "tcp://0.0.0.0:2375"]), 1);
+        assert_eq!(faults(&[none, "-H", "tcp://0.0.0.0:2376", "--tls"]), 1);
+        assert_eq!(faults(&[none, "-H", "tcp://0.0.0.0:2376", "--tlsverify"]), 0);
+        assert_eq!(faults(&[none, "-H", "tcp://127.0.0.1:2375"]), 0);
     }
 }

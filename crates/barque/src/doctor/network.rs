@@ -1,29 +1,31 @@
 //! Network and firewall.
 
-use std::net::IpAddr;
-
 use barque_daemon::config::Settings;
-use barque_sys::netlink::nft::{BaseChain, NftSocket};
+use barque_engine::network::{DEFAULT_BRIDGE, plug::host_resolv_conf};
+use barque_net::files::resolv::ResolvConf;
+use barque_sys::netlink::route::{LinkInfo, RouteInfo, RouteSocket};
 
 use super::{Finding, read};
 
 const NETWORK: &str = "Network";
 const FIREWALL: &str = "Firewall";
-/// NF_INET_FORWARD, linux/netfilter.h.
-const FORWARD: u32 = 2;
-/// The engine's own tables begin with this.
-const OWN_TABLE: &str = "barque";
 
 pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![forwarding(read("/proc/sys/net/ipv4/ip_forward").trim(), settings.ip_forward)];
-    findings.extend(default_route(&read("/proc/net/route"), &read("/proc/net/ipv6_route")));
-    findings.extend(name_servers(&read("/etc/resolv.conf"), settings.dns.is_empty()));
+    if let Ok(mut socket) = RouteSocket::open()
+        && let (Ok(routes), Ok(links)) = (socket.routes(), socket.links())
+    {
+        findings.push(default_route(&routes, &links));
+    }
+    findings.extend(settings.dns.is_empty().then(|| name_servers(&host_resolv_conf())));
     if rustix::process::geteuid().is_root() {
-        let chains = NftSocket::open().map_err(|e| e.to_string());
-        let chains = chains.and_then(|mut socket| socket.base_chains().map_err(|e| e.to_string()));
-        findings.extend(match &chains {
-            Ok(chains) => forward_chains(chains),
-            Err(why) => vec![no_nftables(why)],
+        let bridge = settings.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE);
+        findings.extend(match barque_net::forward_policies(bridge) {
+            Ok(found) if found.is_empty() => {
+                vec![Finding::ok(FIREWALL, "nftables answer, and no chain of others drops forwarded packets")]
+            }
+            Ok(found) => found.into_iter().map(|f| Finding::warning(FIREWALL, f.problem, f.cure)).collect(),
+            Err(why) => vec![no_nftables(&why.chain().to_string())],
         });
     }
     let runs = |service: &str| std::path::Path::new(&format!("/run/{service}")).exists();
@@ -43,46 +45,30 @@ fn forwarding(now: &str, wanted: Option<bool>) -> Finding {
     }
 }
 
-/// proc(5): destination and flags are hexadecimal; 00000000 is the default route.
-fn default_route(v4: &str, v6: &str) -> Option<Finding> {
-    let v4 = v4.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let (interface, destination) = (fields.next()?, fields.next()?);
-        (destination == "00000000").then(|| interface.to_owned())
-    });
-    let v6 = v6.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let zero = fields.first()?.bytes().all(|b| b == b'0') && *fields.get(1)? == "00";
-        fields.last().filter(|name| zero && **name != "lo").map(|name| (*name).to_owned())
-    });
-    Some(match v4.or(v6) {
+fn default_route(routes: &[RouteInfo], links: &[LinkInfo]) -> Finding {
+    let mut ways: Vec<&RouteInfo> = routes.iter().filter(|r| r.to.prefix_len() == 0).collect();
+    ways.sort_by_key(|r| (r.to.addr().is_ipv6(), r.priority));
+    let name = |route: &&RouteInfo| links.iter().find(|l| Some(l.index) == route.link).map(|l| l.name.clone());
+    match ways.iter().find_map(name) {
         Some(interface) => Finding::ok(NETWORK, format!("the way out is {interface}")),
         None => Finding::warning(
             NETWORK,
             "this machine has no default route: containers reach no other machine, and nothing can be pulled",
             "connect it, or work with barque/host and a registry here: barque registry serve",
         ),
-    })
+    }
 }
 
-fn name_servers(resolv: &str, from_host: bool) -> Option<Finding> {
-    if !from_host {
-        return None;
-    }
-    let servers: Vec<IpAddr> = resolv
-        .lines()
-        .filter_map(|l| l.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().split('%').next()?.parse().ok())
-        .collect();
-    if servers.is_empty() {
-        return Some(Finding::warning(
+fn name_servers(conf: &ResolvConf) -> Finding {
+    if conf.nameservers.is_empty() {
+        return Finding::warning(
             NETWORK,
             "/etc/resolv.conf names no name server: names of other machines are not found",
             "name one there, or for containers alone: dns in /etc/barque/daemon.json",
-        ));
+        );
     }
-    let list: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    Some(Finding::ok(NETWORK, format!("names are asked of {}", list.join(", "))))
+    let list: Vec<String> = conf.nameservers.iter().map(ToString::to_string).collect();
+    Finding::ok(NETWORK, format!("names are asked of {}", list.join(", ")))
 }
 
 fn no_nftables(why: &str) -> Finding {
@@ -91,43 +77,6 @@ fn no_nftables(why: &str) -> Finding {
         format!("the kernel's nftables do not answer ({why}): ports cannot be published"),
         "use a kernel with CONFIG_NF_TABLES and CONFIG_NF_NAT; load them: modprobe nf_tables nft_chain_nat",
     )
-}
-
-/// Chains of others that drop what is forwarded: the last word is theirs, whatever the engine accepts.
-fn forward_chains(chains: &[BaseChain]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = chains
-        .iter()
-        .filter(|c| c.hook == FORWARD && c.policy_drop && !c.table.starts_with(OWN_TABLE))
-        .filter_map(|c| {
-            let family = match c.family {
-                1 => "inet",
-                2 => "ip",
-                10 => "ip6",
-                _ => return None,
-            };
-            let (table, name) = (&c.table, &c.name);
-            let cure = if table == "filter" && name == "FORWARD" {
-                "where Docker runs: iptables -I DOCKER-USER -i barque0 -j ACCEPT; iptables -I DOCKER-USER -o barque0 \
-                 -j ACCEPT\nelse: iptables -I FORWARD -i barque0 -j ACCEPT; iptables -I FORWARD -o barque0 -j \
-                 ACCEPT\nand the same for the bridges of other networks (ip link show type bridge)"
-                    .to_owned()
-            } else {
-                format!(
-                    "nft insert rule {family} {table} {name} iifname \"barque0\" accept\nnft insert rule {family} \
-                     {table} {name} oifname \"barque0\" accept\nand the same for br-*, the bridges of other networks"
-                )
-            };
-            let text = format!(
-                "chain {name} of table {family} {table} drops forwarded packets: containers may reach nothing, and \
-                 published ports may not answer"
-            );
-            Some(Finding::warning(FIREWALL, text, cure))
-        })
-        .collect();
-    if findings.is_empty() {
-        findings.push(Finding::ok(FIREWALL, "nftables answer, and no chain of others drops forwarded packets"));
-    }
-    findings
 }
 
 fn managers(ufw: bool, firewalld: bool) -> Vec<Finding> {
@@ -154,41 +103,31 @@ mod tests {
     use super::super::Level;
     use super::*;
 
-    fn chain(family: u8, table: &str, name: &str, hook: u32, policy_drop: bool) -> BaseChain {
-        let (table, name) = (table.to_owned(), name.to_owned());
-        BaseChain { family, table, name, kind: "filter".into(), hook, priority: 0, policy_drop }
+    #[test]
+    fn the_way_out_is_the_preferred_default_route() {
+        let mut socket = RouteSocket::open().unwrap();
+        let lo = socket.links().unwrap().into_iter().find(|l| l.loopback).unwrap();
+        let link = |index: u32, name: &str| LinkInfo { index, name: name.into(), ..lo.clone() };
+        let links = [link(2, "eth0"), link(3, "wlan0")];
+        let route = |to: &str, link: u32, priority: u32| RouteInfo {
+            to: to.parse().unwrap(),
+            via: None,
+            link: Some(link),
+            priority,
+            table: 254,
+        };
+        let both = [route("::/0", 3, 1), route("0.0.0.0/0", 3, 600), route("0.0.0.0/0", 2, 100)];
+        assert_eq!(default_route(&both, &links).text, "the way out is eth0");
+        assert_eq!(default_route(&both[..1], &links).text, "the way out is wlan0");
+        // Half of all addresses is no default route, though it begins with zero too.
+        assert_eq!(default_route(&[route("0.0.0.0/1", 2, 0)], &links).level, Level::Warning);
     }
 
     #[test]
-    fn chains_of_others_that_drop_are_named() {
-        let found = forward_chains(&[
-            chain(2, "filter", "FORWARD", FORWARD, true),
-            chain(1, "mine", "fwd", FORWARD, true),
-            chain(2, "filter", "INPUT", 1, true),
-            chain(1, "barque", "forward", FORWARD, true),
-        ]);
-        assert_eq!(found.len(), 2);
-        assert!(found[0].cure.contains("DOCKER-USER") && found[0].text.contains("ip filter"));
-        assert!(found[1].cure.starts_with("nft insert rule inet mine fwd iifname"));
-        assert_eq!(forward_chains(&[])[0].level, Level::Ok);
-    }
-
-    #[test]
-    fn routes_and_name_servers() {
-        let table = "Iface\tDestination\tGateway\neth0\t00000000\t0101A8C0\n";
-        assert_eq!(default_route(table, "").unwrap().text, "the way out is eth0");
-        let v6 = "00000000000000000000000000000000 00 0 00 fe80 0 0 0 0 eth1\n";
-        assert_eq!(default_route("Iface\n", v6).unwrap().text, "the way out is eth1");
-        let only_lo = "00000000000000000000000000000000 00 0 00 0 ffffffff 1 0 00200200 lo\n";
-        assert_eq!(default_route("Iface\n", only_lo).unwrap().level, Level::Warning);
-        assert!(
-            name_servers("nameserver 10.0.0.1\nnameserver fe80::1%eth0\n", true)
-                .unwrap()
-                .text
-                .ends_with("10.0.0.1, fe80::1")
-        );
-        assert_eq!(name_servers("search x\n", true).unwrap().level, Level::Warning);
-        assert_eq!(name_servers("", false), None);
+    fn name_servers_that_containers_can_ask() {
+        let judge = |text: &str| name_servers(&ResolvConf::parse(text));
+        assert!(judge("nameserver 10.0.0.1\nnameserver fd00::1\n").text.ends_with("10.0.0.1, fd00::1"));
+        assert_eq!(judge("search x\n").level, Level::Warning);
     }
 
     #[test]

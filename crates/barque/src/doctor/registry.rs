@@ -25,24 +25,16 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
 /// Asks a registry for the head of a manifest; the hub counts that as no pull.
 async fn ask(settings: &Settings, registry: &str) -> Result<(), Error> {
     let host = registry.split_once("://").map_or(registry, |(_, rest)| rest).trim_end_matches('/');
-    let mut proxies = barque_engine::config::RegistrySettings {
-        http_proxy: settings.proxies.http.clone(),
-        https_proxy: settings.proxies.https.clone(),
-        no_proxy: settings.proxies.no_proxy.clone(),
-        ..Default::default()
-    };
-    crate::daemon::proxies_from_environment(&mut proxies);
+    let mut wanted = settings.registry_settings();
+    crate::daemon::proxies_from_environment(&mut wanted);
+    // Each is asked itself.
+    wanted.mirrors.clear();
     let mut config = ClientConfig {
-        insecure: settings.insecure_registries.clone(),
-        certs_dirs: vec!["/etc/barque/certs.d".into(), "/etc/docker/certs.d".into()],
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(10),
         retries: 0,
-        ..ClientConfig::default()
+        ..wanted.client_config()
     };
-    config.proxy.http = proxies.http_proxy;
-    config.proxy.https = proxies.https_proxy;
-    config.proxy.no_proxy = proxies.no_proxy.unwrap_or_default();
     if registry.starts_with("http://") {
         config.insecure.push(host.to_owned());
     }

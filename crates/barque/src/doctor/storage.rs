@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use barque_engine::system::backing_filesystem;
+use barque_model::size::binary;
 use rustix::fs::StatVfs;
 use rustix::mount::{MountFlags, mount};
 
-use super::{Finding, read};
+use super::Finding;
 
 const STORAGE: &str = "Storage";
 const DISK: &str = "Disk";
@@ -15,7 +17,7 @@ const TOO_LITTLE: u64 = 64 << 20;
 
 pub(super) fn check(data_root: &Path, exec_root: &Path) -> Vec<Finding> {
     let data = existing(data_root);
-    let mut findings = vec![file_system(&mount_of(&data, &read("/proc/self/mountinfo")), data_root)];
+    let mut findings = vec![file_system(&backing_filesystem(&data), data_root)];
     if rustix::process::geteuid().is_root() {
         findings.push(overlay(probe(&data).err().map(|e| e.to_string()), &data));
     }
@@ -30,18 +32,6 @@ pub(super) fn check(data_root: &Path, exec_root: &Path) -> Vec<Finding> {
 /// The path, or the nearest directory above it that exists.
 fn existing(path: &Path) -> PathBuf {
     path.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/")).to_owned()
-}
-
-/// The type of the file system `path` is on, proc_pid_mountinfo(5).
-fn mount_of(path: &Path, mountinfo: &str) -> String {
-    let parse = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let at = left.split(' ').nth(4)?.replace("\\040", " ");
-        Some((at, right.split(' ').next()?.to_owned()))
-    };
-    let found = mountinfo.lines().filter_map(parse).filter(|(at, _)| path.starts_with(at));
-    // Of mounts at the same place the last one is seen.
-    found.max_by_key(|(at, _)| at.len()).map(|(_, kind)| kind).unwrap_or_default()
 }
 
 fn file_system(kind: &str, data_root: &Path) -> Finding {
@@ -102,7 +92,7 @@ fn overlay(fault: Option<String>, data: &Path) -> Finding {
 fn room(what: &str, path: &Path, space: &StatVfs) -> Vec<Finding> {
     let (free, total) = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize);
     let share = |part: u64, whole: u64| if whole == 0 { 100 } else { part * 100 / whole };
-    let text = format!("{} free of {} for {what} ({})", human(free), human(total), path.display());
+    let text = format!("{} free of {} for {what} ({})", binary(free), binary(total), path.display());
     let cure = "see what takes it: barque system df; what could go: barque system prune --dry-run";
     // State is small; images and volumes are not.
     let little = free < LITTLE.0 || share(free, total) < LITTLE.1;
@@ -118,26 +108,10 @@ fn room(what: &str, path: &Path, space: &StatVfs) -> Vec<Finding> {
     findings
 }
 
-fn human(bytes: u64) -> String {
-    match bytes {
-        b if b >= 10 << 30 => format!("{} GiB", b >> 30),
-        b if b >= 10 << 20 => format!("{} MiB", b >> 20),
-        b => format!("{} KiB", b >> 10),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Level;
     use super::*;
-
-    #[test]
-    fn the_nearest_mount_counts() {
-        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /var/lib rw shared:1 - nfs4 h:/x rw\n";
-        assert_eq!(mount_of(Path::new("/var/lib/barque"), table), "nfs4");
-        assert_eq!(mount_of(Path::new("/srv"), table), "ext4");
-        assert_eq!(mount_of(Path::new("/srv"), ""), "");
-    }
 
     #[test]
     fn file_systems_that_do_not_fit() {
@@ -159,6 +133,5 @@ mod tests {
         assert_eq!(levels(&space(50 << 10, 500)), [Level::Ok]);
         assert_eq!(levels(&space(500, 500)), [Level::Warning]);
         assert_eq!(levels(&space(10, 10)), [Level::Fault, Level::Warning]);
-        assert_eq!(human(5 << 30), "5120 MiB");
     }
 }
