@@ -33,11 +33,12 @@ pub(super) const DIAL_STDIO: Cmd = Cmd::new(
 pub(super) const INSTALL: Cmd = Cmd::new(
     "install",
     "[OPTIONS]",
-    "Install systemd units that start the engine on demand",
+    "Install systemd units that start the engine",
     run!(system::install),
 )
 .long(
-    "Install systemd units: a socket at /run/barque/barque.sock and the engine behind it, started when first used.\n\
+    "Install systemd units: a socket at /run/barque/barque.sock and the engine behind it, started at boot and when first\n\
+     used.\n\
      With --docker-alias, a `docker` command that is this program as well.",
 )
 .args(Args::None)
