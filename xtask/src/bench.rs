@@ -29,7 +29,7 @@ pub fn run(root: &Path, args: &[String]) -> Result<()> {
 
 fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
     let rootfs = busybox_tar(scratch, &[])?;
-    let engines = engines::start(binary, scratch, &[])?;
+    let engines = engines::start(binary, scratch)?;
     for engine in &engines {
         engine.call(&["import", &rootfs, "bench"])?;
         engine.call(&["run", "-d", "--name", "sleeper", "bench", "/bin/sleep", "1000000"])?;

@@ -30,7 +30,7 @@ pub fn run(root: &Path, args: &[String]) -> Result<()> {
 }
 
 fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
-    let engines = engines::start(binary, scratch, &[])?;
+    let engines = engines::start(binary, scratch)?;
     let rootfs = busybox_tar(scratch, &[])?;
     for engine in &engines {
         engine.call(&["import", &rootfs, "bench"])?;

@@ -55,7 +55,7 @@ fn measure(binary: &Path, runs: usize, image: &Path, scratch: &Path) -> Result<(
         ARCHIVE_IMAGE,
         image.join("archive.tar").display()
     ))?;
-    let engines = engines::start(binary, scratch, &[])?;
+    let engines = engines::start(binary, scratch)?;
     head(&format!("{} MB in {} layers, median of {runs}", LAYERS.iter().sum::<usize>(), LAYERS.len()));
     let (pulls, cpu, peaks) = interleaved(&engines, runs, &["pull", "-q", IMAGE], IMAGE)?;
     row("pull and unpack", &pulls, "ms");

@@ -37,7 +37,7 @@ fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
     // In memory: what others do on the disk meanwhile would be most of what a copy is measured to take.
     shell(&format!("mount -t tmpfs -o size=4g tmpfs {}", scratch.display()))?;
     let tar = busybox_tar(scratch, &[("bench", &std::env::current_exe()?)])?;
-    let engines = engines::start(binary, scratch, &[])?;
+    let engines = engines::start(binary, scratch)?;
     for engine in &engines {
         engine.call(&["import", &tar, "bench"])?;
         engine.call(&["run", "-d", "--name", "box", "bench", "/bin/sleep", "1000000"])?;

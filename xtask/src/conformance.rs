@@ -4,6 +4,7 @@
 //! content. Times are not. What only BuildKit can is listed as skipped, with Docker's own words.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -68,7 +69,7 @@ pub fn run(root: &Path, args: &[String]) -> Result<()> {
 }
 
 fn compare_all(binary: &Path, root: &Path, scratch: &Path) -> Result<()> {
-    let engines = engines::start(binary, scratch, &[])?;
+    let engines = engines::start(binary, scratch)?;
     let [barque, docker] = &engines[..] else { bail!("dockerd is not installed: nothing to compare with") };
     for engine in &engines {
         bases(engine, scratch)?;
@@ -271,15 +272,22 @@ fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) -> Result<()> {
             out.push(format!("{mode:04o} {owner} /{name} special"));
         } else {
             let bytes = without_hostname(std::fs::read(&path)?);
-            let text = if bytes.len() > 200 {
-                format!("{} bytes", bytes.len())
-            } else {
-                format!("{:?}", String::from_utf8_lossy(&bytes))
-            };
-            out.push(format!("{mode:04o} {owner} /{name} {text}"));
+            out.push(format!("{mode:04o} {owner} /{name} {}", content(&bytes)));
         }
     }
     Ok(())
+}
+
+/// A file's content on one line: short ones as they are, long ones by length and hash.
+fn content(bytes: &[u8]) -> String {
+    match bytes.len() {
+        0..=200 => format!("{:?}", String::from_utf8_lossy(bytes)),
+        long => {
+            let mut hash = std::hash::DefaultHasher::new();
+            hash.write(bytes);
+            format!("{long} bytes, {:016x}", hash.finish())
+        }
+    }
 }
 
 /// What `env` printed in a container of the classic builder, without the container's name.
@@ -290,5 +298,17 @@ fn without_hostname(bytes: Vec<u8>) -> Vec<u8> {
             [&bytes[..start], &bytes[end..]].concat()
         }
         None => bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content;
+
+    #[test]
+    fn long_files_of_one_length_differ() {
+        assert_eq!(content(b"a\n"), "\"a\\n\"");
+        let (a, b) = (content(&[b'a'; 300]), content(&[b'b'; 300]));
+        assert!(a != b && a.starts_with("300 bytes, "), "{a} {b}");
     }
 }

@@ -6,11 +6,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Set in the copy of this program that runs inside the namespaces.
+/// Set in the copy of this program that runs inside the namespaces, to its scratch directory.
 const INSIDE: &str = "BARQUE_BENCH_INSIDE";
+/// Runs the words after the scratch directory in namespaces of their own and removes the directory, after Ctrl-C too:
+/// the first process of the process namespace is a shell that ends then, and all others end with it.
+const OUTSIDE: &str = r#"
+scratch=$1; shift; trap : INT TERM
+unshare --net --mount --pid --mount-proc --fork --kill-child -- \
+  sh -c 'trap "exit 130" INT TERM; "$@" & wait $!' sh "$@"
+status=$?; rm -rf "$scratch"; exit $status
+"#;
 
 /// Runs `body` (binary, runs, scratch directory) as the task `name` with the arguments `--runs N --smoke --barque PATH`.
-/// All happens in a child in network and mount namespaces that end with it: ports, bridges and mounts meet nobody's.
+/// All happens in a child in namespaces that end with it: ports, bridges, mounts and processes meet nobody's.
 pub(crate) fn task(
     (name, help, runs): (&str, &str, usize),
     root: &Path,
@@ -23,19 +31,21 @@ pub(crate) fn task(
         Some(path) => path,
         None => crate::dist::run(root)?,
     })?;
-    if std::env::var_os(INSIDE).is_some() {
+    if let Some(scratch) = std::env::var_os(INSIDE) {
         shell("ip link set lo up && mount --make-rprivate /")?;
-        let scratch = Scratch::new()?;
-        return body(&binary, options.runs, &scratch.0);
+        return body(&binary, options.runs, Path::new(&scratch));
     }
-    let status = Command::new("unshare")
-        .args(["--net", "--mount", "--fork", "--kill-child", "--"])
+    let scratch = std::env::temp_dir().join(format!("barque-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch)?;
+    let status = Command::new("sh")
+        .args(["-c", OUTSIDE, "sh"])
+        .arg(&scratch)
         .arg(std::env::current_exe()?)
         .args([name, "--runs", &options.runs.to_string(), "--barque"])
         .arg(binary)
-        .env(INSIDE, "1")
+        .env(INSIDE, &scratch)
         .status()
-        .context("unshare (util-linux) is needed")?;
+        .context("sh and unshare (util-linux) are needed")?;
     if !status.success() {
         bail!("{name} failed");
     }
@@ -64,27 +74,6 @@ fn options(args: &[String], runs: usize, help: &str) -> Result<Option<Options>> 
         }
     }
     Ok(Some(options))
-}
-
-/// A directory for one measurement, unmounted and removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Scratch> {
-        let dir = std::env::temp_dir().join(format!("barque-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)?;
-        Ok(Scratch(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let dir = self.0.display();
-        let _best_effort = shell(&format!(
-            "awk -v d={dir}/ 'index($2, d) == 1 {{print $2}}' /proc/mounts | sort -r | xargs -r umount; \
-             umount -l {dir} 2> /dev/null; rm -rf {dir}"
-        ));
-    }
 }
 
 /// An engine under measurement.
@@ -155,8 +144,8 @@ impl Engine {
     }
 }
 
-/// Barque, and Docker where it is installed. `extra` goes to both daemons.
-pub(crate) fn start(binary: &Path, scratch: &Path, extra: &[&str]) -> Result<Vec<Engine>> {
+/// Barque, and Docker where it is installed.
+pub(crate) fn start(binary: &Path, scratch: &Path) -> Result<Vec<Engine>> {
     let roots = |name: &str| -> Result<(PathBuf, String)> {
         let dir = scratch.join(name);
         std::fs::create_dir_all(&dir)?;
@@ -165,14 +154,14 @@ pub(crate) fn start(binary: &Path, scratch: &Path, extra: &[&str]) -> Result<Vec
     };
     let (dir, socket) = roots("barque")?;
     let mut barque = Command::new(binary);
-    barque.arg("daemon").args(["-H", &socket, "--bridge", "bqbench0", "--bip", "10.213.60.1/22"]).args(extra);
+    barque.arg("daemon").args(["-H", &socket, "--bridge", "bqbench0", "--bip", "10.213.60.1/22"]);
     let docker_client = ["/usr/bin/docker", "docker"].iter().find(|p| Path::new(p).exists()).unwrap_or(&"docker");
     let client = vec![binary.display().to_string(), "-H".into(), socket];
     let mut engines = vec![spawn("barque", barque, client, &dir, "--pidfile")?];
     if Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
         let (dir, socket) = roots("docker")?;
         let mut docker = Command::new("dockerd");
-        docker.args(["-H", &socket, "--bip", "10.213.64.1/22"]).args(extra);
+        docker.args(["-H", &socket, "--bip", "10.213.64.1/22"]);
         let client = vec![(*docker_client).to_owned(), "-H".into(), socket];
         engines.push(spawn("docker", docker, client, &dir, "-p")?);
     }
