@@ -13,7 +13,6 @@ mod challenge;
 pub mod client;
 mod credentials;
 pub mod dockerconfig;
-mod hash;
 pub mod manifest;
 pub mod media;
 pub mod server;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -37,6 +38,8 @@ pub(crate) struct Janitor {
     /// Until the thread takes it.
     queue: Mutex<Option<Receiver<Job>>>,
     leases: Arc<Mutex<HashSet<Id>>>,
+    /// The thread deletes what may be very much.
+    emptying: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -47,17 +50,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Janitor {
     pub(crate) fn new() -> Janitor {
         let (jobs, queue) = mpsc::channel();
-        Janitor { jobs, queue: Mutex::new(Some(queue)), leases: Arc::default(), thread: Mutex::new(None) }
+        let queue = Mutex::new(Some(queue));
+        Janitor { jobs, queue, leases: Arc::default(), emptying: Arc::default(), thread: Mutex::new(None) }
     }
 
     /// Starts the thread. It reaches the store by a weak reference, so as not to keep it open.
     pub(crate) fn start(&self, trash: PathBuf, store: Weak<Inner>) -> std::io::Result<()> {
         let Some(queue) = lock(&self.queue).take() else { return Ok(()) };
-        let leases = Arc::clone(&self.leases);
+        let (leases, emptying) = (Arc::clone(&self.leases), Arc::clone(&self.emptying));
         let thread = std::thread::Builder::new()
             .name("store-janitor".into())
             .stack_size(STACK)
-            .spawn(move || run(&queue, &trash, &store, &leases))?;
+            .spawn(move || run(&queue, &trash, &store, &leases, &emptying))?;
         *lock(&self.thread) = Some(thread);
         Ok(())
     }
@@ -98,19 +102,25 @@ impl Drop for Janitor {
         if let Some(thread) = lock(&self.thread).take()
             // The last reference to the store may be the thread's own, while it works.
             && thread.thread().id() != std::thread::current().id()
+            // Nobody waits for the trash: what is left of it is deleted after the next start.
+            && !self.emptying.load(Ordering::Acquire)
         {
             let _ = thread.join();
         }
     }
 }
 
-fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<HashSet<Id>>) {
+fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<HashSet<Id>>, emptying: &AtomicBool) {
     let mut unsynced = false;
     let mut tick = Instant::now() + FIRST_TICK;
     loop {
         let wait = if unsynced { SYNC_DELAY } else { tick.saturating_duration_since(Instant::now()) };
         match queue.recv_timeout(wait) {
-            Ok(Job::Empty) => empty(trash),
+            Ok(Job::Empty) => {
+                emptying.store(true, Ordering::Release);
+                empty(trash);
+                emptying.store(false, Ordering::Release);
+            }
             Ok(Job::Sync) => unsynced = true,
             Ok(Job::Flush(done)) => {
                 if std::mem::take(&mut unsynced) {

@@ -32,7 +32,6 @@ pub mod content;
 pub mod db;
 mod error;
 pub mod gc;
-mod hash;
 pub mod image;
 mod janitor;
 pub mod layer;

@@ -8,12 +8,11 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
-use barque_model::{Context, Result};
+use barque_model::{Context, Hasher, Result};
 
 use crate::Store;
 use crate::db::{Blob, Durability, Layer};
 use crate::error::IoContext;
-use crate::hash::Sha256;
 use crate::layer::LayerSource;
 use crate::store::{Inner, Recovery};
 
@@ -115,7 +114,7 @@ impl Store {
 
     fn is_intact(&self, blob: &Blob) -> bool {
         let Ok(mut file) = self.open_blob(&blob.digest) else { return false };
-        let mut hash = Sha256::new();
+        let mut hash = Hasher::new();
         let mut buffer = vec![0u8; 128 * 1024];
         loop {
             match file.read(&mut buffer) {

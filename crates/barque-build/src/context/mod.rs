@@ -23,6 +23,7 @@ pub use unpack::{Owner, UnpackOptions, unpack_tar};
 pub(crate) use unpack::{is_archive, unpack};
 
 pub(crate) use digest::{changed, path_bytes};
+pub(crate) use split::Part;
 pub(crate) use tree::open_in;
 pub(crate) use walk::threads;
 
@@ -172,19 +173,9 @@ fn digested(tree: &Tree, stats: Option<&StatCache>, mut selected: Vec<Selected>,
 
 impl Digested {
     fn new(selected: Vec<Selected>, contents: Vec<Vec<Option<Digest>>>, owners: bool) -> Self {
-        let mut hasher = Hasher::new();
-        for (part, contents) in selected.iter().zip(&contents) {
-            // A file and the contents of a directory get their names in different ways.
-            hasher.update(match part.kind {
-                SelectedKind::File { .. } => b"f",
-                SelectedKind::Contents { .. } => b"c",
-                SelectedKind::Parents { .. } => b"p",
-            });
-            for (entry, content) in part.entries.iter().zip(contents) {
-                digest::feed(&mut hasher, part.relative(entry), entry, *content, owners);
-            }
-        }
-        Digested { selected, contents, owners, digest: hasher.finish() }
+        let parts = selected.iter().zip(&contents);
+        let digest = digest_of(parts.map(|(s, c)| (s, s.entries.iter().zip(c.iter().copied()))), owners);
+        Digested { selected, contents, owners, digest }
     }
 
     /// One line for each file: what `--why` compares.
@@ -197,6 +188,26 @@ impl Digested {
         }
         out
     }
+}
+
+/// See [`Digested::digest`].
+fn digest_of<'a, F>(parts: impl IntoIterator<Item = (&'a Selected, F)>, owners: bool) -> Digest
+where
+    F: Iterator<Item = (&'a Entry, Option<Digest>)>,
+{
+    let mut hasher = Hasher::new();
+    for (part, files) in parts {
+        // A file and the contents of a directory get their names in different ways.
+        hasher.update(match part.kind {
+            SelectedKind::File { .. } => b"f",
+            SelectedKind::Contents { .. } => b"c",
+            SelectedKind::Parents { .. } => b"p",
+        });
+        for (entry, content) in files {
+            digest::feed(&mut hasher, part.relative(entry), entry, content, owners);
+        }
+    }
+    hasher.finish()
 }
 
 /// `kind mode digest-prefix path NUL`; short, since there is one for each file.

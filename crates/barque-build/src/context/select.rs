@@ -1,10 +1,13 @@
 //! Which files a `COPY` source names.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use barque_model::{Context as _, Error, Result};
 
+use super::digest::path_bytes;
 use super::tree::{Entry, Kind, Tree};
 use super::walk::{Filter, walk};
 use crate::graph::{FsRef, PathSource};
@@ -33,7 +36,17 @@ pub enum SelectedKind {
 impl Selected {
     /// The name of an entry below the destination.
     pub fn relative<'e>(&'e self, entry: &'e Entry) -> &'e Path {
-        let strip = |root: &Path| entry.path.strip_prefix(root).unwrap_or(&entry.path);
+        // By bytes: taking paths apart costs more than all else that is done for a file of a large context.
+        let strip = |root: &Path| {
+            let (path, root) = (path_bytes(&entry.path), path_bytes(root));
+            let below = match path.strip_prefix(root) {
+                Some(rest) if root.is_empty() => rest,
+                Some([]) => b"",
+                Some([b'/', rest @ ..]) => rest,
+                _ => path,
+            };
+            Path::new(OsStr::from_bytes(below))
+        };
         match &self.kind {
             SelectedKind::File { name } => name,
             SelectedKind::Contents { root } => strip(root),

@@ -2,40 +2,60 @@
 //!
 //! One changed file among very many then costs a part of the copy, not all of it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::collections::HashMap;
 
-use super::{Digested, Kind, Selected, SelectedKind, path_bytes};
+use super::{Digested, Kind, Selected, SelectedKind, digest_of, path_bytes};
+use crate::context::Entry;
+use barque_model::Digest;
 
-/// Most parts: images have a limit of layers.
+/// Most parts: images have a limit of layers, and a [`Parts`] as many bits.
 const MAX_PARTS: usize = 32;
+
+/// The parts an entry is in, a bit each.
+type Parts = u32;
+
+/// One part of a large directory.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// As [`Digested::digest`].
+    pub(crate) digest: Digest,
+    /// Positions of its entries in the whole.
+    entries: Vec<usize>,
+}
 
 impl Digested {
     /// The contents of one large directory in parts: the same file always falls into the same part, and each
     /// part has the directories its files need. A part has `size` files on average, or more. `None` if there are
     /// not enough for two.
-    pub(crate) fn split(&self, size: usize) -> Option<Vec<Digested>> {
+    pub(crate) fn split(&self, size: usize) -> Option<Vec<Part>> {
         let ([whole], [contents]) = (self.selected.as_slice(), self.contents.as_slice()) else { return None };
         let SelectedKind::Contents { .. } = whole.kind else { return None };
         let count = parts_for(whole.entries.len(), size);
         if count < 2 {
             return None;
         }
-        let mut parts = vec![(Vec::new(), Vec::new()); count];
-        let numbers = part_of_each(whole, count, size);
-        for ((entry, content), numbers) in whole.entries.iter().zip(contents).zip(numbers) {
-            for number in numbers {
-                if let Some((entries, contents)) = parts.get_mut(number) {
-                    entries.push(entry.clone());
-                    contents.push(*content);
-                }
+        let mut parts = vec![Vec::new(); count];
+        for (at, mask) in parts_of_each(&whole.entries, count, size).into_iter().enumerate() {
+            for (_, part) in parts.iter_mut().enumerate().filter(|(number, _)| mask & (1 << number) != 0) {
+                part.push(at);
             }
         }
-        let part = |(entries, contents)| {
-            let selected = vec![Selected { kind: whole.kind.clone(), entries }];
-            Digested::new(selected, vec![contents], self.owners)
+        let part = |entries: Vec<usize>| {
+            let files = entries.iter().map(|at| (&whole.entries[*at], contents[*at]));
+            Part { digest: digest_of([(whole, files)], self.owners), entries }
         };
-        Some(parts.into_iter().filter(|(entries, _)| !entries.is_empty()).map(part).collect())
+        Some(parts.into_iter().filter(|entries| !entries.is_empty()).map(part).collect())
+    }
+
+    /// The files of a part that [`Digested::split`] gave.
+    pub(crate) fn part(&self, part: &Part) -> Digested {
+        let pick = |(whole, contents): (&Selected, &Vec<Option<Digest>>)| {
+            let entries = part.entries.iter().map(|at| whole.entries[*at].clone()).collect();
+            let contents: Vec<_> = part.entries.iter().map(|at| contents[*at]).collect();
+            (Selected { kind: whole.kind.clone(), entries }, contents)
+        };
+        let (selected, contents) = self.selected.iter().zip(&self.contents).map(pick).unzip();
+        Digested { selected, contents, owners: self.owners, digest: part.digest }
     }
 }
 
@@ -49,35 +69,39 @@ fn parts_for(entries: usize, size: usize) -> usize {
 
 /// The parts each entry is in: a file in one, chosen by its directory (by its own name in a directory with very
 /// many files), a directory in all that its files are in, an empty one in one.
-fn part_of_each(whole: &Selected, count: usize, size: usize) -> Vec<BTreeSet<usize>> {
-    let mut in_dir: HashMap<&Path, usize> = HashMap::new();
-    for entry in &whole.entries {
-        *in_dir.entry(above(&entry.path)).or_default() += 1;
+fn parts_of_each(entries: &[Entry], count: usize, size: usize) -> Vec<Parts> {
+    // Paths as bytes: a `Path` is taken apart for every comparison.
+    let mut in_dir: HashMap<&[u8], usize> = HashMap::new();
+    for entry in entries {
+        *in_dir.entry(above(entry)).or_default() += 1;
     }
-    let mut of_dir: HashMap<&Path, BTreeSet<usize>> = HashMap::new();
-    let mut placed = vec![BTreeSet::new(); whole.entries.len()];
+    let mut of_dir: HashMap<&[u8], Parts> = HashMap::new();
+    let mut placed = vec![0; entries.len()];
     // Backwards: everything below a directory is seen before it.
-    for (entry, placed) in whole.entries.iter().zip(&mut placed).rev() {
-        let dir = above(&entry.path);
+    for (entry, placed) in entries.iter().zip(&mut placed).rev() {
+        let dir = above(entry);
+        let path = path_bytes(&entry.path);
         let many = in_dir.get(dir).is_some_and(|n| *n > size / 4);
         let by_name = many || entry.kind == Kind::Dir;
-        *placed = match of_dir.remove(entry.path.as_path()).filter(|_| entry.kind == Kind::Dir) {
+        *placed = match of_dir.remove(path).filter(|_| entry.kind == Kind::Dir) {
             Some(parts) => parts,
-            None => BTreeSet::from([hash(if by_name { &entry.path } else { dir }) % count]),
+            None => 1 << (hash(if by_name { path } else { dir }) % count),
         };
-        of_dir.entry(dir).or_default().extend(placed.iter());
+        *of_dir.entry(dir).or_default() |= *placed;
     }
     placed
 }
 
-fn above(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
+/// The path of the directory an entry is in.
+fn above(entry: &Entry) -> &[u8] {
+    let path = path_bytes(&entry.path);
+    path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
 }
 
 /// FNV-1a, then mixed so that every byte counts in every bit; the same in every build and version.
-fn hash(path: &Path) -> usize {
+fn hash(path: &[u8]) -> usize {
     let step = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-    let hash = path_bytes(path).iter().fold(0xcbf2_9ce4_8422_2325, step);
+    let hash = path.iter().fold(0xcbf2_9ce4_8422_2325, step);
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (hash ^ (hash >> 33)) as usize
 }
@@ -126,7 +150,7 @@ mod tests {
     fn every_file_is_in_one_part_with_its_directories() {
         assert!(tree(40, 100).split(4096).is_none());
         for whole in [tree(60, 100), tree(4, 1_000)] {
-            let parts = whole.split(512).unwrap();
+            let parts: Vec<Digested> = whole.split(512).unwrap().iter().map(|p| whole.part(p)).collect();
             assert!(parts.len() >= 4 && parts.len() <= MAX_PARTS, "{}", parts.len());
             let mut files = Vec::new();
             for part in &parts {
@@ -134,7 +158,8 @@ mod tests {
                 assert!(entries.is_sorted_by(|a, b| a.path < b.path));
                 assert!(entries.len() < 3 * whole.selected[0].entries.len() / parts.len());
                 for entry in entries.iter().filter(|e| e.kind == Kind::File) {
-                    assert!(entries.binary_search_by(|d| d.path.as_path().cmp(above(&entry.path))).is_ok());
+                    let dir = entry.path.parent().unwrap();
+                    assert!(entries.binary_search_by(|d| d.path.as_path().cmp(dir)).is_ok());
                     files.push(entry.path.clone());
                 }
             }
@@ -156,7 +181,7 @@ mod tests {
         let entry = after.selected[0].entries.iter_mut().find(|e| e.path.ends_with("d0025/f0050")).unwrap();
         entry.mode = 0o755;
         let after = Digested::new(after.selected, after.contents, false);
-        let differ = |(a, b): (&Digested, &Digested)| a.digest != b.digest;
+        let differ = |(a, b): (&Part, &Part)| a.digest != b.digest;
         let (a, b) = (before.split(512).unwrap(), after.split(512).unwrap());
         assert_eq!(a.iter().zip(&b).filter(|p| differ(*p)).count(), 1);
     }

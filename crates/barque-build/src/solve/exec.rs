@@ -22,7 +22,7 @@ impl<W: Worker> Shared<W> {
         self: Arc<Self>,
         vertex: &Vertex,
         parent: Option<&SnapshotId>,
-        files: &[Option<Digested>],
+        files: &[Option<Arc<Digested>>],
     ) -> Result<Layer, Failure<W>> {
         let active = self.worker.prepare(parent).await?;
         let active = match &vertex.op {
@@ -173,7 +173,7 @@ impl<W: Worker> Shared<W> {
         Ok(Some(RunMount { target: mount.target.clone(), read_only: mount.read_only, kind }))
     }
 
-    async fn copy(&self, op: &CopyOp, active: &W::Active, files: &[Option<Digested>]) -> Result<()> {
+    async fn copy(&self, op: &CopyOp, active: &W::Active, files: &[Option<Arc<Digested>>]) -> Result<()> {
         let mut sources = Vec::new();
         for (index, source) in op.sources.iter().enumerate() {
             sources.push(match source {
@@ -182,8 +182,8 @@ impl<W: Worker> Shared<W> {
                         FsRef::Context(name) => From::Context(self.context(name)?),
                         fs => From::Tree(self.view(fs).await?),
                     };
-                    let selected = files.get(index).and_then(Option::as_ref).map(|d| d.selected.clone());
-                    Ready::Files { tree, selected: selected.unwrap_or_default(), unpack: path.unpack }
+                    let files = files.get(index).cloned().flatten();
+                    Ready::Files { tree, files, unpack: path.unpack }
                 }
                 CopySource::Inline { name, content } => Ready::Inline { name: name.clone(), content: content.clone() },
                 CopySource::Url { vertex, unpack } => match self.fetched(*vertex).await? {
@@ -220,7 +220,7 @@ impl From {
 
 /// A source whose bytes are there.
 enum Ready {
-    Files { tree: From, selected: Vec<Selected>, unpack: bool },
+    Files { tree: From, files: Option<Arc<Digested>>, unpack: bool },
     Inline { name: String, content: Arc<[u8]> },
     Url { file: Arc<crate::worker::FetchedUrl>, unpack: bool },
     Git(Tree),
@@ -252,8 +252,9 @@ fn write(
     let mut items = Vec::new();
     for source in sources {
         match source {
-            Ready::Files { tree, selected, unpack } => {
+            Ready::Files { tree, files, unpack } => {
                 let keep_owner = matches!(tree, From::Tree(_));
+                let selected = files.as_ref().map_or(&[][..], |f| &f.selected);
                 items.push(Item::Files { tree: tree.tree(), selected, keep_owner, unpack: *unpack });
             }
             Ready::Inline { name, content } => items.push(Item::Inline { name, content }),

@@ -22,7 +22,7 @@ pub(super) struct Keyed {
     /// A second key under which the result is found without looking at files.
     pub(super) fast_key: Option<Digest>,
     /// For a copy: what each path source selects.
-    pub(super) files: Vec<Option<Digested>>,
+    pub(super) files: Vec<Option<Arc<Digested>>>,
 }
 
 /// Where the list of files behind a content digest is kept for `--why`.
@@ -115,7 +115,7 @@ impl<W: Worker> Shared<W> {
             let done = self.digest(path.clone(), op.parents, &op.exclude, op.verb).await?;
             inputs.add(source_name(source), done.digest.to_string());
             inputs.add("treatment", keys::treatment(path));
-            files.push(Some(done));
+            files.push(Some(Arc::new(done)));
         }
         let hit = self.recorded(vertex, &inputs)?;
         if let (Some(record), Some(key)) = (&hit, fast_key) {

@@ -11,7 +11,7 @@ use super::lookup::source_name;
 use super::prepare::join_all;
 use super::solver::{Failure, Shared, blocking};
 use crate::cache::StepIdentity;
-use crate::context::Digested;
+use crate::context::{Digested, Part};
 use crate::graph::{CopyOp, CopySource, FsRef, Op, Vertex};
 use crate::worker::{Layer, SnapshotId, Worker};
 
@@ -47,7 +47,7 @@ impl<W: Worker> Shared<W> {
         vertex: &Vertex,
         below: Option<&SnapshotId>,
         parent_text: &str,
-        files: &[Option<Digested>],
+        files: &[Option<Arc<Digested>>],
     ) -> Result<Vec<Layer>, Failure<W>> {
         if let (Op::Copy(op), true, [Some(done)]) = (&vertex.op, self.worker.can_stack(), files)
             && let [CopySource::Path(path)] = op.sources.as_slice()
@@ -56,7 +56,7 @@ impl<W: Worker> Shared<W> {
         {
             let (whole, size) = (done.clone(), self.request.options.part_files);
             if let Some(parts) = blocking(move || Ok(whole.split(size))).await? {
-                return self.in_parts(vertex, op, below, parent_text, parts).await;
+                return self.in_parts(vertex, op, below, parent_text, (done, parts)).await;
             }
         }
         Ok(vec![self.execute(vertex, below, files).await?])
@@ -68,11 +68,11 @@ impl<W: Worker> Shared<W> {
         op: &CopyOp,
         below: Option<&SnapshotId>,
         parent_text: &str,
-        parts: Vec<Digested>,
+        (whole, parts): (&Digested, Vec<Part>),
     ) -> Result<Vec<Layer>, Failure<W>> {
         let gate = tokio::sync::Semaphore::new(AT_ONCE);
         let count = parts.len();
-        let make = |(number, part): (usize, Digested)| {
+        let make = |(number, part): (usize, Part)| {
             let (shared, gate) = (self.clone(), &gate);
             async move {
                 let mut inputs = keys::copy(op, parent_text);
@@ -87,11 +87,12 @@ impl<W: Worker> Shared<W> {
                     return Ok(Layer::from(&record.layer));
                 }
                 let _turn = gate.acquire().await;
-                let layer = shared.clone().execute(vertex, below, &[Some(part)]).await?;
-                let whole = shared.identity(vertex);
-                let instruction = format!("{} (part {} of {count})", whole.instruction, number + 1);
+                let files = Arc::new(whole.part(&part));
+                let layer = shared.clone().execute(vertex, below, &[Some(files)]).await?;
+                let step = shared.identity(vertex);
+                let instruction = format!("{} (part {} of {count})", step.instruction, number + 1);
                 // Not the step itself: `--why` compares whole steps.
-                let identity = StepIdentity { instruction, ordinal: 0, ..whole };
+                let identity = StepIdentity { instruction, ordinal: 0, ..step };
                 let record = shared.record(inputs.key(), identity, inputs.0, std::slice::from_ref(&layer));
                 shared.keep(&record, None, &[]);
                 Ok(layer)

@@ -440,7 +440,7 @@ impl<W: Worker> Shared<W> {
     }
 
     /// A cache that cannot be written makes the next build slow, not this one wrong.
-    pub(super) fn keep(&self, record: &CacheRecord, fast_key: Option<Digest>, files: &[Option<Digested>]) {
+    pub(super) fn keep(&self, record: &CacheRecord, fast_key: Option<Digest>, files: &[Option<Arc<Digested>>]) {
         let alias = fast_key.map(|key| CacheRecord { key, ..record.clone() });
         for record in std::iter::once(record).chain(&alias) {
             if let Err(e) = self.cache.put(record) {

@@ -60,7 +60,7 @@ impl Blob {
     #[must_use]
     pub fn verified(self) -> Self {
         let Self { digest, size, offset, chunks, pending } = self;
-        let mut hasher = crate::hash::Hasher::new();
+        let mut hasher = barque_model::Hasher::new();
         let mut seen = offset;
         let checked = chunks.and_then(move |chunk| {
             hasher.update(&chunk);

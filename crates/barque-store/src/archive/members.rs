@@ -160,7 +160,7 @@ impl Members {
         })? > 0
         {}
         if let Some(digest) = blob_name(name)
-            && crate::hash::Sha256::of(&bytes) != digest
+            && barque_model::Digest::of(&bytes) != digest
         {
             return Err(bad(format!("digest mismatch: the archive's member '{name}' is something else")));
         }

@@ -76,7 +76,7 @@ impl Store {
             "layers": layers,
         });
         let bytes = to_json(&manifest)?;
-        let digest = crate::hash::Sha256::of(&bytes);
+        let digest = barque_model::Digest::of(&bytes);
         Ok(Manifest { digest, media_type: OCI_MANIFEST.to_owned(), bytes, is_index: false })
     }
 }

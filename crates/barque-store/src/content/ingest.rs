@@ -4,12 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use barque_model::{Digest, Error, Id, Result};
+use barque_model::{Digest, Error, Hasher, Id, Result};
 
 use super::busy::BusyKey;
 use crate::db::{Blob, LeaseKind};
 use crate::error::{self, IoContext};
-use crate::hash::Sha256;
 use crate::{Lease, Store};
 
 /// What is going to be written.
@@ -43,7 +42,7 @@ struct Partial {
     key: String,
     path: PathBuf,
     file: File,
-    hash: Sha256,
+    hash: Hasher,
 }
 
 impl Store {
@@ -61,7 +60,7 @@ impl Store {
         lease.hold(LeaseKind::Ingest, &key)?;
         let path = self.inner.paths.ingests().join(&key);
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).at("open", &path)?;
-        let mut partial = Partial { key, path, file, hash: Sha256::new() };
+        let mut partial = Partial { key, path, file, hash: Hasher::new() };
         partial.recall(spec.size)?;
         Ok(Ingest { lease: lease.clone(), spec, state: State::Writing(Box::new(partial)), _busy: busy })
     }
@@ -86,7 +85,7 @@ impl Partial {
     fn clear(&mut self) -> Result<()> {
         self.file.set_len(0).at("truncate", &self.path)?;
         self.file.seek(SeekFrom::Start(0)).at("rewind", &self.path)?;
-        self.hash = Sha256::new();
+        self.hash = Hasher::new();
         Ok(())
     }
 }

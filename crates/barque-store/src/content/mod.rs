@@ -58,7 +58,7 @@ impl Store {
 
     /// Stores `bytes` as a blob held by `lease`.
     pub fn put_blob(&self, lease: &Lease, bytes: &[u8]) -> Result<Blob> {
-        let digest = crate::hash::Sha256::of(bytes);
+        let digest = barque_model::Digest::of(bytes);
         let spec = IngestSpec { digest: Some(digest), size: Some(bytes.len() as u64) };
         let mut ingest = self.ingest(lease, spec)?;
         if ingest.offset() > 0 && ingest.offset() < bytes.len() as u64 {

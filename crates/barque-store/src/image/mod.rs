@@ -75,7 +75,7 @@ impl Store {
     pub fn put_image(&self, lease: &Lease, new: NewImage) -> Result<PutImage> {
         let _ = lease;
         self.check_size("configuration", &new.config)?;
-        let id = ImageId(crate::hash::Sha256::of(&new.config));
+        let id = ImageId(barque_model::Digest::of(&new.config));
         let config = Config::parse(&new.config)?;
         let documents = self.documents(&new, &id)?;
         let now = Timestamp::now();
@@ -205,7 +205,7 @@ impl Store {
 
 fn document(media_type: &str, bytes: &[u8], is_index: bool) -> Manifest {
     Manifest {
-        digest: crate::hash::Sha256::of(bytes),
+        digest: barque_model::Digest::of(bytes),
         media_type: media_type.to_owned(),
         bytes: bytes.to_vec(),
         is_index,

@@ -3,27 +3,26 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use barque_model::{DiffId, Result};
+use barque_model::{DiffId, Hasher, Result};
 use barque_sys::rootdir::Dir;
 
 use super::marks::{OPAQUE, WHITEOUT, is_opaque};
 use super::{DiffOptions, DiffSummary, names};
 use crate::error::IoContext;
-use crate::hash::Sha256;
 use crate::tree::{Descend, Packer, Visit, Visitor, walk};
 
 /// Hashes what goes through.
 pub(super) struct Tee<W> {
     out: W,
-    hash: Sha256,
+    hash: Hasher,
 }
 
 impl<W: Write> Tee<W> {
     pub(super) fn new(out: W) -> Tee<W> {
-        Tee { out, hash: Sha256::new() }
+        Tee { out, hash: Hasher::new() }
     }
 
-    pub(super) fn finish(self) -> (W, Sha256) {
+    pub(super) fn finish(self) -> (W, Hasher) {
         (self.out, self.hash)
     }
 }

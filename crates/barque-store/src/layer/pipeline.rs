@@ -15,12 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
-use barque_model::{DiffId, Error, Result};
+use barque_model::{DiffId, Error, Hasher, Result};
 
 use super::apply::{Applied, Applier, ApplyOptions};
 use super::decompress::{self, Compression};
 use super::pipe::{BUFFER, Chunk, PipeReader, Pool, pipe};
-use crate::hash::Sha256;
 use crate::tar;
 
 /// Unpacking keeps few things on the stack; inflating needs some tables.
@@ -217,7 +216,7 @@ fn fill(input: &mut dyn Read, mut buffer: Vec<u8>) -> std::io::Result<Vec<u8>> {
 }
 
 fn hash(mut input: PipeReader) -> DiffId {
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::new();
     while let Some(chunk) = input.chunk() {
         hash.update(chunk.bytes());
     }

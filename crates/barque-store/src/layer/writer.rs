@@ -3,14 +3,13 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use barque_model::{DiffId, Digest, Error, Id, Result};
+use barque_model::{DiffId, Digest, Error, Hasher, Id, Result};
 
 use super::apply::{Applied, ApplyOptions};
 use super::pipeline::Pipeline;
 use crate::content::{Ingest, IngestSpec};
 use crate::db::Blob;
 use crate::error::{self, IoContext};
-use crate::hash::Sha256;
 use crate::{Lease, Store};
 
 /// What is known of a layer before it arrives.
@@ -42,7 +41,7 @@ pub struct LayerWriter {
 enum Sink {
     Blob(Ingest),
     /// Hashed and forgotten.
-    Nowhere(Sha256),
+    Nowhere(Hasher),
 }
 
 /// A layer that was unpacked but is not part of the store yet; removed when dropped.
@@ -98,7 +97,7 @@ impl Store {
     /// thread takes the same digest.
     pub fn layer_writer(&self, lease: &Lease, source: LayerSource) -> Result<LayerWriter> {
         let sink = if source.discard_blob {
-            Sink::Nowhere(Sha256::new())
+            Sink::Nowhere(Hasher::new())
         } else {
             Sink::Blob(self.ingest(lease, IngestSpec { digest: source.digest, size: source.size })?)
         };
@@ -178,7 +177,7 @@ impl LayerWriter {
         match &mut self.sink {
             Sink::Blob(ingest) if ingest.is_present() => {}
             Sink::Blob(ingest) => ingest.restart()?,
-            Sink::Nowhere(hash) => *hash = Sha256::new(),
+            Sink::Nowhere(hash) => *hash = Hasher::new(),
         }
         self.begin()?;
         self.replay()
@@ -197,7 +196,7 @@ impl LayerWriter {
         self.unpack(bytes).inspect_err(|e| {
             // A bad archive is not worth resuming; a full disk may be mended.
             if e.kind() != barque_model::ErrorKind::Unavailable
-                && let Sink::Blob(ingest) = std::mem::replace(&mut self.sink, Sink::Nowhere(Sha256::new()))
+                && let Sink::Blob(ingest) = std::mem::replace(&mut self.sink, Sink::Nowhere(Hasher::new()))
             {
                 ingest.abort();
             }
@@ -261,7 +260,7 @@ impl LayerWriter {
     }
 }
 
-fn verify(source: &LayerSource, hash: Sha256) -> Result<Digest> {
+fn verify(source: &LayerSource, hash: Hasher) -> Result<Digest> {
     let bytes = hash.bytes();
     if let Some(size) = source.size
         && size != bytes

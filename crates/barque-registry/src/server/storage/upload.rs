@@ -8,7 +8,7 @@ use barque_model::{Digest, Id};
 use bytes::Bytes;
 
 use super::{Name, Storage};
-use crate::hash::Hasher;
+use barque_model::Hasher;
 
 /// Read at a time when content is hashed again.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
