@@ -1,4 +1,4 @@
-//! Shared vocabulary: ids, digests, references, platforms, errors, sizes, durations, times and signals.
+//! Shared vocabulary: ids, digests, references, platforms, errors, sizes, durations, times, signals, id mappings.
 //!
 //! Nothing here touches the world except [`Id::random`] (kernel randomness) and [`time::Timestamp::now`].
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@ pub mod digest;
 pub mod duration;
 pub mod error;
 pub mod id;
+pub mod idmap;
 pub mod platform;
 pub mod reference;
 pub mod signal;
@@ -16,6 +17,7 @@ pub mod time;
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
 pub use error::{Context, Error, ErrorKind, Result};
 pub use id::Id;
+pub use idmap::{IdMap, IdRange};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use signal::Signal;

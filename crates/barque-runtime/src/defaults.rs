@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     fn bind(target: &str) -> Mount {
-        let source = MountSource::Bind { path: "/x".into(), subpath: None, recursive: true };
+        let source = MountSource::Bind { path: "/x".into(), subpath: None, recursive: true, owners: None };
         Mount { target: target.into(), source, options: MountOptions::default() }
     }
 

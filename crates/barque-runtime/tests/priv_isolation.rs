@@ -98,7 +98,7 @@ fn binds_files_and_temporary_file_systems() {
     let tmpfs =
         MountSource::Tmpfs { size: Some(1 << 20), mode: Some(0o700), options: vec![("uid".into(), "5".into())] };
     spec.mounts.push(Mount { target: "/t".into(), source: tmpfs, options: MountOptions::default() });
-    let sub = MountSource::Bind { path: host.clone(), subpath: Some("sub".into()), recursive: true };
+    let sub = MountSource::Bind { path: host.clone(), subpath: Some("sub".into()), recursive: true, owners: None };
     spec.mounts.push(Mount { target: "/sub".into(), source: sub, options: MountOptions::default() });
     let (exit, out, err) = lab.run(&spec);
     assert_eq!(

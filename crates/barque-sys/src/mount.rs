@@ -1,6 +1,7 @@
 //! Mount system calls that rustix lacks, and detached mounts.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -37,6 +38,38 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, attrs: u64, propagation: u64, recurs
     if attrs & u64::from(MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME) != 0 {
         attr.attr_clr = 0x70;
     }
+    call_setattr(mount, &attr, recursive)
+}
+
+/// Shows the files of the detached mount `mount` with the owners that the user namespace `owners` maps theirs to
+/// (kernel 5.12).
+///
+/// Errors: EINVAL where the file system cannot, EPERM for a mount that is mapped already.
+pub fn map_owners(mount: BorrowedFd<'_>, owners: BorrowedFd<'_>, recursive: bool) -> Result<(), Errno> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let userns_fd = u64::try_from(owners.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    call_setattr(mount, &MountAttr { attr_set: MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() }, recursive)
+}
+
+/// A user namespace with these contents of `uid_map` and `gid_map`, user_namespaces(7). Nothing lives in it.
+pub fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    // Only a process can make one, and a process with threads cannot for itself.
+    let (ready, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let child = crate::child::spawn_waiting(&ready, hold.as_fd(), libc::CLONE_NEWUSER as u32)?;
+    let make = || {
+        let proc = format!("/proc/{}", child.pid);
+        std::fs::write(format!("{proc}/uid_map"), uid_map)?;
+        std::fs::write(format!("{proc}/gid_map"), gid_map)?;
+        std::fs::File::open(format!("{proc}/ns/user"))
+    };
+    let made = make();
+    drop(hold);
+    let ended = rustix::process::WaitIdOptions::EXITED;
+    while let Err(Errno::INTR) = rustix::process::waitid(rustix::process::WaitId::PidFd(child.pidfd.as_fd()), ended) {}
+    made.map(OwnedFd::from)
+}
+
+fn call_setattr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is borrowed for the call, the path is a C string, and the kernel reads the given
     // number of bytes of `attr`.
@@ -46,7 +79,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, attrs: u64, propagation: u64, recurs
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };
@@ -60,17 +93,17 @@ pub fn has_mount_setattr() -> bool {
 }
 
 pub(crate) fn last_errno() -> Errno {
-    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    Errno::from_raw_os_error(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Runs `f` on a thread of its own in a private copy of the mount namespace, where it may also change its
 /// working directory: nothing of that is seen outside. The copy goes with the thread.
-pub fn in_private_mounts<T: Send>(f: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+pub fn in_private_mounts<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_own_thread(|| {
         // SAFETY: integers only; affects this thread alone, which ends with the closure.
         let r = unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) };
         if r < 0 {
-            return Err(std::io::Error::last_os_error());
+            return Err(io::Error::last_os_error());
         }
         let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", private)?;
@@ -79,10 +112,7 @@ pub fn in_private_mounts<T: Send>(f: impl FnOnce() -> std::io::Result<T> + Send)
 }
 
 /// Runs `f` on a thread of its own in the mount namespace of the process `pidfd` stands for (kernel 5.8).
-pub fn in_mounts_of<T: Send>(
-    pidfd: BorrowedFd<'_>,
-    f: impl FnOnce() -> std::io::Result<T> + Send,
-) -> std::io::Result<T> {
+pub fn in_mounts_of<T: Send>(pidfd: BorrowedFd<'_>, f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_own_thread(|| {
         // SAFETY: integers only; affect this thread alone, which ends with the closure.
         let r = unsafe {
@@ -91,13 +121,13 @@ pub fn in_mounts_of<T: Send>(
                 failed => failed,
             }
         };
-        if r < 0 { Err(std::io::Error::last_os_error()) } else { f() }
+        if r < 0 { Err(io::Error::last_os_error()) } else { f() }
     })
 }
 
-fn on_own_thread<T: Send>(f: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+fn on_own_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("mounts".into()).spawn_scoped(scope, f)?;
-        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the mount thread panicked")))
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the mount thread panicked")))
     })
 }

@@ -19,7 +19,7 @@ pub use inspect::{
     Address, ContainerInspect, ContainerState, DriverData, Health, HealthcheckResult, InspectQuery, MountPoint,
     NetworkSettings,
 };
-pub use mount::{BindOptions, IdMapping, ImageOptions, Mount, MountDriver, TmpfsOptions, VolumeOptions};
+pub use mount::{BindOptions, IdMapping, IdRange, ImageOptions, Mount, MountDriver, TmpfsOptions, VolumeOptions};
 pub use ops::{
     AttachQuery, Change, CommitQuery, ContainerListQuery, ContainersPruned, CopyQuery, KillQuery, LogsQuery, PathStat,
     PruneQuery, RemoveQuery, RenameQuery, ResizeQuery, StartQuery, StopQuery, TopQuery, TopResponse, WaitExitError,

@@ -53,8 +53,31 @@ pub struct BindOptions {
     pub id_mapping: Option<IdMapping>,
 }
 
-/// How the owner of files is shifted in a bind mount (1.56). Kept as it came.
-pub type IdMapping = serde_json::Value;
+/// How the owners of files are shown in a bind mount (1.56).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct IdMapping {
+    /// `match-user`, `userns`, or Barque's own `ranges`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// As `--user`, for `match-user`; empty is the user the container runs as.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// Barque's own, for `ranges`.
+    #[serde(rename = "UIDs", skip_serializing_if = "json::no_items")]
+    pub uids: Option<Vec<IdRange>>,
+    #[serde(rename = "GIDs", skip_serializing_if = "json::no_items")]
+    pub gids: Option<Vec<IdRange>>,
+}
+
+/// `Count` ids from `Stored` on, as the file system has them, appear in the container as those from `Shown` on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct IdRange {
+    pub stored: u32,
+    pub shown: u32,
+    pub count: u32,
+}
 
 /// Options of a volume mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,9 @@
 //! `--mount type=…,source=…,target=…`.
 
-use barque_api::container::{BindOptions, ImageOptions, Mount, MountDriver, TmpfsOptions, VolumeOptions};
+use barque_api::container::{
+    BindOptions, IdMapping, IdRange, ImageOptions, Mount, MountDriver, TmpfsOptions, VolumeOptions,
+};
+use barque_model::IdMap;
 
 use crate::cmdline::csv;
 
@@ -33,6 +36,7 @@ fn switch(mount: &mut Mount, key: &str, field: &str) -> Result<(), String> {
         "volume-nocopy" => volume(mount).no_copy = true,
         "bind-nonrecursive" => bind(mount).non_recursive = true,
         "bind-create-src" => bind(mount).create_mountpoint = true,
+        "idmap" | "bind-idmap" => bind(mount).id_mapping = Some(id_mapping("")?),
         _ => return Err(format!("invalid field '{field}' must be a key=value pair")),
     }
     Ok(())
@@ -65,6 +69,7 @@ fn set(
             "readonly" => bind(mount).read_only_force_recursive = true,
             _ => return Err(bad() + r#" (must be "enabled", "disabled", "writable", or "readonly")"#),
         },
+        "idmap" | "bind-idmap" => bind(mount).id_mapping = Some(id_mapping(value)?),
         "volume-subpath" => volume(mount).subpath = value.to_owned(),
         "volume-nocopy" => volume(mount).no_copy = flag()?,
         "volume-label" => insert(volume(mount).labels.get_or_insert_default(), value),
@@ -81,6 +86,23 @@ fn set(
         _ => return Err(format!("unexpected key '{key}' in '{field}'")),
     }
     Ok(())
+}
+
+/// Podman's `idmap=uids=…` and Docker's `bind-idmap=match-user`.
+fn id_mapping(text: &str) -> Result<IdMapping, String> {
+    let list = |ranges: Vec<barque_model::IdRange>| -> Vec<IdRange> {
+        ranges.iter().map(|r| IdRange { stored: r.stored, shown: r.shown, count: r.count }).collect()
+    };
+    let with_hint = |e: barque_model::Error| e.hint().map_or(e.to_string(), |hint| format!("{e} ({hint})"));
+    Ok(match text.parse().map_err(with_hint)? {
+        IdMap::MatchUser(user) => IdMapping { source: "match-user".into(), user, ..IdMapping::default() },
+        IdMap::Ranges { users, groups } => IdMapping {
+            source: "ranges".into(),
+            uids: Some(list(users)),
+            gids: Some(list(groups)),
+            ..IdMapping::default()
+        },
+    })
 }
 
 fn validate(mount: &Mount) -> Result<(), String> {
@@ -163,6 +185,23 @@ mod tests {
             json("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770"),
             r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1048576,"Mode":1016}}"#
         );
+    }
+
+    #[test]
+    fn owners() {
+        let json = |text: &str| serde_json::to_string(&check(text).unwrap().bind_options.unwrap().id_mapping).unwrap();
+        let of = |option: &str| json(&format!("type=bind,src=/a,target=/b,{option}"));
+        for text in ["idmap", "bind-idmap", "bind-idmap=match-user"] {
+            assert_eq!(of(text), r#"{"Source":"match-user"}"#);
+        }
+        assert_eq!(of("bind-idmap=match-user:1000:50"), r#"{"Source":"match-user","User":"1000:50"}"#);
+        assert_eq!(
+            of("idmap=uids=1000-0-1#2000-1-5"),
+            r#"{"Source":"ranges","UIDs":[{"Stored":1000,"Shown":0,"Count":1},{"Stored":2000,"Shown":1,"Count":5}]}"#
+        );
+        let fault = |text| check(text).unwrap_err();
+        assert!(fault("type=bind,src=/a,target=/b,idmap=0").starts_with("invalid id mapping '0' (match-user, "));
+        assert!(fault("src=v,target=/b,idmap").contains("cannot mix 'bind-*' options"));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use barque_api::container::{ContainerConfig, HostConfig, Mount, MountPoint};
+use barque_api::container::{self as wire, ContainerConfig, HostConfig, IdMapping, Mount, MountPoint};
 use barque_engine::container::merge::clean_path;
 use barque_engine::container::spec::{MountSource, MountSpec};
 use barque_engine::container::view::MountView;
-use barque_model::{Error, Result};
+use barque_model::{Error, IdMap, IdRange, Result, idmap};
 
 const PROPAGATIONS: &[&str] = &["private", "rprivate", "slave", "rslave", "shared", "rshared"];
 
@@ -93,7 +93,7 @@ fn parse_bind(text: &str, driver: &str) -> Result<MountSpec> {
     let mut mount = MountSpec { target: target.to_owned(), mode: words.to_owned(), ..bare() };
     mount.source = match source {
         Some(path) if path.starts_with('/') => {
-            MountSource::Bind { path: PathBuf::from(path), create_missing: true, non_recursive: false }
+            MountSource::Bind { path: PathBuf::from(path), create_missing: true, non_recursive: false, owners: None }
         }
         name => {
             if let Some(name) = name {
@@ -113,6 +113,12 @@ fn parse_bind(text: &str, driver: &str) -> Result<MountSpec> {
 fn known_word(word: &str) -> bool {
     matches!(word, "ro" | "rw" | "z" | "Z" | "nocopy" | "cached" | "delegated" | "consistent")
         || PROPAGATIONS.contains(&word)
+        || id_map_word(word).is_some()
+}
+
+/// Podman's `idmap` and `idmap=…`.
+fn id_map_word(word: &str) -> Option<&str> {
+    word.strip_prefix("idmap=").or((word == "idmap").then_some(""))
 }
 
 fn apply_words(mount: &mut MountSpec, words: &str) -> Result<()> {
@@ -124,6 +130,9 @@ fn apply_words(mount: &mut MountSpec, words: &str) -> Result<()> {
             ("nocopy", MountSource::Volume { no_copy, .. }) => *no_copy = true,
             (word, MountSource::Bind { .. }) if PROPAGATIONS.contains(&word) => {
                 mount.propagation = Some(word.to_owned());
+            }
+            (word, MountSource::Bind { owners, .. }) if id_map_word(word).is_some() => {
+                *owners = id_map_word(word).map(str::parse).transpose()?;
             }
             _ => return Err(invalid()),
         }
@@ -161,9 +170,7 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
                 return Err(invalid("field Source must not be empty"));
             }
             let options = mount.bind_options.clone().unwrap_or_default();
-            if options.id_mapping.is_some() {
-                return Err(Error::not_implemented("id-mapped bind mounts"));
-            }
+            let owners = options.id_mapping.as_ref().map(owners).transpose()?;
             if !options.propagation.is_empty() {
                 if !PROPAGATIONS.contains(&options.propagation.as_str()) {
                     return Err(invalid(&format!("invalid propagation mode: {}", options.propagation)));
@@ -175,6 +182,7 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
                 path: PathBuf::from(&mount.source),
                 create_missing: options.create_mountpoint,
                 non_recursive: options.non_recursive,
+                owners,
             }
         }
         "volume" => volume_of(mount)?,
@@ -204,6 +212,19 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
         _ => return Err(invalid("mount type unknown")),
     };
     Ok(spec)
+}
+
+fn owners(wire: &IdMapping) -> Result<IdMap> {
+    let list = |ranges: &Option<Vec<wire::IdRange>>| -> Vec<IdRange> {
+        let one = |r: &wire::IdRange| IdRange { stored: r.stored, shown: r.shown, count: r.count };
+        ranges.iter().flatten().map(one).collect()
+    };
+    match wire.source.as_str() {
+        "match-user" => Ok(IdMap::MatchUser(wire.user.clone())),
+        "ranges" => IdMap::ranges(list(&wire.uids), list(&wire.gids)),
+        "userns" => Err(idmap::own_namespace()),
+        other => Err(Error::invalid(format!("invalid id mapping source: '{other}'"))),
+    }
 }
 
 fn volume_of(mount: &Mount) -> Result<MountSource> {
@@ -326,6 +347,33 @@ mod tests {
             let error = of(json).unwrap_err().to_string();
             assert!(error.contains(wanted), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn owners_are_mapped_in_binds_only() {
+        let of = |mount: MountSpec| match mount.source {
+            MountSource::Bind { owners, .. } => owners,
+            _ => None,
+        };
+        let ranges = Some("uids=1000-0-1;gids=5-6-7".parse().unwrap());
+        assert_eq!(of(bind("/a:/b:ro,idmap=uids=1000-0-1;gids=5-6-7").unwrap()), ranges);
+        assert_eq!(of(bind("/a:/b:idmap").unwrap()), Some(IdMap::MatchUser(String::new())));
+        for (text, wanted) in [("vol:/b:idmap", "invalid mode"), ("/a:/b:idmap=x", "invalid id mapping 'x'")] {
+            assert!(bind(text).unwrap_err().to_string().contains(wanted), "{text}");
+        }
+        let long = |mapping: &str| {
+            let text =
+                format!(r#"{{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{{"IDMapping":{mapping}}}}}"#);
+            long_form(&barque_api::json::from_str(&text).unwrap()).map(of)
+        };
+        let given = r#"{"Source":"ranges","UIDs":[{"Stored":1000,"Shown":0,"Count":1}],
+            "GIDs":[{"Stored":5,"Shown":6,"Count":7}]}"#;
+        assert_eq!(long(given).unwrap(), ranges);
+        let user = Some(IdMap::MatchUser("app".into()));
+        assert_eq!(long(r#"{"Source":"match-user","User":"app"}"#).unwrap(), user);
+        assert!(long(r#"{"Source":"ranges"}"#).unwrap_err().to_string().contains("needs a range"));
+        assert!(long(r#"{"Source":"userns"}"#).unwrap_err().to_string().contains("not implemented yet"));
+        assert!(long("{}").unwrap_err().to_string().contains("invalid id mapping source: ''"));
     }
 
     #[test]

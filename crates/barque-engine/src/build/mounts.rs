@@ -66,7 +66,7 @@ pub(super) fn bind(target: &str, path: PathBuf, subpath: Option<PathBuf>, read_o
     let readonly = if read_only { rs::ReadOnly::Yes } else { rs::ReadOnly::No };
     rs::Mount {
         target: target.to_owned(),
-        source: rs::MountSource::Bind { path, subpath, recursive: true },
+        source: rs::MountSource::Bind { path, subpath, recursive: true, owners: None },
         options: rs::MountOptions { readonly, ..rs::MountOptions::default() },
     }
 }

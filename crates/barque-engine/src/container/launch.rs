@@ -188,7 +188,7 @@ fn own_files(spec: &ContainerSpec, mounts: &[ResolvedMount], dir: &Path) -> Vec<
         .filter(|(target, _)| !mounts.iter().any(|m| super::merge::clean_path(&m.spec.target) == **target))
         .map(|(target, file)| rs::Mount {
             target: target.into(),
-            source: rs::MountSource::Bind { path: dir.join(file), subpath: None, recursive: false },
+            source: rs::MountSource::Bind { path: dir.join(file), subpath: None, recursive: false, owners: None },
             options: rs::MountOptions {
                 readonly: if spec.read_only { rs::ReadOnly::TopOnly } else { rs::ReadOnly::No },
                 ..rs::MountOptions::default()
@@ -205,15 +205,17 @@ fn mount(resolved: &ResolvedMount) -> Result<rs::Mount> {
         options.readonly = if spec.recursive_read_only { rs::ReadOnly::Recursive } else { rs::ReadOnly::Yes };
     }
     let source = match &spec.source {
-        MountSource::Bind { non_recursive, .. } => rs::MountSource::Bind {
+        MountSource::Bind { non_recursive, owners, .. } => rs::MountSource::Bind {
             path: resolved.source.clone().ok_or_else(missing)?,
             subpath: None,
             recursive: !non_recursive,
+            owners: owners.clone(),
         },
         MountSource::Volume { subpath, .. } => rs::MountSource::Bind {
             path: resolved.source.clone().ok_or_else(missing)?,
             subpath: subpath.as_ref().map(PathBuf::from),
             recursive: true,
+            owners: None,
         },
         MountSource::Tmpfs { size, mode, options: words } => {
             (options.nosuid, options.nodev, options.noexec) = (true, true, true);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use barque_model::{ImageId, Signal};
+use barque_model::{IdMap, ImageId, Signal};
 use serde::{Deserialize, Serialize};
 
 /// The definition of a container after merging the image's configuration.
@@ -145,6 +145,9 @@ pub enum MountSource {
         create_missing: bool,
         /// Without the mounts below the source.
         non_recursive: bool,
+        /// Owners are shown as others.
+        #[serde(default)]
+        owners: Option<IdMap>,
     },
     Volume {
         /// `None`: anonymous; a name is chosen at creation and written back here.

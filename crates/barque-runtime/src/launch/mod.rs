@@ -3,6 +3,7 @@
 
 mod failure;
 mod groups;
+mod owners;
 mod prepare;
 mod run_dir;
 
@@ -23,7 +24,7 @@ use crate::task::{Attachment, Record, Task};
 use crate::users::{self, User};
 
 use groups::NewGroups;
-use prepare::Terminal;
+use prepare::{Opening, Terminal};
 use run_dir::RunDir;
 
 /// Descriptors on their way to the monitor, in the order of their indices.
@@ -66,8 +67,9 @@ pub(crate) fn container(spawner: &Spawner, spec: &Spec, attach: Vec<Attachment>)
     let plan = compile(spec, &facts)?;
     let terminal = if spec.process.tty { Some(Terminal::open(&spec.process)?) } else { None };
     let mut slots = Vec::with_capacity(plan.slots.len());
+    let opening = Opening { spec, root: &root, user: &facts.user, terminal: terminal.as_ref(), host };
     for slot in &plan.slots {
-        slots.push(prepare::container_slot(slot, spec, &root, terminal.as_ref(), host)?);
+        slots.push(opening.slot(slot)?);
     }
     let hold = plan.slots.iter().position(|s| matches!(s, Slot::Rootfs));
     let mut launch = Launch::new(plan, slots, &spec.id, &run_dir, host)?;

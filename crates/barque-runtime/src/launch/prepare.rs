@@ -15,13 +15,14 @@ use rustix::mount::{
     open_tree,
 };
 
-use super::kind;
+use super::{kind, owners};
 use crate::error::{LaunchError, LaunchErrorKind};
 use crate::overlay::{self, Layers};
 use crate::plan::{self, Slot};
 use crate::spawner::Host;
 use crate::spec::{Join, LogConfig, Mount, MountSource, Process, ProcessFd, ReadOnly, Rootfs, RootfsSource, Spec};
 use crate::task::Task;
+use crate::users::User;
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
@@ -63,46 +64,58 @@ fn make_private(mount: &OwnedFd, recursive: bool) -> Result<()> {
     }
 }
 
-/// Opens what `slot` stands for.
-pub(super) fn container_slot(
-    slot: &Slot,
-    spec: &Spec,
-    root: &Arc<OwnedFd>,
-    terminal: Option<&Terminal>,
-    host: &Host,
-) -> Result<Arc<OwnedFd>, LaunchError> {
-    let missing = || Error::internal("the plan asks for a descriptor nobody opened");
-    Ok(match slot {
-        Slot::Rootfs => root.clone(),
-        Slot::Mount(n) => {
-            let mount = spec.mounts.get(*n).ok_or_else(missing)?;
-            Arc::new(source(mount, host).map_err(kind(LaunchErrorKind::Mount))?)
-        }
-        Slot::Namespace(join) => Arc::new(namespace(join)?),
-        Slot::Devpts => terminal.ok_or_else(missing)?.devpts.clone(),
-        Slot::Extra(n) => spec.process.extra_fds.get(*n).ok_or_else(missing)?.clone(),
-        Slot::Container => return Err(missing().into()),
-    })
+/// What the descriptors of a container's plan are opened for.
+pub(super) struct Opening<'a> {
+    pub spec: &'a Spec,
+    pub root: &'a Arc<OwnedFd>,
+    pub user: &'a User,
+    pub terminal: Option<&'a Terminal>,
+    pub host: &'a Host,
 }
 
-/// A bind or image mount, with its attributes set while nobody sees it yet.
-fn source(mount: &Mount, host: &Host) -> Result<OwnedFd> {
-    let (tree, recursive, image) = match &mount.source {
-        MountSource::Bind { path, subpath, recursive } => {
-            let tree = clone_tree(path, subpath.as_deref(), *recursive).map_err(|e| bind_failed(mount, path, e))?;
-            (tree, *recursive, false)
-        }
-        MountSource::Container { process, path } => (other_container(process, path)?, false, false),
-        MountSource::Image { layers, subpath } => (image_tree(layers, subpath.as_deref())?, false, true),
-        MountSource::Overlay { lower, upper, work } => {
-            // What is written here is thrown away: it need never reach a disk.
-            (overlay::mount(&Layers { lower, upper: Some((upper, work)), volatile: true })?, false, false)
-        }
-        _ => return Err(Error::internal("a mount without a source on the host")),
-    };
-    if !host.features.mount_setattr {
-        return Ok(tree);
+impl Opening<'_> {
+    /// Opens what `slot` stands for.
+    pub(super) fn slot(&self, slot: &Slot) -> Result<Arc<OwnedFd>, LaunchError> {
+        let missing = || Error::internal("the plan asks for a descriptor nobody opened");
+        Ok(match slot {
+            Slot::Rootfs => self.root.clone(),
+            Slot::Mount(n) => {
+                let mount = self.spec.mounts.get(*n).ok_or_else(missing)?;
+                Arc::new(self.source(mount).map_err(kind(LaunchErrorKind::Mount))?)
+            }
+            Slot::Namespace(join) => Arc::new(namespace(join)?),
+            Slot::Devpts => self.terminal.ok_or_else(missing)?.devpts.clone(),
+            Slot::Extra(n) => self.spec.process.extra_fds.get(*n).ok_or_else(missing)?.clone(),
+            Slot::Container => return Err(missing().into()),
+        })
     }
+
+    /// A bind or image mount, with its attributes set while nobody sees it yet.
+    fn source(&self, mount: &Mount) -> Result<OwnedFd> {
+        let (tree, recursive, image) = match &mount.source {
+            MountSource::Bind { path, subpath, recursive, owners } => {
+                let tree = clone_tree(path, subpath.as_deref(), *recursive).map_err(|e| bind_failed(mount, path, e))?;
+                if let Some(owners) = owners {
+                    owners::map(&tree, path, *recursive, owners, self.root, self.user)?;
+                }
+                (tree, *recursive, false)
+            }
+            MountSource::Container { process, path } => (other_container(process, path)?, false, false),
+            MountSource::Image { layers, subpath } => (image_tree(layers, subpath.as_deref())?, false, true),
+            MountSource::Overlay { lower, upper, work } => {
+                // What is written here is thrown away: it need never reach a disk.
+                (overlay::mount(&Layers { lower, upper: Some((upper, work)), volatile: true })?, false, false)
+            }
+            _ => return Err(Error::internal("a mount without a source on the host")),
+        };
+        if self.host.features.mount_setattr {
+            set_options(&tree, mount, recursive, image)?;
+        }
+        Ok(tree)
+    }
+}
+
+fn set_options(tree: &OwnedFd, mount: &Mount, recursive: bool, image: bool) -> Result<()> {
     let attrs = u64::from(plan::mount_attrs(&mount.options));
     let readonly_below = recursive && matches!(mount.options.readonly, ReadOnly::Yes | ReadOnly::Recursive);
     let set = |attrs, propagation, recursive| {
@@ -122,7 +135,7 @@ fn source(mount: &Mount, host: &Host) -> Result<OwnedFd> {
             other => other?,
         }
     }
-    Ok(tree)
+    Ok(())
 }
 
 /// A detached copy of a mount in another container. Its path is resolved there, without following links.

@@ -168,7 +168,7 @@ fn a_kernel_without_mount_setattr() {
     let mut facts = facts(&layout);
     facts.mount_setattr = false;
     let mut spec = spec();
-    let source = MountSource::Bind { path: "/h".into(), subpath: None, recursive: true };
+    let source = MountSource::Bind { path: "/h".into(), subpath: None, recursive: true, owners: None };
     let options = MountOptions { readonly: ReadOnly::Yes, nosuid: true, ..MountOptions::default() };
     spec.mounts = vec![Mount { target: "/b".into(), source, options }];
     place(&lines(&spec, &facts), "mount on /b (ro,nosuid)");

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use barque_model::IdMap;
+
 /// The container's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rootfs {
@@ -58,6 +60,8 @@ pub enum MountSource {
         subpath: Option<PathBuf>,
         /// With the mounts below it.
         recursive: bool,
+        /// Owners are shown as others.
+        owners: Option<IdMap>,
     },
     /// A mount point of another running container, such as its `/dev/shm` for a shared IPC namespace.
     Container {

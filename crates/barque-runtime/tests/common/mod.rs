@@ -134,7 +134,12 @@ pub fn refused(lab: &Lab, spec: &Spec) -> (barque_runtime::LaunchErrorKind, Stri
 }
 
 pub fn bind(source: &Path, target: &str, options: barque_runtime::spec::MountOptions) -> barque_runtime::spec::Mount {
-    let source = barque_runtime::spec::MountSource::Bind { path: source.to_path_buf(), subpath: None, recursive: true };
+    let source = barque_runtime::spec::MountSource::Bind {
+        path: source.to_path_buf(),
+        subpath: None,
+        recursive: true,
+        owners: None,
+    };
     barque_runtime::spec::Mount { target: target.into(), source, options }
 }
 

@@ -164,6 +164,27 @@ pub struct Child {
 /// Clones a child that executes `ctx`. It shares nothing with the caller but the descriptors; it never returns
 /// from the plan.
 pub fn spawn(ctx: &Context<'_>, options: CloneOptions) -> io::Result<Child> {
+    // SAFETY: `run` makes system calls only.
+    unsafe { clone(options, || run(ctx)) }
+}
+
+/// Clones a child into namespaces of its own (`CLONE_NEW*`) that does nothing until nobody has the write end `hold`
+/// of its pipe any more, then ends. So it does not outlive the caller.
+pub(crate) fn spawn_waiting(pipe: &OwnedFd, hold: BorrowedFd<'_>, namespaces: u32) -> io::Result<Child> {
+    let wait = || {
+        // SAFETY: the child's own copy of the descriptor, which it uses no more.
+        unsafe { libc::close(hold.as_raw_fd()) };
+        while rustix::io::read(pipe, &mut [0u8; 1]) == Err(Errno::INTR) {}
+    };
+    // SAFETY: `wait` makes system calls only.
+    unsafe { clone(CloneOptions { namespaces, cgroup: None }, wait) }
+}
+
+/// Clones a child that does `work` and ends.
+///
+/// # Safety
+/// The caller may have threads: `work` must not allocate or take a lock.
+unsafe fn clone(options: CloneOptions, work: impl FnOnce()) -> io::Result<Child> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: libc::CLONE_PIDFD as u64 | u64::from(options.namespaces),
@@ -176,10 +197,13 @@ pub fn spawn(ctx: &Context<'_>, options: CloneOptions) -> io::Result<Child> {
         args.cgroup = cgroup as u64;
     }
     // SAFETY: without CLONE_VM and a stack of its own the child runs on a copy of this address space, like
-    // after fork(2); it only executes `run`, which makes system calls, and never returns.
+    // after fork(2); it only executes `work`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match pid {
-        0 => run(ctx),
+        0 => {
+            work();
+            exit(0)
+        }
         p if p > 0 => {
             // SAFETY: the kernel has just stored a new descriptor here, which nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
