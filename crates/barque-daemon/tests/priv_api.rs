@@ -166,6 +166,100 @@ fn attached_streams_and_half_closes() {
     });
 }
 
+/// A websocket client: a connection after its handshake, and frames.
+struct WebSocket(tokio::net::UnixStream);
+
+impl WebSocket {
+    async fn open(dir: &Path, path: &str, more: &str) -> Result<WebSocket, String> {
+        let mut stream = tokio::net::UnixStream::connect(dir.join("api.sock")).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: docker\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let good = head.starts_with("http/1.1 101 ") && head.contains("upgrade: websocket\r\n");
+        if good && head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n") {
+            return Ok(WebSocket(stream));
+        }
+        Err(head)
+    }
+
+    async fn send(&mut self, kind: u8, payload: &[u8]) {
+        let mut frame = vec![0x80 | kind, 0x80 | u8::try_from(payload.len()).unwrap(), 1, 2, 3, 4];
+        frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        self.0.write_all(&frame).await.unwrap();
+    }
+
+    /// What came up to the closing frame, and its status.
+    async fn rest(mut self) -> (String, u16) {
+        let mut text = Vec::new();
+        loop {
+            let (kind, length) = (self.0.read_u8().await.unwrap(), self.0.read_u8().await.unwrap());
+            let length = if length == 126 { self.0.read_u16().await.unwrap() } else { u16::from(length) };
+            let mut payload = vec![0; usize::from(length)];
+            self.0.read_exact(&mut payload).await.unwrap();
+            match kind {
+                0x82 => text.extend(payload),
+                0x88 => return (String::from_utf8(text).unwrap(), u16::from_be_bytes([payload[0], payload[1]])),
+                other => panic!("a frame of kind {other:x}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn websockets_attach() {
+    with_daemon(async |client, dir| {
+        let version = "Sec-WebSocket-Version: 13\r\n";
+        let attach = |name: &str, query: &str| format!("/v1.43/containers/{name}/attach/ws?{query}");
+        let cat = r#"{"Image":"tiny:1","Cmd":["sh","-c","while read x; do echo got $x; echo err >&2; done; echo end"],
+            "OpenStdin":true,"StdinOnce":true,"HostConfig":{"NetworkMode":"none"}}"#;
+        create(&client, "plain", cat).await;
+        client.container_start("plain", &Default::default()).await.unwrap();
+        let all = "stream=1&stdin=1&stdout=1&stderr=1";
+        let mut socket = WebSocket::open(dir, &attach("plain", all), version).await.unwrap();
+        let waited = client.container_wait("plain", "not-running").await.unwrap();
+        socket.send(1, b"one\n").await;
+        socket.send(2, b"two\n").await;
+        // Closing is the end of the input, which ends this program.
+        socket.0.readable().await.unwrap();
+        socket.send(8, &1000u16.to_be_bytes()).await;
+        assert_eq!(waited.finish().await.unwrap().status_code, 0);
+        let (_, code) = socket.rest().await;
+        assert_eq!(code, 1000);
+        // What was written before is replayed, both outputs without frames of their own.
+        let query = "logs=1&stdout=1&stderr=1";
+        let socket = WebSocket::open(dir, &attach("plain", query), version).await.unwrap();
+        let (text, code) = socket.rest().await;
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!((lines, code), (vec!["end", "err", "err", "got one", "got two"], 1000));
+        // A terminal: the detach keys end the attachment, not the program.
+        let tty = r#"{"Image":"tiny:1","Cmd":["cat"],"OpenStdin":true,"Tty":true,"HostConfig":{"NetworkMode":"none"}}"#;
+        create(&client, "tty", tty).await;
+        client.container_start("tty", &Default::default()).await.unwrap();
+        let query = "stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x";
+        let mut socket = WebSocket::open(dir, &attach("tty", query), version).await.unwrap();
+        socket.send(2, b"\x01x").await;
+        assert_eq!(socket.rest().await.1, 1000);
+        assert!(client.container_inspect("tty", false).await.unwrap().state.running);
+        client.container_kill("tty", "KILL").await.unwrap();
+        // What is no handshake, and who is not there.
+        let refused = WebSocket::open(dir, &attach("tty", all), "Sec-WebSocket-Version: 8\r\n").await.err().unwrap();
+        assert!(refused.starts_with("http/1.1 426 ") && refused.contains("sec-websocket-version: 13"), "{refused}");
+        let refused = WebSocket::open(dir, &attach("nobody", all), version).await.err().unwrap();
+        assert!(refused.starts_with("http/1.1 404 "), "{refused}");
+    });
+}
+
 #[test]
 fn execs() {
     with_daemon(async |client, _dir| {

@@ -4,6 +4,7 @@ mod body;
 mod call;
 mod hijack;
 mod reply;
+mod websocket;
 
 pub(crate) use body::Body;
 use body::BodyReader;
@@ -12,3 +13,4 @@ pub(crate) use hijack::{Stream, hijack};
 pub(crate) use reply::{
     Outcome, Reply, bytes, created, empty, error_reply, json, json_text, ok, reader, status, stream, text,
 };
+pub(crate) use websocket::websocket;

@@ -1,20 +1,42 @@
-//! `POST /containers/{id}/attach`, and the pump between a client and a process.
+//! `POST /containers/{id}/attach`, the same by websocket, and the pump between a client and a process.
 
+use std::io;
 use std::pin::Pin;
 
 use barque_api::container::AttachQuery;
+use barque_api::stdcopy::Decoder;
 use barque_engine::container::request::{AttachOptions, AttachStream};
-use barque_model::Error;
+use barque_model::Result;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::StreamReader;
 
 use super::Context;
 use crate::detach::{self, DetachReader};
-use crate::http::{self, Outcome, Stream};
+use crate::http::{self, Call, Outcome, Stream};
 
 /// Bytes moved at once.
 const CHUNK: usize = 32 << 10;
 
 pub(super) async fn attach(context: Context, id: String) -> Outcome {
+    let (call, stream, options, keys) = open(context, &id).await?;
+    let multiplexed = !stream.tty;
+    Ok(http::hijack(call, multiplexed, move |client| pump(client, stream, options.stdin, keys)))
+}
+
+/// `GET /containers/{id}/attach/ws`: as attach, but what the process writes to both outputs comes unmarked, in the
+/// order it was written. The client's closing of the connection is the end of the input, and of the attachment.
+pub(super) async fn websocket(context: Context, id: String) -> Outcome {
+    let (call, mut stream, options, keys) = open(context, &id).await?;
+    if !stream.tty {
+        stream.output = Box::pin(StreamReader::new(contents(stream.output)));
+    }
+    http::websocket(call, move |client| exchange(client, stream, options.stdin, keys, InputEnd::Detaches))
+}
+
+/// What a request wants of a container.
+async fn open(context: Context, id: &str) -> Result<(Call, AttachStream, AttachOptions, Option<Vec<u8>>)> {
     let Context { state, call } = context;
     let query = call.query(AttachQuery::from_params)?;
     let keys = detach::parse(&query.detach_keys)?;
@@ -25,20 +47,55 @@ pub(super) async fn attach(context: Context, id: String) -> Outcome {
         stream: query.stream,
         logs: query.logs,
     };
-    let stream = state.engine.container_attach(&id, options).await?;
-    let tty = stream.tty;
+    let stream = state.engine.container_attach(id, options).await?;
     // Without a terminal the keys are ordinary bytes, unless the client insists.
-    let keys = (tty || !query.detach_keys.is_empty()).then_some(keys);
-    Ok(http::hijack(call, !tty, move |client| pump(client, stream, options.stdin, keys)))
+    let keys = (stream.tty || !query.detach_keys.is_empty()).then_some(keys);
+    Ok((call, stream, options, keys))
 }
 
-pub(super) async fn websocket(_context: Context, _id: String) -> Outcome {
-    Err(Error::not_implemented("attaching by websocket").with_hint("POST /containers/{id}/attach does the same"))
+/// The contents of the frames of a multiplexed stream.
+fn contents<R: AsyncRead + Unpin + Send + 'static>(
+    reader: R,
+) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+    stream::try_unfold((reader, Decoder::new()), |(mut reader, mut decoder)| async move {
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        loop {
+            let piece = decoder.next_piece().map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+            if let Some((_, piece)) = piece {
+                return Ok(Some((piece, (reader, decoder))));
+            }
+            buffer.clear();
+            if reader.read_buf(&mut buffer).await? == 0 {
+                return Ok(None);
+            }
+            decoder.push(&buffer);
+        }
+    })
+    .boxed()
 }
 
 /// Moves bytes until the process's output ends or the client detaches. The client's end of input reaches the
 /// process; the client's going away does not stop it.
 pub(super) async fn pump(client: Stream, process: AttachStream, wants_input: bool, keys: Option<Vec<u8>>) {
+    exchange(client, process, wants_input, keys, InputEnd::LeavesOutput).await;
+}
+
+/// What the end of a client's input means beyond being passed on to the process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InputEnd {
+    /// Output may go on for long.
+    LeavesOutput,
+    /// There is nobody any more to take output.
+    Detaches,
+}
+
+async fn exchange(
+    client: Stream,
+    process: AttachStream,
+    wants_input: bool,
+    keys: Option<Vec<u8>>,
+    input_end: InputEnd,
+) {
     let Stream { input, mut output } = client;
     let AttachStream { output: mut from_process, input: to_process, .. } = process;
     let inward = async {
@@ -46,8 +103,7 @@ pub(super) async fn pump(client: Stream, process: AttachStream, wants_input: boo
             true => feed(input, to_process, keys).await,
             false => drain(input).await,
         };
-        if !detached {
-            // The end of input ends nothing: output may go on for long.
+        if !detached && input_end == InputEnd::LeavesOutput {
             std::future::pending::<()>().await;
         }
     };
