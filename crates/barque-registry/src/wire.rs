@@ -79,9 +79,10 @@ pub(crate) fn parse_errors(body: &[u8]) -> Vec<ApiError> {
     found
 }
 
-/// A stranger's text without control characters and of bounded length.
+/// A stranger's text on one line, without control characters and of bounded length.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
+        .map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c })
         .filter(|c| !c.is_control() && !matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'))
         .take(MESSAGE_CHARS_MAX)
         .collect()

@@ -392,7 +392,7 @@ async fn terminal_escapes_in_messages_are_disarmed() {
     let body = "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"\\u001b]0;owned\\u0007bad\\nline\"}]}";
     let script = Script::start(move |_| Say::status(403, &[], body)).await;
     let error = client().resolve(&name(&script), None, &ANON).await.unwrap_err();
-    assert!(error.message().ends_with("denied: ]0;ownedbadline"), "{error:?}");
+    assert!(error.message().ends_with("denied: ]0;ownedbad line"), "{error:?}");
     assert!(!error.message().contains(char::is_control));
 }
 

@@ -278,7 +278,7 @@ async fn registry_and_token_server_on_one_host_with_one_request_at_a_time() {
 async fn search_asks_the_index() {
     let index = Script::start(|seen| {
         assert!(seen.path.starts_with("/v1/search?q=py+thon&n=7"), "{}", seen.path);
-        Say::ok("{\"num_results\":2,\"results\":[{\"name\":\"python\",\"description\":\"d\\u001b[1m\",\"star_count\":3,\"is_official\":true},{\"name\":\"x/y\"}]}")
+        Say::ok("{\"num_results\":2,\"results\":[{\"name\":\"python\",\"description\":\"d\\u001b[1m\\ne\",\"star_count\":3,\"is_official\":true},{\"name\":\"x/y\"}]}")
     })
     .await;
     let client = client();
@@ -286,7 +286,7 @@ async fn search_asks_the_index() {
     let found = client.search(&term, 7, &Credentials::Anonymous).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!((found[0].name.as_str(), found[0].star_count, found[0].is_official), ("python", 3, true));
-    assert_eq!(found[0].description, "d[1m");
+    assert_eq!(found[0].description, "d[1m e", "one line, and no control characters");
     let config = barque_registry::ClientConfig { index_url: format!("http://{}", index.host()), ..common::quick() };
     let by_default = barque_registry::Client::new(config).unwrap();
     assert_eq!(by_default.search("library/py thon", 7, &Credentials::Anonymous).await.unwrap().len(), 2);
