@@ -9,5 +9,5 @@ fn main() -> ExitCode {
         Some("docker") => "docker",
         _ => "barque",
     };
-    barque_cli::main_entry(args.collect(), program, barque_cli::Roles::default())
+    barque_cli::main_entry(args.collect(), program)
 }

@@ -16,7 +16,6 @@ pub(crate) struct Cli {
     /// The name the program was called by: `barque` or `docker`.
     pub(crate) program: String,
     pub(crate) global: Flags,
-    pub(crate) roles: crate::Roles,
     config: OnceCell<Config>,
     target: OnceCell<Target>,
     client: tokio::sync::OnceCell<Client>,
@@ -33,11 +32,10 @@ pub(crate) struct Invocation<'a> {
 }
 
 impl Cli {
-    pub(crate) fn new(program: &str, global: Flags, roles: crate::Roles) -> Cli {
+    pub(crate) fn new(program: &str, global: Flags) -> Cli {
         Cli {
             program: program.to_owned(),
             global,
-            roles,
             config: OnceCell::new(),
             target: OnceCell::new(),
             client: tokio::sync::OnceCell::new(),
@@ -125,8 +123,8 @@ impl Invocation<'_> {
 }
 
 /// Runs a whole command line and gives the exit status.
-pub(crate) async fn run(words: &[String], program: &str, roles: crate::Roles) -> u8 {
-    let failure = match dispatch(words, program, roles).await {
+pub(crate) async fn run(words: &[String], program: &str) -> u8 {
+    let failure = match dispatch(words, program).await {
         Ok(status) => return status,
         Err(failure) => failure,
     };
@@ -137,17 +135,17 @@ pub(crate) async fn run(words: &[String], program: &str, roles: crate::Roles) ->
     failure.code
 }
 
-async fn dispatch(words: &[String], program: &str, roles: crate::Roles) -> CliResult<u8> {
+async fn dispatch(words: &[String], program: &str) -> CliResult<u8> {
     let (global, rest) = match cmdline::parse(&ROOT, words).map_err(|e| usage_failure(&ROOT, program, &e))? {
         Outcome::Run { flags, operands, .. } => (flags, operands),
         Outcome::Help { notes } => {
-            let cli = Cli::new(program, Flags::default(), roles);
+            let cli = Cli::new(program, Flags::default());
             notes.iter().for_each(|note| cli.err(note));
             cli.out(&help_text(&ROOT, program))?;
             return Ok(0);
         }
     };
-    let cli = Cli::new(program, global, roles);
+    let cli = Cli::new(program, global);
     if cli.global.is("version") {
         cli.line(&crate::commands::version::short(program))?;
         return Ok(0);
@@ -178,16 +176,12 @@ async fn descend(cli: &Cli, cmd: &'static Cmd, path: String, words: &[String]) -
             return Ok(0);
         };
         let Some(sub) = cmd.find(first) else {
-            let program = &cli.program;
-            return Err(Failure::new(format!(
-                "{program}: unknown command: {path} {first}\n\nUsage:  {path}\n\nRun '{path} --help' for more \
-                 information"
-            )));
+            return Err(unknown(cli, &path, first));
         };
         (path, words, cmd) = (format!("{path} {}", sub.name), rest.to_vec(), sub);
     }
     let Some(run) = cmd.run else { return Err(Failure::unbuilt(&path)) };
-    if takes_raw_words(cmd) {
+    if cmd.raw {
         let invocation = Invocation { cli, cmd, path, flags: Flags::default(), operands: words };
         return run(&invocation).await;
     }
@@ -204,9 +198,12 @@ async fn descend(cli: &Cli, cmd: &'static Cmd, path: String, words: &[String]) -
     run(&invocation).await
 }
 
-/// Commands that read their words themselves: Compose, other roles of this program, and completion.
-fn takes_raw_words(cmd: &Cmd) -> bool {
-    cmd.category == Category::Own || matches!(cmd.name, "compose" | "__complete")
+/// A word after a group's that the group does not have.
+pub(crate) fn unknown(cli: &Cli, path: &str, word: &str) -> Failure {
+    let program = &cli.program;
+    Failure::new(format!(
+        "{program}: unknown command: {path} {word}\n\nUsage:  {path}\n\nRun '{path} --help' for more information"
+    ))
 }
 
 fn show_help(cli: &Cli, cmd: &Cmd, path: &str, notes: &[String]) -> CliResult<u8> {

@@ -28,24 +28,11 @@ mod when;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// A role of the program, run with the words after its name; gives the exit status.
-pub type Role = fn(Vec<OsString>) -> u8;
-
-/// What else the program can be. Roles that the program enters before it comes here may stay empty; a command
-/// without its role answers that it is not implemented yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Roles {
-    pub daemon: Option<Role>,
-    pub registry: Option<Role>,
-    pub runtime: Option<Role>,
-    pub doctor: Option<Role>,
-}
-
 /// Runs the command line `args` (without the program's name) under the name `program` and gives the exit status.
 ///
 /// Blocks until the command is done. The event loop has one thread: the whole life of a short command is its own
 /// few system calls.
-pub fn main_entry(args: Vec<OsString>, program: &str, roles: Roles) -> ExitCode {
+pub fn main_entry(args: Vec<OsString>, program: &str) -> ExitCode {
     if args.first().is_some_and(|word| word == start::DETACHED) {
         eprintln!("{}", start::become_engine());
         return ExitCode::FAILURE;
@@ -57,7 +44,7 @@ pub fn main_entry(args: Vec<OsString>, program: &str, roles: Roles) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
-    let status = runtime.block_on(run(args, program, roles));
+    let status = runtime.block_on(run(args, program));
     term::restore();
     // A thread that waits for input must not hold up the end.
     runtime.shutdown_background();
@@ -65,7 +52,7 @@ pub fn main_entry(args: Vec<OsString>, program: &str, roles: Roles) -> ExitCode 
 }
 
 /// As [`main_entry`], inside an event loop of the caller.
-pub async fn run(args: Vec<OsString>, program: &str, roles: Roles) -> u8 {
+pub async fn run(args: Vec<OsString>, program: &str) -> u8 {
     let words: Vec<String> = args.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    cli::run(&words, program, roles).await
+    cli::run(&words, program).await
 }

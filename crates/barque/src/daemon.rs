@@ -10,6 +10,14 @@ use barque_model::{Context, Error, ErrorKind, Result};
 use barque_runtime::Spawner;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// What stands above the list of options.
+const HELP: &str = "\
+Usage:  barque daemon [OPTIONS]
+
+Run the engine in the foreground. Options may also stand in /etc/barque/daemon.json.
+
+Options:
+";
 /// Where settings are looked for unless `--config-file` says otherwise.
 const CONFIG_FILE: &str = "/etc/barque/daemon.json";
 /// The largest configuration file or seccomp profile read.
@@ -22,7 +30,7 @@ const BLOCKING_MAX: usize = 64;
 pub fn run(words: &[String]) -> Result<()> {
     let flags = Flags::parse(words)?;
     if flags.help {
-        crate::say(&help());
+        crate::say(&format!("{HELP}{}", help().trim_end()));
         return Ok(());
     }
     if flags.version {

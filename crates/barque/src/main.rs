@@ -63,7 +63,7 @@ fn command_line(mut args: Vec<OsString>) -> ExitCode {
         }
         _ => "barque",
     };
-    barque_cli::main_entry(args, program, barque_cli::Roles::default())
+    barque_cli::main_entry(args, program)
 }
 
 /// A line on standard output; nobody reading it is no failure.

@@ -26,6 +26,8 @@ pub(crate) struct Cmd {
     pub(crate) args: Args,
     /// Whether flags may follow operands.
     pub(crate) interspersed: bool,
+    /// The words after it are its own to read, flags too.
+    pub(crate) raw: bool,
     pub(crate) category: Category,
     pub(crate) subs: &'static [&'static Cmd],
     pub(crate) run: Option<FnRun>,
@@ -44,6 +46,7 @@ impl Cmd {
             flags: &[],
             args: Args::Any,
             interspersed: true,
+            raw: false,
             category: Category::Plain,
             subs: &[],
             run: Some(run),
@@ -62,6 +65,7 @@ impl Cmd {
             flags: &[],
             args: Args::None,
             interspersed: false,
+            raw: false,
             category: Category::Management,
             subs,
             run: None,
@@ -101,6 +105,12 @@ impl Cmd {
     /// Flags end at the first operand: the rest belongs to the program run.
     pub(crate) const fn flags_first(mut self) -> Cmd {
         self.interspersed = false;
+        self
+    }
+
+    /// Reads its words itself.
+    pub(crate) const fn raw(mut self) -> Cmd {
+        self.raw = true;
         self
     }
 

@@ -24,9 +24,9 @@ pub(super) const SERVICE: Cmd = Cmd::group(
         &later("create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new service"),
         &later("inspect", "[OPTIONS] SERVICE [SERVICE...]", "Display detailed information on one or more services"),
         &later("logs", "[OPTIONS] SERVICE|TASK", "Fetch the logs of a service or task"),
-        &later("ls", "[OPTIONS]", "List services"),
+        &later("ls", "[OPTIONS]", "List services").aliases(&["list"]),
         &later("ps", "[OPTIONS] SERVICE [SERVICE...]", "List the tasks of one or more services"),
-        &later("rm", "SERVICE [SERVICE...]", "Remove one or more services"),
+        &later("rm", "SERVICE [SERVICE...]", "Remove one or more services").aliases(&["remove"]),
         &later("rollback", "[OPTIONS] SERVICE", "Revert changes to a service's configuration"),
         &later("scale", "SERVICE=REPLICAS [SERVICE=REPLICAS...]", "Scale one or multiple replicated services"),
         &later("update", "[OPTIONS] SERVICE", "Update a service"),
@@ -37,10 +37,10 @@ pub(super) const STACK: Cmd = Cmd::group(
     "Manage Swarm stacks",
     &[
         &later("config", "[OPTIONS]", "Outputs the final config file, after doing merges and interpolations"),
-        &later("deploy", "[OPTIONS] STACK", "Deploy a new stack or update an existing stack"),
-        &later("ls", "[OPTIONS]", "List stacks"),
+        &later("deploy", "[OPTIONS] STACK", "Deploy a new stack or update an existing stack").aliases(&["up"]),
+        &later("ls", "[OPTIONS]", "List stacks").aliases(&["list"]),
         &later("ps", "[OPTIONS] STACK", "List the tasks in the stack"),
-        &later("rm", "[OPTIONS] STACK [STACK...]", "Remove one or more stacks"),
+        &later("rm", "[OPTIONS] STACK [STACK...]", "Remove one or more stacks").aliases(&["down", "remove"]),
         &later("services", "[OPTIONS] STACK", "List the services in the stack"),
     ],
 );
@@ -50,10 +50,10 @@ pub(super) const NODE: Cmd = Cmd::group(
     &[
         &later("demote", "NODE [NODE...]", "Demote one or more nodes from manager in the swarm"),
         &later("inspect", "[OPTIONS] self|NODE [NODE...]", "Display detailed information on one or more nodes"),
-        &later("ls", "[OPTIONS]", "List nodes in the swarm"),
+        &later("ls", "[OPTIONS]", "List nodes in the swarm").aliases(&["list"]),
         &later("promote", "NODE [NODE...]", "Promote one or more nodes to manager in the swarm"),
         &later("ps", "[OPTIONS] [NODE...]", "List tasks running on one or more nodes, defaults to current node"),
-        &later("rm", "[OPTIONS] NODE [NODE...]", "Remove one or more nodes from the swarm"),
+        &later("rm", "[OPTIONS] NODE [NODE...]", "Remove one or more nodes from the swarm").aliases(&["remove"]),
         &later("update", "[OPTIONS] NODE", "Update a node"),
     ],
 );
@@ -63,8 +63,8 @@ pub(super) const SECRET: Cmd = Cmd::group(
     &[
         &later("create", "[OPTIONS] SECRET [file|-]", "Create a secret from a file or STDIN as content"),
         &later("inspect", "[OPTIONS] SECRET [SECRET...]", "Display detailed information on one or more secrets"),
-        &later("ls", "[OPTIONS]", "List secrets"),
-        &later("rm", "SECRET [SECRET...]", "Remove one or more secrets"),
+        &later("ls", "[OPTIONS]", "List secrets").aliases(&["list"]),
+        &later("rm", "SECRET [SECRET...]", "Remove one or more secrets").aliases(&["remove"]),
     ],
 );
 pub(super) const CONFIG: Cmd = Cmd::group(
@@ -73,8 +73,8 @@ pub(super) const CONFIG: Cmd = Cmd::group(
     &[
         &later("create", "[OPTIONS] CONFIG file|-", "Create a config from a file or STDIN"),
         &later("inspect", "[OPTIONS] CONFIG [CONFIG...]", "Display detailed information on one or more configs"),
-        &later("ls", "[OPTIONS]", "List configs"),
-        &later("rm", "CONFIG [CONFIG...]", "Remove one or more configs"),
+        &later("ls", "[OPTIONS]", "List configs").aliases(&["list"]),
+        &later("rm", "CONFIG [CONFIG...]", "Remove one or more configs").aliases(&["remove"]),
     ],
 );
 pub(super) const PLUGIN: Cmd = Cmd::group(
@@ -90,9 +90,9 @@ pub(super) const PLUGIN: Cmd = Cmd::group(
         &later("enable", "[OPTIONS] PLUGIN", "Enable a plugin"),
         &later("inspect", "[OPTIONS] PLUGIN [PLUGIN...]", "Display detailed information on one or more plugins"),
         &later("install", "[OPTIONS] PLUGIN [KEY=VALUE...]", "Install a plugin"),
-        &later("ls", "[OPTIONS]", "List plugins"),
+        &later("ls", "[OPTIONS]", "List plugins").aliases(&["list"]),
         &later("push", "[OPTIONS] PLUGIN[:TAG]", "Push a plugin to a registry"),
-        &later("rm", "[OPTIONS] PLUGIN [PLUGIN...]", "Remove one or more plugins"),
+        &later("rm", "[OPTIONS] PLUGIN [PLUGIN...]", "Remove one or more plugins").aliases(&["remove"]),
         &later("set", "PLUGIN KEY=VALUE [KEY=VALUE...]", "Change settings for a plugin"),
         &later("upgrade", "[OPTIONS] PLUGIN [REMOTE]", "Upgrade an existing plugin"),
     ],
@@ -102,8 +102,8 @@ pub(super) const CHECKPOINT: Cmd = Cmd::group(
     "Manage checkpoints",
     &[
         &later("create", "[OPTIONS] CONTAINER CHECKPOINT", "Create a checkpoint from a running container"),
-        &later("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container"),
-        &later("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint"),
+        &later("ls", "[OPTIONS] CONTAINER", "List checkpoints for a container").aliases(&["list"]),
+        &later("rm", "[OPTIONS] CONTAINER CHECKPOINT", "Remove a checkpoint").aliases(&["remove"]),
     ],
 );
 pub(super) const TRUST: Cmd = Cmd::group(
@@ -147,7 +147,7 @@ pub(super) const MANIFEST: Cmd = Cmd::group(
     ],
 );
 
-/// A command that is known, but not built yet.
+/// A command that is known, but not built yet, whatever its flags.
 const fn later(name: &'static str, usage: &'static str, short: &'static str) -> Cmd {
-    Cmd::new(name, usage, short, run!(unbuilt::unbuilt))
+    Cmd::new(name, usage, short, run!(unbuilt::unbuilt)).raw()
 }

@@ -66,6 +66,7 @@ const UNINSTALL_FLAGS: &[Flag] = &[
 
 pub(super) const COMPOSE: Cmd =
     Cmd::new("compose", "[OPTIONS] COMMAND", "Define and run multi-container applications", run!(compose::compose))
+        .raw()
         .category(Category::Management);
 
 pub(super) const BUILDX: Cmd = Cmd::group(
@@ -73,7 +74,7 @@ pub(super) const BUILDX: Cmd = Cmd::group(
     "Manage builds with the options of Docker Buildx",
     &[
         &super::image::BUILDX_BUILD,
-        &Cmd::new("du", "[OPTIONS]", "Disk usage", run!(unbuilt::unbuilt)),
+        &Cmd::new("du", "[OPTIONS]", "Disk usage", run!(unbuilt::unbuilt)).raw(),
         &Cmd::new("ls", "", "List builder instances", run!(crate::commands::builder::ls)).args(Args::None),
         &super::builder::PRUNE,
         &Cmd::new("version", "", "Show buildx version information", run!(crate::commands::builder::version))
@@ -82,7 +83,7 @@ pub(super) const BUILDX: Cmd = Cmd::group(
 );
 
 const fn role(name: &'static str, usage: &'static str, short: &'static str) -> Cmd {
-    Cmd::new(name, usage, short, run!(roles::role)).category(Category::Own)
+    Cmd::new(name, usage, short, run!(roles::role)).category(Category::Own).raw()
 }
 
 pub(super) const DAEMON: Cmd = role("daemon", "[OPTIONS]", "Run the engine in the foreground");
@@ -108,9 +109,8 @@ pub(super) const COMPLETION: Cmd = Cmd::new(
 .args(Args::Exactly(1))
 .category(Category::Hidden);
 
-pub(super) const COMPLETE: Cmd = Cmd::new("__complete", "WORD...", "Print completions", run!(completion::complete))
-    .flags_first()
-    .category(Category::Hidden);
+pub(super) const COMPLETE: Cmd =
+    Cmd::new("__complete", "WORD...", "Print completions", run!(completion::complete)).raw().category(Category::Hidden);
 
 pub(super) const MAN: Cmd = Cmd::new("man", "DIRECTORY", "Write manual pages to a directory", run!(completion::man))
     .args(Args::Exactly(1))

@@ -1,5 +1,7 @@
 //! An engine made of answers, and the program that talks to it.
 
+#![allow(dead_code, reason = "not every test file uses everything")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -7,7 +9,6 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 /// What the engine says to one request.
-#[allow(dead_code, reason = "not every test file uses every kind")]
 pub enum Answer {
     /// Status and JSON document.
     Json(u16, String),
@@ -52,7 +53,6 @@ impl Engine {
         Engine { dir, seen }
     }
 
-    #[allow(dead_code, reason = "not every test file looks into it")]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -79,7 +79,6 @@ impl Engine {
     }
 
     /// The body of the first request whose line contains `part`.
-    #[allow(dead_code, reason = "not every test file looks at bodies")]
     pub fn body(&self, part: &str) -> serde_json::Value {
         let seen = self.seen();
         let found = seen.iter().find(|s| s.line.contains(part)).unwrap_or_else(|| panic!("no {part} in {seen:?}"));

@@ -1,0 +1,59 @@
+//! What else the program can be besides a command line is told by its first word alone.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::process::{Command, Stdio};
+
+/// Status, standard output and standard error.
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_barque"))
+        .args(args)
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .env("DOCKER_HOST", "unix:///nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (done.status.code(), String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap())
+}
+
+#[test]
+fn a_role_after_a_flag_is_an_error_that_says_so() {
+    for (args, cure) in [
+        (&["-D", "daemon"][..], "put daemon first: barque daemon [OPTIONS]"),
+        (&["-D", "daemon", "--data-root", "/nonexistent"], "put daemon first: barque daemon [OPTIONS]"),
+        (&["-H", "unix:///x", "doctor"], "put doctor first: barque doctor [OPTIONS]"),
+        (&["-D", "registry", "serve"], "put registry first: barque registry serve [OPTIONS]"),
+    ] {
+        let (status, out, err) = run(args);
+        assert_eq!((status, out.as_str()), (Some(125), ""), "{args:?}: {err}");
+        assert!(err.contains(cure), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn words_that_no_role_has_are_errors() {
+    let (status, out, err) = run(&["registry", "sevre"]);
+    assert_eq!((status, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("barque: unknown command: barque registry sevre\n"), "{err}");
+    let (status, _, err) = run(&["runtime", "create"]);
+    assert_eq!((status, err.as_str()), (Some(125), "barque: not implemented yet: barque runtime\n"));
+}
+
+#[test]
+fn each_role_has_its_help() {
+    for args in [
+        &["daemon", "--help"][..],
+        &["-D", "daemon", "--help"],
+        &["registry"],
+        &["registry", "--help"],
+        &["registry", "serve", "--help"],
+        &["runtime", "--help"],
+        &["doctor", "--help"],
+        &["help", "daemon"],
+    ] {
+        let (status, out, err) = run(args);
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{args:?}");
+        assert!(out.trim_start().starts_with("Usage:"), "{args:?}: {out}");
+    }
+}
