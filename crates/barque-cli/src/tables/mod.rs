@@ -19,6 +19,8 @@ mod launch;
 mod network;
 mod own;
 mod system;
+#[cfg(test)]
+mod tests;
 mod top;
 mod volume;
 
