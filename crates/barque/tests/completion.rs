@@ -34,7 +34,7 @@ fn shell(name: &str, args: &[&str], script: &str) -> Option<String> {
 #[test]
 fn bash_completes_commands_and_flags() {
     let script = r#"source <(barque completion bash)
-        try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _barque_complete 2>/dev/null; echo "${COMPREPLY[*]}"; }
+        try() { COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _barque_complete 2>/dev/null; echo "${COMPREPLY[*]}"; }
         try barque vol; try barque volume pr; try barque run --inter; try barque compose conv; try barque -D ima
         printf 'services: {shop: {image: a}, store: {image: b}, web: {image: c}}' > "$HOME/compose.yaml"
         try barque compose -f "$HOME/compose.yaml" logs s"#;

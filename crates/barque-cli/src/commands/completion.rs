@@ -7,9 +7,10 @@ use std::path::Path;
 
 use barque_api::container::ContainerListQuery;
 use barque_api::image::ImageListQuery;
+use barque_client::Client;
 
-use crate::cli::{Invocation, help_text};
-use crate::cmdline::{Category, Cmd, Kind};
+use crate::cli::{Cli, Invocation, help_text};
+use crate::cmdline::{self, Category, Cmd, Flag, Flags, Kind, Outcome};
 use crate::contexts::Store;
 use crate::error::{CliResult, Failure, path_error};
 use crate::tables::ROOT;
@@ -47,13 +48,27 @@ pub(crate) async fn script(inv: &Invocation<'_>) -> CliResult<u8> {
     Ok(0)
 }
 
+// Bash takes ':' and '=' for ends of words; names of images have the one, flags with values the other. The words are
+// put together again as the line has them, and what is before the last such sign is cut off the answers.
 const BASH: &str = r#"# bash completion for PROGRAM
 _PROGRAM_complete() {
-    local IFS=$'\n'
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD}")
-    COMPREPLY=($(PROGRAM __complete "${words[@]}" 2>/dev/null | cut -f1))
+    local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT} words=() word bare i
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        bare=${line#"${line%%[![:blank:]]*}"}
+        if [[ $i -gt 0 && $bare == "$line" ]]; then
+            words[${#words[@]}-1]+=$word
+        else
+            words+=("$word")
+        fi
+        line=${bare#"$word"}
+    done
+    word=${words[${#words[@]}-1]}
+    COMPREPLY=($(PROGRAM __complete "${words[@]:1}" 2>/dev/null | cut -f1))
     if [[ ${#COMPREPLY[@]} -eq 0 ]]; then
         compopt -o default
+    else
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[:=]}"}"}")
     fi
 }
 complete -F _PROGRAM_complete PROGRAM
@@ -87,17 +102,21 @@ complete -c PROGRAM -n '__fish_seen_subcommand_from build cp load import' -F
 /// `__complete WORD…`: the last word is the one to complete.
 pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
     let Some((last, before)) = inv.operands.split_last() else { return Ok(0) };
+    // The engine is the one that the words name.
+    let global = match cmdline::parse(&ROOT, before) {
+        Ok(Outcome::Run { flags, .. }) => flags,
+        _ => Flags::default(),
+    };
+    let cli = Cli::new(&inv.cli.program, global);
     let mut cmd: &Cmd = &ROOT;
     let mut operands = 0;
     let mut words = before.iter();
+    let mut pending = None;
     while let Some(word) = words.next() {
         if let Some(name) = word.strip_prefix('-') {
-            let takes_value = |f: &&crate::cmdline::Flag| {
-                (f.name == name.trim_start_matches('-') || (name.len() == 1 && name.starts_with(f.letter)))
-                    && !matches!(f.kind, Kind::Bool)
-            };
-            if cmd.all_flags().any(|f| takes_value(&f)) {
-                words.next();
+            pending = flag_with_value(cmd, name);
+            if pending.is_some() && words.next().is_some() {
+                pending = None;
             }
             continue;
         }
@@ -110,8 +129,24 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
             _ => operands += 1,
         }
     }
-    let found = candidates(inv, cmd, last, before.last().map(String::as_str), operands).await;
+    let found = match (pending, last.split_once('=')) {
+        (Some(flag), _) => names(&cli, value_of_flag(cmd, flag.name)).await,
+        (None, Some((flag, _))) if flag.starts_with("--") => {
+            let found = names(&cli, value_of_flag(cmd, &flag[2..])).await;
+            found.into_iter().map(|(name, text)| (format!("{flag}={name}"), text)).collect()
+        }
+        _ => candidates(&cli, cmd, last, operands).await,
+    };
     print(inv, &found, last)
+}
+
+/// The flag `name` (without its first dash) if the next word is its value.
+fn flag_with_value(cmd: &Cmd, name: &str) -> Option<&'static Flag> {
+    let long = name.strip_prefix('-');
+    // Of letters that stand together the last one takes the value.
+    let letter = name.chars().last().filter(|_| long.is_none());
+    let named = |f: &&Flag| long == Some(f.name) || f.letter != '\0' && Some(f.letter) == letter;
+    cmd.all_flags().find(|f| named(f) && !matches!(f.kind, Kind::Bool))
 }
 
 fn print(inv: &Invocation<'_>, found: &[(String, String)], last: &str) -> CliResult<u8> {
@@ -124,16 +159,7 @@ fn line((name, text): &(String, String)) -> String {
     if text.is_empty() { format!("{name}\n") } else { format!("{name}\t{text}\n") }
 }
 
-async fn candidates(
-    inv: &Invocation<'_>,
-    cmd: &Cmd,
-    last: &str,
-    previous: Option<&str>,
-    operands: usize,
-) -> Vec<(String, String)> {
-    if let Some(kind) = previous.and_then(value_of_flag) {
-        return names(inv, kind).await;
-    }
+async fn candidates(cli: &Cli, cmd: &Cmd, last: &str, operands: usize) -> Vec<(String, String)> {
     if last.starts_with('-') {
         let shown = cmd.all_flags().filter(|f| !f.hidden);
         let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
@@ -143,62 +169,76 @@ async fn candidates(
         let shown = cmd.subs.iter().filter(|c| c.category != Category::Hidden);
         return shown.map(|c| (c.name.to_owned(), c.short.to_owned())).collect();
     }
-    match operand_kind(cmd, operands) {
-        Some(kind) => names(inv, kind).await,
-        None => Vec::new(),
-    }
+    names(cli, operand_kind(cmd, operands)).await
 }
 
 /// What the engine is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
-    Containers { all: bool },
+    Nothing,
+    Containers {
+        all: bool,
+    },
     Images,
     Networks,
     Volumes,
     Contexts,
+    /// What `inspect` takes.
+    Objects,
 }
 
-fn value_of_flag(flag: &str) -> Option<Names> {
-    match flag {
-        "--network" | "--net" => Some(Names::Networks),
-        "--volumes-from" | "--link" => Some(Names::Containers { all: true }),
-        "--context" | "-c" | "--from" => Some(Names::Contexts),
-        _ => None,
+fn value_of_flag(cmd: &Cmd, flag: &str) -> Names {
+    match (cmd.name, flag) {
+        (_, "network" | "net") => Names::Networks,
+        (_, "volumes-from" | "link") => Names::Containers { all: true },
+        ("", "context") | ("create", "from") => Names::Contexts,
+        _ => Names::Nothing,
     }
 }
 
 /// What the operands of a command are, by its usage line.
-fn operand_kind(cmd: &Cmd, index: usize) -> Option<Names> {
+fn operand_kind(cmd: &Cmd, index: usize) -> Names {
     let operands: Vec<&str> = cmd.usage.split_whitespace().filter(|w| *w != "[OPTIONS]").collect();
-    let word = operands.get(index).or(operands.last())?.trim_matches(['[', ']', '.']);
+    let Some(word) = operands.get(index).or(operands.last()) else { return Names::Nothing };
     let running = matches!(cmd.name, "attach" | "exec" | "kill" | "pause" | "stop" | "top" | "stats");
-    match word {
-        w if w.starts_with("CONTAINER") => Some(Names::Containers { all: !running }),
-        w if w.starts_with("IMAGE") || w.starts_with("SOURCE_IMAGE") || w.starts_with("REPOSITORY") => {
-            Some(Names::Images)
-        }
-        w if w.starts_with("NAME") && matches!(cmd.name, "pull" | "push") => Some(Names::Images),
-        w if w.starts_with("NETWORK") => Some(Names::Networks),
-        w if w.starts_with("VOLUME") || w == "SOURCE" => Some(Names::Volumes),
-        w if w.starts_with("CONTEXT") => Some(Names::Contexts),
-        _ => None,
+    match word.trim_matches(['[', ']', '.']) {
+        w if w.starts_with("CONTAINER") => Names::Containers { all: !running },
+        w if w.starts_with("IMAGE") || w.starts_with("SOURCE_IMAGE") || w.starts_with("REPOSITORY") => Names::Images,
+        w if w.starts_with("NAME") && matches!(cmd.name, "pull" | "push") => Names::Images,
+        w if w.starts_with("NAME|ID") => Names::Objects,
+        w if w.starts_with("NETWORK") => Names::Networks,
+        w if w.starts_with("VOLUME") || w == "SOURCE" => Names::Volumes,
+        w if w.starts_with("CONTEXT") => Names::Contexts,
+        _ => Names::Nothing,
     }
 }
 
 /// Names from the engine; none where it does not answer, since completion has nobody to complain to.
-async fn names(inv: &Invocation<'_>, kind: Names) -> Vec<(String, String)> {
-    let bare = |name: String| (name, String::new());
-    if kind == Names::Contexts {
-        let stored = Store::new(&inv.cli.config().directory).list();
-        return stored.iter().map(|c| (c.name().to_owned(), c.description().to_owned())).collect();
+async fn names(cli: &Cli, kind: Names) -> Vec<(String, String)> {
+    match kind {
+        Names::Nothing => return Vec::new(),
+        Names::Contexts => {
+            let stored = Store::new(&cli.config().directory).list();
+            return stored.iter().map(|c| (c.name().to_owned(), c.description().to_owned())).collect();
+        }
+        _ => {}
     }
     // The engine is not started for a completion.
-    let running = inv.cli.target().is_ok_and(|t| !t.is_default || Path::new(crate::target::DEFAULT_SOCKET).exists());
-    let Ok(client) = inv.client().await else { return Vec::new() };
+    let running = cli.target().is_ok_and(|t| !t.is_default || Path::new(crate::target::DEFAULT_SOCKET).exists());
     if !running {
         return Vec::new();
     }
+    let Ok(client) = cli.client().await else { return Vec::new() };
+    let all = [Names::Containers { all: true }, Names::Images, Names::Networks, Names::Volumes];
+    let (one, mut found) = ([kind], Vec::new());
+    for kind in if kind == Names::Objects { &all[..] } else { &one[..] } {
+        found.extend(list(client, *kind).await);
+    }
+    found
+}
+
+async fn list(client: &Client, kind: Names) -> Vec<(String, String)> {
+    let bare = |name: String| (name, String::new());
     match kind {
         Names::Containers { all } => {
             let query = ContainerListQuery { all, ..ContainerListQuery::default() };
@@ -221,7 +261,7 @@ async fn names(inv: &Invocation<'_>, kind: Names) -> Vec<(String, String)> {
             let found = client.volume_list(&Default::default()).await.unwrap_or_default();
             found.volumes.into_iter().map(|v| bare(v.name)).collect()
         }
-        Names::Contexts => Vec::new(),
+        Names::Contexts | Names::Objects | Names::Nothing => Vec::new(),
     }
 }
 
