@@ -152,6 +152,11 @@ impl Client {
         Ok(&self.negotiation().await?.1)
     }
 
+    /// Whether the server is Barque's, which takes more than the Engine API says.
+    pub async fn is_barque(&self) -> Result<bool> {
+        Ok(self.server().await?.server.starts_with("Barque/"))
+    }
+
     async fn negotiation(&self) -> Result<&(ApiVersion, Ping)> {
         self.0
             .negotiated

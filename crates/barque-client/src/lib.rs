@@ -22,6 +22,7 @@ mod error;
 mod head;
 mod hijack;
 mod host;
+pub mod ssh_agent;
 mod stream;
 mod tls;
 

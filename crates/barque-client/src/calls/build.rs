@@ -2,6 +2,7 @@
 
 use barque_api::auth::AuthConfigs;
 use barque_api::build::{BuildCancelQuery, BuildPruneQuery, BuildPruned, BuildQuery};
+use barque_api::build_extras::{self, BuildExtras};
 use barque_api::progress::JsonMessage;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -18,6 +19,22 @@ pub struct BuildHeaders {
     pub auth: AuthConfigs,
     /// Further headers, for servers that are Barque.
     pub extra: Vec<(String, String)>,
+}
+
+impl BuildHeaders {
+    /// Announces Barque's own options; the bytes come before the archive. Only for a server that is Barque
+    /// ([`Client::is_barque`]).
+    ///
+    /// # Errors
+    /// More than [`build_extras::MAX`] bytes.
+    pub fn announce(&mut self, extras: &BuildExtras) -> Result<Vec<u8>, barque_model::Error> {
+        let head = serde_json::to_vec(extras).map_err(|e| barque_model::Error::internal(e.to_string()))?;
+        if head.len() > build_extras::MAX {
+            return Err(barque_model::Error::invalid("the build's secrets and Dockerfile are too long"));
+        }
+        self.extra.push((build_extras::HEADER.to_owned(), head.len().to_string()));
+        Ok(head)
+    }
 }
 
 /// Output of a build: text in `stream`, the image in `aux`, an error at the end.

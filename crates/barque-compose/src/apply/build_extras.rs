@@ -1,9 +1,11 @@
 //! What Barque's engine takes beyond the classic build request: secrets, agents, named contexts.
 
 use barque_api::build_extras::BuildExtras;
+use barque_client::ssh_agent;
 use barque_model::Error;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 use super::context::{BuildContext, Dockerfile};
 use super::files;
@@ -24,6 +26,10 @@ pub(super) fn beyond_classic(spec: &Build, wish: &BuildWish) -> Option<&'static 
         Some("no_cache_filter")
     } else if wish.check {
         Some("build --check")
+    } else if spec.privileged {
+        Some("build.privileged")
+    } else if !spec.entitlements.is_empty() {
+        Some("build.entitlements")
     } else {
         None
     }
@@ -31,7 +37,18 @@ pub(super) fn beyond_classic(spec: &Build, wish: &BuildWish) -> Option<&'static 
 
 /// What no engine here can do.
 pub(super) fn unsupported(spec: &Build) -> Option<&'static str> {
-    (spec.platforms.len() > 1).then_some("images for several platforms")
+    let wanted = |value: &Option<Value>| {
+        value.as_ref().is_some_and(|v| !matches!(v.as_str(), Some("" | "false")) && *v != Value::Bool(false))
+    };
+    if spec.platforms.len() > 1 {
+        Some("images for several platforms")
+    } else if wanted(&spec.provenance) {
+        Some("build.provenance")
+    } else if wanted(&spec.sbom) {
+        Some("build.sbom")
+    } else {
+        None
+    }
 }
 
 /// The options of a build. `nearby`: the engine sees the same files.
@@ -46,6 +63,8 @@ pub(super) fn extras(
         no_cache_filter: spec.no_cache_filter.clone(),
         allow: spec.entitlements.clone(),
         check: wish.check,
+        // the warnings come that way
+        status: wish.check,
         inline_cache: spec.cache_to.iter().any(|c| is_inline(c)),
         ..BuildExtras::default()
     };
@@ -61,7 +80,8 @@ pub(super) fn extras(
         if !nearby {
             return Err(Error::not_implemented("ssh in builds with an engine on another machine"));
         }
-        let (id, socket) = agent(project, text)?;
+        let variable = |name: &str| project.environment.get(name).cloned();
+        let (id, socket) = ssh_agent::parse(text, &project.working_dir, &variable).map_err(|e| e.context("build"))?;
         extras.ssh.insert(id, socket);
     }
     for (name, value) in &spec.additional_contexts {
@@ -82,25 +102,6 @@ pub(super) fn extras(
 /// `type=inline`, the cache that travels in the image itself.
 pub(super) fn is_inline(cache_to: &str) -> bool {
     cache_to.split(',').any(|part| part.trim() == "type=inline")
-}
-
-/// `default`, `ID=SOCKET`.
-fn agent(project: &Project, text: &str) -> Result<(String, String), Error> {
-    let (id, path) = text.split_once('=').unwrap_or((text, ""));
-    let path = match path {
-        "" => project.environment.get("SSH_AUTH_SOCK").filter(|p| !p.is_empty()).cloned().ok_or_else(|| {
-            Error::invalid(format!("build.ssh {id}: no agent: SSH_AUTH_SOCK is not set"))
-                .with_hint("start one: eval $(ssh-agent) && ssh-add")
-        })?,
-        path => path.to_owned(),
-    };
-    use std::os::unix::fs::FileTypeExt as _;
-    let meta = std::fs::metadata(&path).map_err(|e| Error::from(e).context(format!("build.ssh {id}: stat {path}")))?;
-    if !meta.file_type().is_socket() {
-        return Err(Error::not_implemented(format!("build.ssh {id} with the key file {path}"))
-            .with_hint("add the key to an agent with ssh-add, and write only the id"));
-    }
-    Ok((id.to_owned(), path))
 }
 
 /// `service:NAME`, an image, an address, or a directory.
@@ -154,6 +155,26 @@ mod tests {
         assert_eq!(extras.secrets.get("npm"), Some(&value));
         assert_eq!(extras.allow, ["security.insecure"]);
         assert_eq!(beyond_classic(&spec, &BuildWish::default()), Some("build secrets"));
+        assert!(!extras.check && !extras.status);
+        let wish = BuildWish { check: true, ..BuildWish::default() };
+        let checked = super::extras(&project(), &Build::default(), &wish, None, true).expect("extras");
+        assert!(checked.check && checked.status, "warnings come with the status");
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        let wish = BuildWish::default();
+        let privileged = Build { privileged: true, ..Build::default() };
+        assert_eq!(beyond_classic(&privileged, &wish), Some("build.privileged"));
+        let entitled = Build { entitlements: vec!["network.host".into()], ..Build::default() };
+        assert_eq!(beyond_classic(&entitled, &wish), Some("build.entitlements"));
+        assert_eq!((unsupported(&privileged), unsupported(&entitled)), (None, None));
+        let of = |text: &str| unsupported(&serde_json::from_str(text).expect("build"));
+        assert_eq!(of(r#"{"provenance": "mode=max"}"#), Some("build.provenance"));
+        assert_eq!(of(r#"{"provenance": true}"#), Some("build.provenance"));
+        assert_eq!(of(r#"{"sbom": "true"}"#), Some("build.sbom"));
+        assert_eq!(of(r#"{"sbom": false, "provenance": "false"}"#), None, "what is not wanted need not be built");
+        assert_eq!(of(r#"{"platforms": ["linux/amd64", "linux/arm64"]}"#), Some("images for several platforms"));
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use barque_api::build::BuildQuery;
-use barque_api::build_extras::BuildExtras;
+use barque_api::build_extras::{BuildExtras, SolveStatus, VertexWarning};
 use barque_api::image::ImageCreateQuery;
+use barque_api::progress::JsonMessage;
 use barque_api::query::JsonParam;
 use barque_client::{BuildHeaders, Upload};
 use barque_model::Error;
-
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::AsyncReadExt as _;
 
 use super::body::model_error;
@@ -125,10 +127,56 @@ pub async fn build(
     let result = send(engine, project, service, spec, wish).await;
     progress.resume();
     match &result {
-        Ok(()) => progress.done(&id, "Built"),
+        Ok(_) => progress.done(&id, "Built"),
         Err(e) => progress.failed(&id, e.message()),
     }
-    result.map_err(|e| e.context(format!("failed to build service {}", service.name)))
+    result.map(|_| ()).map_err(|e| e.context(format!("failed to build service {}", service.name)))
+}
+
+/// Lints the Dockerfile of a service ([`BuildWish::check`]); returns the warnings, each a sentence.
+///
+/// # Errors
+/// As [`build`]; an engine that is not Barque's.
+pub async fn check(
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+    wish: &BuildWish,
+) -> Result<Vec<String>, Error> {
+    let Some(spec) = &service.spec.build else { return Ok(Vec::new()) };
+    let told = send(engine, project, service, spec, wish).await;
+    Ok(told.map_err(|e| e.context(format!("failed to check service {}", service.name)))?.warnings)
+}
+
+/// What the engine said of a build.
+#[derive(Debug, Default)]
+struct Told {
+    /// Output not shown yet.
+    text: String,
+    /// Lints, each a sentence.
+    warnings: Vec<String>,
+}
+
+impl Told {
+    /// Takes in one message.
+    ///
+    /// # Errors
+    /// The message says that the build failed.
+    fn push(&mut self, message: &JsonMessage) -> Result<(), Error> {
+        if let Some(error) = message.error_message() {
+            return Err(Error::conflict(error.to_owned()));
+        }
+        if let Some(aux) = message.aux.as_ref().filter(|_| message.id == barque_api::build_extras::STATUS) {
+            let status: SolveStatus = serde_json::from_value(aux.clone()).unwrap_or_default();
+            let sentence = |w: &VertexWarning| STANDARD.decode(&w.short).unwrap_or_default();
+            self.warnings.extend(status.warnings.iter().map(|w| String::from_utf8_lossy(&sentence(w)).into_owned()));
+        }
+        self.text.push_str(&message.stream);
+        if !message.status.is_empty() && message.progress_detail.is_none() {
+            self.text.push_str(&format!("{} {}\n", message.id, message.status));
+        }
+        Ok(())
+    }
 }
 
 async fn send(
@@ -137,9 +185,10 @@ async fn send(
     service: &Service,
     spec: &Build,
     wish: &BuildWish,
-) -> Result<(), Error> {
-    let client = engine.writer()?;
-    let ours = client.server().await.map_err(|e| model_error(&e))?.server.starts_with("Barque/");
+) -> Result<Told, Error> {
+    // linting changes nothing
+    let client = if wish.check { engine.read().client() } else { engine.writer()? };
+    let ours = client.is_barque().await.map_err(|e| model_error(&e))?;
     let beyond = build_extras::beyond_classic(spec, wish).filter(|_| !ours);
     if let Some(what) = beyond.or_else(|| build_extras::unsupported(spec)) {
         return Err(Error::not_implemented(what));
@@ -171,20 +220,14 @@ async fn send(
         }
     };
     let mut output = client.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
-    let mut text = String::new();
+    let mut told = Told::default();
     while let Some(message) = output.next().await.map_err(|e| model_error(&e))? {
-        if let Some(error) = message.error_message() {
-            return Err(Error::conflict(error.to_owned()));
-        }
-        text.push_str(&message.stream);
-        if !message.status.is_empty() && message.progress_detail.is_none() {
-            text.push_str(&format!("{} {}\n", message.id, message.status));
-        }
-        print_lines(&mut text, service, wish);
+        told.push(&message)?;
+        print_lines(&mut told.text, service, wish);
     }
-    text.push('\n');
-    print_lines(&mut text, service, wish);
-    Ok(())
+    told.text.push('\n');
+    print_lines(&mut told.text, service, wish);
+    Ok(told)
 }
 
 /// The classic request of a build.
@@ -220,11 +263,7 @@ fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -
 
 /// The body for a Barque: its options as JSON, then the archive, unless it reads the directory in place.
 fn announced(headers: &mut BuildHeaders, extras: &BuildExtras, archive: Option<BuildContext>) -> Result<Upload, Error> {
-    let head = serde_json::to_vec(extras).map_err(|e| Error::internal(e.to_string()))?;
-    if head.len() > barque_api::build_extras::MAX {
-        return Err(Error::invalid("the build's secrets and Dockerfile are too long"));
-    }
-    headers.extra.push((barque_api::build_extras::HEADER.to_owned(), head.len().to_string()));
+    let head = headers.announce(extras)?;
     Ok(match archive {
         Some(context) => Upload::reader(std::io::Cursor::new(head).chain(context.into_reader())),
         None => Upload::bytes(head),
@@ -258,6 +297,26 @@ fn print_lines(text: &mut String, service: &Service, wish: &BuildWish) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_are_taken_out_of_the_stream() {
+        let mut told = Told::default();
+        let warning = VertexWarning { short: STANDARD.encode("StageNameCasing: …"), ..VertexWarning::default() };
+        let status = SolveStatus { warnings: vec![warning], ..SolveStatus::default() };
+        let message = JsonMessage {
+            id: barque_api::build_extras::STATUS.into(),
+            aux: serde_json::to_value(status).ok(),
+            ..JsonMessage::default()
+        };
+        told.push(&message).expect("a status");
+        told.push(&JsonMessage { stream: "Step 1/2\n".into(), ..JsonMessage::default() }).expect("text");
+        assert_eq!(
+            (told.warnings.as_slice(), told.text.as_str()),
+            (&["StageNameCasing: …".to_owned()][..], "Step 1/2\n")
+        );
+        let failed = JsonMessage { error: "no such stage".into(), ..JsonMessage::default() };
+        assert!(told.push(&failed).is_err());
+    }
 
     #[test]
     fn tags_are_split_off() {

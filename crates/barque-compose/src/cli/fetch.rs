@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use barque_api::image::PushQuery;
+use barque_model::ErrorKind;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::args::{Build, Pull, Push};
@@ -12,6 +13,7 @@ use super::up::{build_all, parallel};
 use crate::apply::images::{self, BuildWish};
 use crate::apply::observe;
 use crate::apply::progress::{Progress, Status};
+use crate::file::paths;
 use crate::file::project::Project;
 use crate::file::units;
 
@@ -57,14 +59,51 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
         quiet: args.quiet,
         memory: args.memory.as_deref().map(units::bytes).transpose().map_err(Failure::new)?.unwrap_or(0),
         prefix: names.len() > 1,
-        ssh: args.ssh.iter().flat_map(|s| s.split(',')).map(str::to_owned).collect(),
+        ssh: args.ssh.iter().flat_map(|s| s.split(',')).map(|s| from_here(cx, s)).collect(),
         check: args.check,
     };
+    if args.check {
+        return check(cx, &session, project, &names, &wish).await;
+    }
     build_all(&session, project, &names, &wish).await?;
     if args.push {
         push_all(cx, &session, project, &names, false, &session.progress).await?;
     }
     Ok(0)
+}
+
+/// `build --check`: the warnings of every service; exit status 1 if there are any.
+async fn check(cx: &Context, session: &Session, project: &Project, names: &[String], wish: &BuildWish) -> Outcome {
+    let mut code = 0;
+    for service in names.iter().filter_map(|n| project.services.get(n)) {
+        let found = images::check(&session.engine, project, service, wish).await;
+        let text = match found.as_deref() {
+            Ok([]) => "Check complete, no warnings found.".to_owned(),
+            Ok([_]) => "Check complete, 1 warning has been found!".to_owned(),
+            Ok(many) => format!("Check complete, {} warnings have been found!", many.len()),
+            Err(e) => e.chain(),
+        };
+        let mut lines = vec![text];
+        lines.extend(found.iter().flatten().map(|warning| format!("WARNING: {warning}")));
+        for line in lines {
+            let prefix = if wish.prefix { format!("{}  ", service.name) } else { String::new() };
+            cx.print(&format!("{prefix}{line}\n"));
+        }
+        match found {
+            Ok(warnings) if warnings.is_empty() => {}
+            Err(e) if e.kind() == ErrorKind::Unsupported => return Err(e.into()),
+            _ => code = 1,
+        }
+    }
+    Ok(code)
+}
+
+/// `ID=SOCKET` of the command line: a path there starts where the user is, one of the file at the file.
+fn from_here(cx: &Context, agent: &str) -> String {
+    match agent.split_once('=') {
+        Some((id, path)) => format!("{id}={}", paths::absolute(path, &cx.host.cwd, None)),
+        None => agent.to_owned(),
+    }
 }
 
 /// Runs `pull`.

@@ -207,6 +207,10 @@ pub struct Build {
     pub ulimits: BTreeMap<String, Ulimit>,
     pub platforms: Vec<String>,
     pub privileged: bool,
+    /// A text or a truth value.
+    pub provenance: Option<Value>,
+    /// A text or a truth value.
+    pub sbom: Option<Value>,
 }
 
 /// `blkio_config`.

@@ -1,7 +1,6 @@
 //! `build`.
 
 use barque_api::build::BuildQuery;
-use barque_api::build_extras;
 use barque_api::query::JsonParam;
 use barque_client::{BuildHeaders, BuildOutput, ByteStream};
 
@@ -36,7 +35,7 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let mode = if build_options::is_quiet(inv) { Mode::Quiet } else { Mode::parse(inv.flags.text("progress"))? };
     let context = context::open(inv.operand(0), inv.flags.text("file"))?;
     check_experimental(inv).await?;
-    let ours = inv.client().await?.server().await?.server.starts_with("Barque/");
+    let ours = inv.client().await?.is_barque().await?;
     if let Some(flag) = super::build_extras::needed(inv).filter(|_| !ours) {
         return Err(Failure::unbuilt(format!("build --{flag} with an engine other than Barque's")));
     }
@@ -172,11 +171,7 @@ async fn send(
     let (mut extras, more) = super::build_extras::extras(inv, &context, exports, nearby, &variable)?;
     extras.status = !manner.classic;
     extras.export = manner.files.is_some();
-    let head = serde_json::to_vec(&extras).map_err(|e| Failure::new(e.to_string()))?;
-    if head.len() > build_extras::MAX {
-        return Err(Failure::new("the build's secrets and Dockerfile are too long"));
-    }
-    headers.extra.push((build_extras::HEADER.to_owned(), head.len().to_string()));
+    let head = headers.announce(&extras)?;
     let mut context = context.without_dockerfile();
     if !extras.context_dir.is_empty() {
         context = context.in_place();

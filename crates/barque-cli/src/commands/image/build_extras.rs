@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use barque_api::build_extras::{self, BuildExtras};
+use barque_client::ssh_agent;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -66,7 +67,7 @@ pub(super) fn extras(
         if !nearby {
             return Err(Failure::unbuilt("build --ssh with an engine on another machine"));
         }
-        let (id, socket) = agent(text, variable)?;
+        let (id, socket) = ssh_agent::parse(text, &std::env::current_dir()?, variable)?;
         extras.ssh.insert(id, socket);
     }
     let mut more = Vec::new();
@@ -118,29 +119,6 @@ fn secret(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> CliResult<(S
         return Err(Failure::new(format!("secret {id} is longer than {SECRET_MAX} bytes")));
     }
     Ok((id.to_owned(), value))
-}
-
-/// `default`, `ID=SOCKET`.
-fn agent(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> CliResult<(String, String)> {
-    let (id, path) = text.split_once('=').unwrap_or((text, ""));
-    let id = if id.is_empty() { "default" } else { id };
-    let path = match path {
-        "" => variable("SSH_AUTH_SOCK").filter(|p| !p.is_empty()).ok_or_else(|| {
-            Failure::new(format!(
-                "invalid empty ssh agent socket for {id}: start ssh-agent, so that SSH_AUTH_SOCK is set"
-            ))
-        })?,
-        path => path.to_owned(),
-    };
-    use std::os::unix::fs::FileTypeExt as _;
-    let meta = std::fs::metadata(&path).map_err(|e| path_error("stat", &path, &e))?;
-    if !meta.file_type().is_socket() {
-        return Err(Failure::unbuilt(format!(
-            "build --ssh with the key file {path}; add it to an agent with ssh-add, and write --ssh {id}"
-        )));
-    }
-    let absolute = std::path::absolute(&path).map_err(|e| path_error("open", &path, &e))?;
-    Ok((id.to_owned(), absolute.display().to_string()))
 }
 
 /// `NAME=docker-image://REF`, `NAME=ADDRESS`, `NAME=DIRECTORY`.
@@ -203,18 +181,5 @@ mod tests {
         assert_eq!(of("a=/", false).expect("directory"), "archive:");
         assert!(of("a", true).is_err() && of("a=/missing", true).is_err() && of("a=/dev/null", true).is_err());
         assert_eq!(more.len(), 1);
-    }
-
-    #[test]
-    fn agents() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let socket = dir.path().join("agent");
-        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("binds");
-        let path = socket.display().to_string();
-        let variable = |_: &str| Some(path.clone());
-        assert_eq!(agent("default", &variable).expect("default"), ("default".into(), path.clone()));
-        assert_eq!(agent(&format!("x={path}"), &|_| None).expect("given"), ("x".into(), path.clone()));
-        assert!(agent("default", &|_| None).is_err());
-        assert_eq!(agent("x=/dev/null", &|_| None).expect_err("no socket").code, 125);
     }
 }
