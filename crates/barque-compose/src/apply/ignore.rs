@@ -6,8 +6,18 @@ use regex::Regex;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ignore {
     patterns: Vec<(bool, Regex)>,
+    /// The parts of each pattern without `!`.
+    parts: Vec<Vec<Part>>,
     /// True if a `!` pattern could bring back something below an excluded directory.
     exceptions: bool,
+}
+
+/// What one part of a path has to be like.
+#[derive(Clone, Debug)]
+enum Part {
+    /// `**`: any number of parts.
+    Any,
+    One(Regex),
 }
 
 impl Ignore {
@@ -29,6 +39,9 @@ impl Ignore {
             }
             if let Ok(regex) = Regex::new(&expression(&pattern)) {
                 out.exceptions |= keep;
+                if !keep {
+                    out.parts.push(parts(&pattern));
+                }
                 out.patterns.push((keep, regex));
             }
         }
@@ -51,10 +64,35 @@ impl Ignore {
         excluded
     }
 
+    /// True if a pattern could match the directory or something below it.
+    pub(crate) fn may_match_below(&self, directory: &str) -> bool {
+        let leads = |parts: &Vec<Part>| {
+            let mut parts = parts.iter();
+            // A pattern that ends before the directory's path covers all that is in there.
+            directory.split('/').all(|name| match parts.next() {
+                None => true,
+                Some(Part::Any) => {
+                    parts = [].iter();
+                    true
+                }
+                Some(Part::One(regex)) => regex.is_match(name),
+            })
+        };
+        directory.is_empty() || self.parts.iter().any(leads)
+    }
+
     /// True if nothing below an excluded directory can be wanted.
     pub(crate) fn prunes(&self) -> bool {
         !self.exceptions
     }
+}
+
+fn parts(pattern: &str) -> Vec<Part> {
+    let of = |text: &str| match Regex::new(&expression(text)) {
+        Ok(regex) if !text.contains("**") => Part::One(regex),
+        _ => Part::Any,
+    };
+    pattern.split('/').map(of).collect()
 }
 
 /// Go's `filepath.Match` with `**`, as a regular expression over the whole path.
@@ -115,6 +153,15 @@ mod tests {
             assert!(!ignore.excludes(path), "{path}");
         }
         assert!(!ignore.prunes());
+    }
+
+    #[test]
+    fn directories_on_the_way() {
+        let may = |patterns: &str, directory: &str| Ignore::parse(patterns).may_match_below(directory);
+        assert!(may("**/*.py", "a") && may("**/*.py", "a/b/c") && may("*.py", ""));
+        assert!(may("src/*.py", "src") && !may("src/*.py", "doc") && !may("src/*.py", "src/deep"));
+        assert!(may("src/**/x.py", "src/a/b") && !may("src/**/x.py", "doc"));
+        assert!(may("s*/lib", "src") && may("src", "src/all/of/it") && !may("*.py", "src"));
     }
 
     #[test]

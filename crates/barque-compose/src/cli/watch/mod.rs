@@ -69,20 +69,20 @@ pub(super) async fn beside(cx: &Context, options: Options) -> Result<(), Failure
 async fn run(cx: &Context, watched: &[Rule], options: &Options) -> Result<(), Failure> {
     let roots: BTreeSet<PathBuf> = watched.iter().map(|r| r.path.clone()).collect();
     let all = watched.to_vec();
-    let wanted = move |path: &Path| all.iter().any(|rule| may_lead_to(rule, path));
-    let mut changes = tree::watch(&roots, Box::new(wanted))
+    let wanted = move |path: &Path| all.iter().any(|rule| rule.may_hold(path));
+    let (first, mut changes) = tree::watch(&roots, Box::new(wanted))
         .map_err(|e| Failure::new(e.to_string()).with_hint("develop.watch.path"))?;
     cx.print("Watch enabled\n");
-    let first: BTreeSet<PathBuf> =
-        watched.iter().filter(|r| r.initial_sync && r.copies()).flat_map(|r| files_below(&r.path)).collect();
     let quietly: Vec<Rule> = watched.iter().filter(|r| r.initial_sync && r.copies()).map(Rule::only_sync).collect();
     apply(cx, &quietly, &first, options).await?;
-    while let Some(mut changed) = changes.recv().await {
+    let broken = |e: io::Error| Failure::new(e.to_string());
+    while let Some(changed) = changes.recv().await {
+        let mut changed = changed.map_err(broken)?;
         let latest = tokio::time::Instant::now() + LONGEST;
         loop {
             let until = latest.min(tokio::time::Instant::now() + QUIET);
             match tokio::time::timeout_at(until, changes.recv()).await {
-                Ok(Some(more)) => changed.extend(more),
+                Ok(Some(more)) => changed.extend(more.map_err(broken)?),
                 _ => break,
             }
         }
@@ -92,25 +92,6 @@ async fn run(cx: &Context, watched: &[Rule], options: &Options) -> Result<(), Fa
         }
     }
     Err(Failure::new("the kernel no longer tells of changes"))
-}
-
-/// Include patterns name files; a directory on the way to them is looked into.
-fn may_lead_to(rule: &Rule, directory: &Path) -> bool {
-    rule.path.starts_with(directory)
-        || rule.relative(&directory.join("x")).is_some()
-        || rule.relative(directory).is_some()
-}
-
-fn files_below(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
-    let mut out = Vec::new();
-    for entry in entries.flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => out.extend(files_below(&entry.path())),
-            _ => out.push(entry.path()),
-        }
-    }
-    out
 }
 
 async fn apply(cx: &Context, watched: &[Rule], changed: &BTreeSet<PathBuf>, options: &Options) -> Result<(), Failure> {
@@ -195,27 +176,34 @@ fn owner_of(user: &str) -> (u64, u64) {
 fn pack(files: &[(&PathBuf, &String)], owner: (u64, u64)) -> io::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, target) in files {
-        let name = target.trim_start_matches('/');
-        // Between the look and now it may be gone again; the next round tells.
-        let Ok(meta) = std::fs::symlink_metadata(path) else { continue };
-        let mut header = tar::Header::new_gnu();
-        header.set_metadata(&meta);
-        header.set_uid(owner.0);
-        header.set_gid(owner.1);
-        if meta.is_symlink() {
-            header.set_size(0);
-            builder.append_link(&mut header, name, std::fs::read_link(path)?)?;
-        } else if meta.is_dir() {
-            header.set_size(0);
-            builder.append_data(&mut header, format!("{name}/"), io::empty())?;
-        } else if meta.is_file() {
-            // Its size may change while it is read: what is sent must agree with the header.
-            let content = std::fs::read(path)?;
-            header.set_size(content.len() as u64);
-            builder.append_data(&mut header, name, content.as_slice())?;
+        match append(&mut builder, path, target.trim_start_matches('/'), owner) {
+            // Between the look and now it may be gone again; the next round tells.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
     }
     builder.into_inner()
+}
+
+fn append(builder: &mut tar::Builder<Vec<u8>>, path: &Path, name: &str, owner: (u64, u64)) -> io::Result<()> {
+    let meta = std::fs::symlink_metadata(path)?;
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(&meta);
+    header.set_uid(owner.0);
+    header.set_gid(owner.1);
+    header.set_size(0);
+    if meta.is_symlink() {
+        builder.append_link(&mut header, name, std::fs::read_link(path)?)
+    } else if meta.is_dir() {
+        builder.append_data(&mut header, format!("{name}/"), io::empty())
+    } else if meta.is_file() {
+        // Its size may change while it is read: what is sent must agree with the header.
+        let content = std::fs::read(path)?;
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content.as_slice())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +225,8 @@ mod tests {
         std::fs::write(&file, "text").expect("write");
         std::os::unix::fs::symlink("a", &link).expect("link");
         let (one, two) = ("/app/a".to_owned(), "/app/l".to_owned());
-        let tar = pack(&[(&file, &one), (&link, &two)], (7, 8)).expect("packs");
+        let gone = dir.path().join("gone");
+        let tar = pack(&[(&gone, &one), (&file, &one), (&link, &two)], (7, 8)).expect("what went away is left out");
         let mut archive = tar::Archive::new(tar.as_slice());
         let found: Vec<(String, u64)> = archive
             .entries()

@@ -43,6 +43,17 @@ impl Rule {
         (!unsent).then_some(relative)
     }
 
+    /// Whether files in a directory, or deeper, may concern the rule.
+    pub(super) fn may_hold(&self, directory: &Path) -> bool {
+        let Ok(relative) = directory.strip_prefix(&self.path) else { return self.path.starts_with(directory) };
+        let Some(relative) = relative.to_str() else { return false };
+        let shut = |ignore: &Ignore, path: &str| !path.is_empty() && ignore.prunes() && ignore.excludes(path);
+        let unsent = self.context.as_ref().is_some_and(|(dir, ignore)| {
+            directory.strip_prefix(dir).ok().and_then(Path::to_str).is_some_and(|path| shut(ignore, path))
+        });
+        !unsent && !shut(&self.ignore, relative) && self.include.as_ref().is_none_or(|i| i.may_match_below(relative))
+    }
+
     /// Where a changed file is in the container.
     fn target_of(&self, relative: &str) -> String {
         let base = self.target.trim_end_matches('/');
@@ -193,6 +204,25 @@ mod tests {
         };
         assert_eq!(one("/etc/app.conf").as_deref(), Some("/etc/app.conf"));
         assert_eq!(one("/etc/").as_deref(), Some("/etc/conf"));
+    }
+
+    #[test]
+    fn directories_that_may_hold_what_is_watched() {
+        let may = |include: &str, dir: &str| {
+            rule(WatchAction::Sync, "/p", "/app", "node_modules/", include).may_hold(Path::new(dir))
+        };
+        for (include, dir) in [("**/*.py", "/p/src"), ("**/*.py", "/p/src/deep"), ("src/*.py", "/p/src"), ("", "/p/a")]
+        {
+            assert!(may(include, dir), "{include} {dir}");
+        }
+        for (include, dir) in [("src/*.py", "/p/doc"), ("*.py", "/p/src"), ("**/*.py", "/p/node_modules"), ("", "/q")] {
+            assert!(!may(include, dir), "{include} {dir}");
+        }
+        assert!(may("*.py", "/p") && may("*.py", "/"), "on the way to the rule's own path");
+        let mut excepted = rule(WatchAction::Sync, "/p", "/app", "lib\n!lib/own", "");
+        assert!(excepted.may_hold(Path::new("/p/lib")), "an exception may bring something back");
+        excepted.context = Some(("/p".into(), Ignore::parse("lib")));
+        assert!(!excepted.may_hold(Path::new("/p/lib/x")), "what the build does not see");
     }
 
     #[test]
