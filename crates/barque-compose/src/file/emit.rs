@@ -1,5 +1,7 @@
 //! JSON values → YAML text in the layout of `docker compose config`.
 
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
 use super::scalar;
@@ -30,7 +32,12 @@ impl Emitter {
     }
 
     fn map(&mut self, map: &serde_json::Map<String, Value>, depth: usize) {
-        for (i, (key, value)) in map.iter().enumerate() {
+        let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+        // Fixed keys have an order of their own; those of the user are sorted.
+        if entries.is_sorted_by_key(|(key, _)| *key) {
+            entries.sort_by(|(a, _), (b, _)| key_order(a, b));
+        }
+        for (i, (key, value)) in entries.into_iter().enumerate() {
             // inside a list item the first key stands behind the dash
             if i > 0 || !self.out.ends_with("- ") {
                 self.pad(depth);
@@ -97,8 +104,8 @@ impl Emitter {
     }
 
     fn text(&mut self, text: &str, depth: usize) {
-        let printable = |s: &str| s.chars().all(|c| c == '\n' || c == '\t' || !c.is_control());
-        if text.contains('\n') && printable(text) && !text.trim_matches('\n').is_empty() {
+        let printable = |s: &str| s.chars().all(|c| c == '\n' || !c.is_control());
+        if text.contains('\n') && printable(&text.replace('\t', "")) && !text.trim_matches('\n').is_empty() {
             self.block(text, depth);
         } else if is_plain(text) {
             self.out.push_str(text);
@@ -130,6 +137,30 @@ impl Emitter {
             }
         }
     }
+}
+
+/// The order of keys in documents of Go's YAML: letters come after all else, numbers go by their value.
+fn key_order(a: &str, b: &str) -> Ordering {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let Some(at) = a.iter().zip(&b).position(|(x, y)| x != y) else { return a.len().cmp(&b.len()) };
+    let (x, y) = (a[at], b[at]);
+    let after_digit = at > 0 && a[at - 1].is_numeric();
+    match (x.is_alphabetic(), y.is_alphabetic()) {
+        (true, true) => return x.cmp(&y),
+        // "a1b" stands before "a1-", but "ab" after "a-".
+        (true, false) => return if after_digit { Ordering::Less } else { Ordering::Greater },
+        (false, true) => return if after_digit { Ordering::Greater } else { Ordering::Less },
+        (false, false) => {}
+    }
+    let digits = |text: &[char]| text[at..].iter().take_while(|c| c.is_ascii_digit()).count();
+    let number = |text: &[char]| {
+        let tail: String = text[at..].iter().take_while(|c| c.is_ascii_digit()).collect();
+        // A zero behind other digits of the same number counts.
+        let head = a[..at].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+        let head = head && (x == '0' || y == '0');
+        format!("{}{tail}", u8::from(head)).parse::<u128>().unwrap_or(u128::MAX)
+    };
+    number(&a).cmp(&number(&b)).then(digits(&a).cmp(&digits(&b))).then(x.cmp(&y))
 }
 
 /// True if an unquoted reading would give something other than this text.
@@ -200,6 +231,15 @@ mod tests {
             json!({"a": {"n": "80", "l": ["x", {"k": "v", "w": 1}], "e": {}, "z": null}, "n": "yes", "t": "a: b"});
         let want = "a:\n  \"n\": \"80\"\n  l:\n    - x\n    - k: v\n      w: 1\n  e: {}\n  z: null\n\"n\": \"yes\"\nt: 'a: b'\n";
         assert_eq!(to_yaml(&value, false), want);
+    }
+
+    #[test]
+    fn keys_of_the_user_are_sorted_as_people_do() {
+        let value = json!({"a": {"A_B": 1, "_C": 2, "a1": 3, "a10": 4, "a1b": 5, "a2": 6, "b": 7}, "t": "x\ty"});
+        let want = "a:\n  _C: 2\n  A_B: 1\n  a1: 3\n  a1b: 5\n  a2: 6\n  a10: 4\n  b: 7\nt: \"x\\ty\"\n";
+        assert_eq!(to_yaml(&value, false), want);
+        let fixed = json!({"f": {"name": 1, "image": 2}});
+        assert_eq!(to_yaml(&fixed, false), "f:\n  name: 1\n  image: 2\n");
     }
 
     #[test]
