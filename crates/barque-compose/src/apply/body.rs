@@ -15,7 +15,7 @@ use crate::file::model::{Healthcheck, ServiceSpec};
 use crate::file::project::{Project, Service};
 use crate::plan::labels;
 use crate::plan::observed::{Container, Image, Observed};
-use crate::plan::reconcile::resolved;
+use crate::plan::reconcile::{hash_form, resolved};
 
 /// What a request is made of besides the service itself.
 #[derive(Clone, Copy, Debug)]
@@ -238,7 +238,7 @@ fn labels_of(making: &Making<'_>) -> BTreeMap<String, String> {
     set(labels::WORKING_DIR, project.working_dir.display().to_string());
     set(labels::CONFIG_FILES, files.join(","));
     set(labels::DEPENDS, depends.join(","));
-    set(labels::HASH, hash::service(&json, hash::Form::V5));
+    set(labels::HASH, hash::service(&json, hash_form(project, making.observed)));
     set(labels::IMAGE, making.image.map(|i| i.id.clone()).unwrap_or_default());
     set(labels::ONEOFF, if making.number == 0 { "True" } else { "False" }.to_owned());
     if making.number > 0 {

@@ -109,7 +109,7 @@ fn hashes(project: &Project, wanted: &str) -> Result<String, Failure> {
     }
     let mut out = String::new();
     for service in project.services.values().filter(|s| names.is_empty() || names.contains(&s.name.as_str())) {
-        out.push_str(&format!("{} {}\n", service.name, hash::service(&service.json, hash::Form::V5)));
+        out.push_str(&format!("{} {}\n", service.name, hash::service(&service.json, hash::Form::WRITTEN)));
     }
     Ok(out)
 }

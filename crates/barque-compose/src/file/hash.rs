@@ -17,6 +17,21 @@ pub enum Form {
     V2_26,
 }
 
+impl Form {
+    /// The form of new containers where nothing else is known, and of `config --hash`: that of the Docker Compose which
+    /// distributions carry.
+    pub const WRITTEN: Form = Form::V2_26;
+
+    /// The form in which these hashes of the service's containers are; none if they tell nothing.
+    pub fn of<'a>(service: &Value, mut hashes: impl Iterator<Item = &'a str>) -> Option<Form> {
+        let all = FORMS.map(|form| (form, self::service(service, form)));
+        hashes.find_map(|hash| {
+            let fits: Vec<Form> = all.iter().filter(|(_, own)| own == hash).map(|(form, _)| *form).collect();
+            if fits.contains(&Form::WRITTEN) { None } else { fits.first().copied() }
+        })
+    }
+}
+
 /// All forms, newest first.
 pub const FORMS: [Form; 3] = [Form::V5, Form::V2_30, Form::V2_26];
 
@@ -86,4 +101,25 @@ pub fn volume(volume: &Value) -> String {
 
 fn hex(value: &Value) -> String {
     Digest::of(gojson::to_string(value).as_bytes()).hex()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_form_of_a_project_is_told_by_its_containers() {
+        let plain = json!({"image": "x"});
+        let hash = service(&plain, Form::V5);
+        assert_eq!(hash, service(&plain, Form::V2_26), "most services have the same hash in each form");
+        assert_eq!(Form::of(&plain, [hash.as_str()].into_iter()), None);
+        let service = json!({"image": "x", "depends_on": {"a": {}},
+            "volumes": [{"type": "bind", "bind": {"create_host_path": true}}]});
+        for form in FORMS {
+            let hashes = ["of another configuration".to_owned(), self::service(&service, form)];
+            let told = Form::of(&service, hashes.iter().map(String::as_str));
+            assert_eq!(told.unwrap_or(Form::WRITTEN), form);
+        }
+    }
 }

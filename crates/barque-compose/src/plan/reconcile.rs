@@ -86,6 +86,16 @@ pub fn resolved(service: &Service, observed: &Observed) -> Json {
     json
 }
 
+/// The form of the hashes that the project's containers have, so that the tool that made them goes on knowing them all.
+pub fn hash_form(project: &Project, observed: &Observed) -> hash::Form {
+    let told = project.services.values().find_map(|service| {
+        let containers = observed.of_service(&service.name);
+        let hashes = containers.iter().map(|c| c.hash.as_str());
+        if containers.is_empty() { None } else { hash::Form::of(&resolved(service, observed), hashes) }
+    });
+    told.unwrap_or(hash::Form::WRITTEN)
+}
+
 /// Plans `up`.
 pub fn plan(project: &Project, observed: &Observed, wish: &Wish) -> Plan {
     let mut planner = Planner {
@@ -332,12 +342,16 @@ impl Planner<'_> {
             return Vec::new();
         }
         let old = container.labels.get(labels::CONFIG).and_then(|text| serde_json::from_str::<Json>(text).ok());
-        let fields = old.map(|old| diff::fields(&old, &hash::hashed(&json, hash::Form::V5))).unwrap_or_default();
-        if !fields.is_empty() {
-            return fields;
+        if let Some(old) = old {
+            let new = hash::hashed(&json, hash::Form::V5);
+            let fields = diff::fields(&old, &new);
+            // What a form of the hash counts besides (`depends_on`) needs no other container.
+            if old == new || !fields.is_empty() {
+                return fields;
+            }
         }
         let by = container.labels.get(labels::VERSION).map(String::as_str).unwrap_or("an unknown version");
-        let (old, new) = (short(&container.hash), short(&hash::service(&json, hash::Form::V5)));
+        let (old, new) = (short(&container.hash), short(&hash::service(&json, hash_form(self.project, self.observed))));
         vec![Reason::text(format!("its configuration changed (hash {old} → {new}; made by Compose {by})"))]
     }
 
