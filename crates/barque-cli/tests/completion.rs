@@ -1,10 +1,12 @@
 //! Names of the engine's objects in real shells.
 
 mod common;
+mod scripted;
 
 use std::path::Path;
 
-use common::{Answer, Engine, text};
+use common::text;
+use scripted::{Answer, Engine};
 
 /// An engine with a few objects of each kind.
 fn engine() -> Engine {

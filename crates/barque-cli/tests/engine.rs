@@ -1,11 +1,13 @@
 //! The program against an engine made of answers: what it asks for, prints and ends with.
 
 mod common;
+mod scripted;
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use common::{Answer, Engine, text};
+use common::text;
+use scripted::{Answer, Engine};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -218,4 +220,20 @@ fn under_its_own_name_the_help_tells_dockers_too() {
     // What Docker does not have is not said to be Docker's.
     assert!(!help(&["registry", "--help"]).contains("docker registry"));
     assert!(!help(&["volume", "clone", "--help"]).contains("docker"));
+}
+
+#[test]
+fn variables_that_are_no_text_do_no_harm() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let engine = engine(Vec::new(), 0, None);
+    std::fs::write(engine.dir().join("compose.yaml"), "services:\n  web: {image: \"x:${TAG}\"}\n").expect("writes");
+    for (args, wanted) in
+        [(&["compose", "config", "--images"][..], "x:1\n"), (&["__complete", "compose", "up", ""], "web")]
+    {
+        let mut command = engine.command(args);
+        command.current_dir(engine.dir()).env("TAG", "1").env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+        let done = command.output().expect("runs");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert!(text(&done.stdout).starts_with(wanted), "{}", text(&done.stdout));
+    }
 }

@@ -1,8 +1,10 @@
 //! `--dry-run` of every prune: what it says, and that it deletes nothing on an engine of any make.
 
 mod common;
+mod scripted;
 
-use common::{Answer, Engine, text};
+use common::text;
+use scripted::{Answer, Engine};
 
 /// Lists with one thing each that a prune would take, and one that it would leave.
 fn lists(line: &str) -> Answer {

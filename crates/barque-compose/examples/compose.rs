@@ -6,7 +6,9 @@ fn main() {
     let host = barque_compose::cli::Host {
         program: "barque compose".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        environment: std::env::vars().collect(),
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
         cwd: std::env::current_dir().unwrap_or_default(),
         home: std::env::var_os("HOME").map(Into::into),
         connect: Arc::new(|| {

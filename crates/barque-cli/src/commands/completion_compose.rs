@@ -22,14 +22,12 @@ pub(super) fn candidates(inv: &Invocation<'_>, words: &[String], last: &str) -> 
     let takes_service = command
         .get_positionals()
         .any(|p| p.get_value_names().is_some_and(|names| names.iter().any(|n| n.starts_with("SERVICE"))));
-    let Ok(host) = super::compose::host(inv) else { return Vec::new() };
-    match takes_service {
-        true => {
-            let names = barque_compose::cli::service_names(globals.iter().map(OsString::from).collect(), host);
-            names.into_iter().map(|name| (name, String::new())).collect()
-        }
-        false => Vec::new(),
+    if !takes_service {
+        return Vec::new();
     }
+    let Ok(host) = super::compose::host(inv) else { return Vec::new() };
+    let names = barque_compose::cli::service_names(globals.iter().map(OsString::from).collect(), host);
+    names.into_iter().map(|name| (name, String::new())).collect()
 }
 
 /// The command that the words name, and the flags before it.

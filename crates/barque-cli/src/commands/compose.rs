@@ -23,7 +23,7 @@ pub(super) fn host(inv: &Invocation<'_>) -> CliResult<Host> {
     Ok(Host {
         program: format!("{} compose", inv.cli.program),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        environment: std::env::vars().collect(),
+        environment: environment(),
         cwd: std::env::current_dir()?,
         home: std::env::var_os("HOME").map(Into::into),
         connect: Arc::new(move || {
@@ -42,4 +42,11 @@ pub(super) fn host(inv: &Invocation<'_>) -> CliResult<Host> {
         },
         auth: Arc::new(move |registry| auth::get(&for_auth, auth::key_of(registry)).ok().flatten()),
     })
+}
+
+/// The environment as text; what is none is left out, since a Compose file can neither name nor hold it.
+fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
