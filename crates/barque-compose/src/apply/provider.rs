@@ -17,6 +17,8 @@ use tokio::process::Command;
 use super::progress::{Progress, Status};
 use crate::file::model::Texts;
 use crate::file::project::{Project, Service};
+use crate::plan::labels;
+use crate::plan::observed::Observed;
 
 /// The longest line read, bytes.
 const LINE_MAX: u64 = 1 << 20;
@@ -60,22 +62,56 @@ pub async fn down(
     Ok(())
 }
 
+/// Gives the variables of containers that exist to services whose providers are not called this time: in a dry run or
+/// a plan (`called` is false), and where they are not selected (`--no-deps`).
+pub fn remember(project: &mut Project, observed: &Observed, called: bool) {
+    let provided = std::mem::take(&mut project.provided);
+    for (name, providers) in &provided {
+        let Some(service) = project.services.get(name) else { continue };
+        let containers = observed.of_service(name);
+        let Some(old) = containers.iter().find_map(|c| c.labels.get(labels::CONFIG)) else { continue };
+        let old: Value = serde_json::from_str(old).unwrap_or_default();
+        let mut set = Texts::new();
+        for provider in providers.iter().filter(|p| !called || !project.services.contains_key(*p)) {
+            let prefix = prefix_of(provider);
+            let kept = old["environment"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| key.starts_with(&prefix) && !service.spec.environment.contains_key(*key));
+            set.extend(kept.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))));
+        }
+        if let Some(service) = project.services.get_mut(name) {
+            extend(service, &set);
+        }
+    }
+    project.provided = provided;
+}
+
+fn prefix_of(provider: &str) -> String {
+    format!("{}_", provider.to_uppercase())
+}
+
 /// `SERVICE_KEY=VALUE` for those that depend on the service.
 fn hand_on(project: &mut Project, provider: &str, set: &Texts) {
-    let prefix = provider.to_uppercase();
+    let prefix = prefix_of(provider);
+    let set: Texts = set.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone())).collect();
     for service in project.services.values_mut().filter(|s| s.spec.depends_on.contains_key(provider)) {
-        for (key, value) in set {
-            let name = format!("{prefix}_{key}");
-            service.spec.environment.insert(name.clone(), Some(value.clone()));
-            // The hash of the configuration is taken over the document: another value makes another container.
-            if let Some(document) = service.json.as_object_mut() {
-                let all = document.entry("environment").or_insert_with(|| Value::Object(Default::default()));
-                if !all.is_object() {
-                    *all = Value::Object(Default::default());
-                }
-                if let Some(all) = all.as_object_mut() {
-                    all.insert(name, Value::String(value.clone()));
-                }
+        extend(service, &set);
+    }
+}
+
+fn extend(service: &mut Service, set: &Texts) {
+    for (name, value) in set {
+        service.spec.environment.insert(name.clone(), Some(value.clone()));
+        // The hash of the configuration is taken over the document: another value makes another container.
+        if let Some(document) = service.json.as_object_mut() {
+            let all = document.entry("environment").or_insert_with(|| Value::Object(Default::default()));
+            if !all.is_object() {
+                *all = Value::Object(Default::default());
+            }
+            if let Some(all) = all.as_object_mut() {
+                all.insert(name.clone(), Value::String(value.clone()));
             }
         }
     }
@@ -189,6 +225,7 @@ fn find(kind: &str, path: Option<&str>, home: Option<&Path>) -> Result<PathBuf, 
 mod tests {
     use super::*;
     use crate::file::model::{Dependency, ServiceSpec};
+    use crate::plan::observed::Container;
 
     fn service(name: &str, depends: &str) -> Service {
         let mut spec = ServiceSpec::default();
@@ -226,6 +263,41 @@ mod tests {
         assert!(first.starts_with("compose --project-name p up --") && first.ends_with(" db"), "{first}");
         assert!(first.contains("--size=1 --size=2") && first.contains("--kind=sql"), "{first}");
         assert!(lines.next().expect("down").starts_with("compose --project-name p down --"));
+    }
+
+    #[test]
+    fn variables_are_remembered_where_no_provider_is_called() {
+        let file = "services:\n  db: {provider: {type: cloud}}\n  app: {image: x, depends_on: [db], environment: {DB_OWN: file}}\n\
+                    \x20 web: {image: x}\n";
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join("compose.yaml"), file).expect("write");
+        let environment_after = |named: &[&str], no_deps: bool, called: bool| {
+            let options = crate::file::load::Options {
+                cwd: dir.path().to_owned(),
+                services: named.iter().map(|s| (*s).to_owned()).collect(),
+                no_deps,
+                ..Default::default()
+            };
+            let mut project = crate::file::project::load(&options, &crate::file::load::Disk).expect("loads");
+            let old = r#"{"environment": {"DB_URL": "db://x", "DB_OWN": "old", "OTHER": "1"}}"#;
+            let container = |service: &str| Container {
+                service: service.into(),
+                number: 1,
+                labels: [(labels::CONFIG.to_owned(), old.to_owned())].into(),
+                ..Container::default()
+            };
+            let containers = vec![container("app"), container("web")];
+            remember(&mut project, &Observed { containers, ..Observed::default() }, called);
+            let web = project.services.get("web").map(|s| s.spec.environment.len());
+            assert_eq!(web.unwrap_or(0), 0, "it depends on none");
+            project.services["app"].spec.environment.clone()
+        };
+        let text = |value: &str| Some(value.to_owned());
+        let with = [("DB_OWN".to_owned(), text("file")), ("DB_URL".to_owned(), text("db://x"))].into();
+        let without = [("DB_OWN".to_owned(), text("file"))].into();
+        assert_eq!(environment_after(&[], false, false), with, "a dry run, a plan");
+        assert_eq!(environment_after(&["app"], true, true), with, "--no-deps");
+        assert_eq!(environment_after(&[], false, true), without, "what a provider says now is all");
     }
 
     #[test]

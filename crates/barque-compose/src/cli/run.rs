@@ -7,7 +7,7 @@ use barque_api::container::AttachQuery;
 use super::args::{Converge, Run};
 use super::context::{Context, Failure, Outcome};
 use super::session::{Session, api};
-use super::up::{Request, fetch};
+use super::up::{self, Request, fetch};
 use super::{exec, stream, terminal};
 use crate::apply::body::{self, Making};
 use crate::apply::execute::Executor;
@@ -29,15 +29,20 @@ pub(super) async fn run(cx: &Context, args: Run) -> Outcome {
     let (name, command) = args.words.split_first().ok_or_else(|| Failure::new("a service is missing"))?;
     let mut options = cx.load_options(std::slice::from_ref(name));
     options.no_deps = false;
-    let project = cx.load_with(&options)?;
-    let mut service =
-        project.services.get(name).cloned().ok_or_else(|| Failure::new(format!("no such service: {name}")))?;
-    let tty = !args.no_tty && !args.detach && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-    change(cx, &project, &mut service, &args, command, tty)?;
+    let mut project = cx.load_with(&options)?;
+    let missing = || Failure::new(format!("no such service: {name}"));
+    if !project.services.contains_key(name) {
+        return Err(missing());
+    }
+    let called = !args.no_deps && up::call_providers(cx, &mut project).await?;
     let project_name = project.name.clone();
-    let session = Session::with(cx, Some(project), project_name, "Running").await?;
+    let mut session = Session::with(cx, Some(project), project_name, "Running").await?;
+    let observed = up::look(&mut session, called).await?;
     let project = session.project.as_ref().ok_or_else(|| Failure::new("no project"))?;
-    let observed = prepare(cx, &session, project, &service, &args).await?;
+    let mut service = project.services.get(name).cloned().ok_or_else(missing)?;
+    let tty = !args.no_tty && !args.detach && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    change(cx, project, &mut service, &args, command, tty)?;
+    let observed = prepare(cx, &session, &service, &args, observed).await?;
     let id = create(cx, &session, project, &service, &args, &observed).await?;
     if cx.global.dry_run {
         return Ok(0);
@@ -136,11 +141,11 @@ fn mount_flag(cx: &Context, text: &str) -> Result<Mount, Failure> {
 async fn prepare(
     cx: &Context,
     session: &Session,
-    project: &Project,
     service: &Service,
     args: &Run,
+    mut observed: Observed,
 ) -> Result<Observed, Failure> {
-    let observed = observe::project(session.engine.read(), project).await?;
+    let project = session.project.as_ref().ok_or_else(|| Failure::new("no project"))?;
     resources::check_external(project, &observed)?;
     let wish = ImageWish { build: args.build, no_build: false, pull: Policy::parse(args.pull.as_deref()) };
     let mut needed = needs(project, &observed, wish, jiff::Timestamp::now().as_second());
@@ -150,7 +155,6 @@ async fn prepare(
     let converge = Converge { quiet_pull: args.quiet_pull, ..Converge::default() };
     let request = Request { converge, quiet_build: args.quiet_build, ..Request::default() };
     fetch(cx, session, project, &needed, &request).await?;
-    let mut observed = observed;
     let names = project.services.values().map(|s| s.image(&project.name)).collect();
     observed.images = observe::images(session.engine.read(), names).await?;
     let mut wish = Wish {

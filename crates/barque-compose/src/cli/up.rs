@@ -116,15 +116,12 @@ pub(super) async fn prepare(cx: &Context, request: &Request) -> Result<Ready, Fa
     if project.services.is_empty() {
         return Err(Failure::new("no service selected"));
     }
-    if !cx.global.dry_run {
-        let progress = super::session::progress(cx);
-        provider::up(&mut project, cx.host.home.as_deref(), &progress).await?;
-    }
+    let called = call_providers(cx, &mut project).await?;
     let wish = wish_of(cx, request, &project)?;
     let name = project.name.clone();
-    let session = Session::with(cx, Some(project), name, "Running").await?;
+    let mut session = Session::with(cx, Some(project), name, "Running").await?;
+    let mut observed = look(&mut session, called).await?;
     let project = session.project.as_ref().ok_or_else(|| Failure::new("no project"))?;
-    let mut observed = observe::project(session.engine.read(), project).await?;
     resources::check_external(project, &observed)?;
     let needed = needs(project, &observed, image_wish(&request.converge), jiff::Timestamp::now().as_second());
     fetch(cx, &session, project, &needed, request).await?;
@@ -137,6 +134,23 @@ pub(super) async fn prepare(cx: &Context, request: &Request) -> Result<Ready, Fa
     orphan_warning(cx, &plan, &wish);
     let api = api(&session.engine).await?;
     Ok(Ready { observed, plan, api, session })
+}
+
+/// Lets the providers of the project do their work, unless this is a dry run; tells whether it did.
+pub(super) async fn call_providers(cx: &Context, project: &mut Project) -> Result<bool, Failure> {
+    if !cx.global.dry_run {
+        let progress = super::session::progress(cx);
+        provider::up(project, cx.host.home.as_deref(), &progress).await?;
+    }
+    Ok(!cx.global.dry_run)
+}
+
+/// What the engine has of the project, whose services get what their providers set earlier if they were not called.
+pub(super) async fn look(session: &mut Session, called: bool) -> Result<Observed, Failure> {
+    let project = session.project.as_mut().ok_or_else(|| Failure::new("no project"))?;
+    let observed = observe::project(session.engine.read(), project).await?;
+    provider::remember(project, &observed, called);
+    Ok(observed)
 }
 
 fn orphan_warning(cx: &Context, plan: &Plan, wish: &Wish) {
@@ -314,9 +328,9 @@ async fn compute(cx: &Context, request: &Request) -> Result<(Plan, BTreeMap<Stri
     let project = cx.load_with(&options)?;
     let mut wish = wish_of(cx, request, &project)?;
     let name = project.name.clone();
-    let session = Session::with(cx, Some(project), name, "Planning").await?;
+    let mut session = Session::with(cx, Some(project), name, "Planning").await?;
+    let observed = look(&mut session, false).await?;
     let project = session.project.as_ref().ok_or_else(|| Failure::new("no project"))?;
-    let observed = observe::project(session.engine.read(), project).await?;
     resources::check_external(project, &observed)?;
     let needed = needs(project, &observed, image_wish(&request.converge), jiff::Timestamp::now().as_second());
     for (service, need) in &needed {
@@ -364,6 +378,9 @@ fn check_flags(args: &Up) -> Result<(), Failure> {
 /// Runs `up`.
 pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
     check_flags(&args)?;
+    if args.menu == Some(true) {
+        return Err(Failure::not_implemented("up --menu"));
+    }
     let request = Request {
         converge: args.converge.clone(),
         services: args.services.clone(),

@@ -70,6 +70,8 @@ pub struct Project {
     pub services: BTreeMap<String, Service>,
     /// Services that are off or not selected.
     pub disabled: BTreeMap<String, Service>,
+    /// Service → those it depends on in the files that a program provides, also where they are not selected.
+    pub provided: BTreeMap<String, BTreeSet<String>>,
     /// Networks in use.
     pub networks: BTreeMap<String, Resource<Network>>,
     /// Volumes in use.
@@ -181,19 +183,23 @@ fn find_files(
         "-" => PathBuf::from("-"),
         text => PathBuf::from(paths::absolute(text, &options.cwd, options.home.as_deref())),
     };
-    let given: Vec<PathBuf> = if options.files.is_empty() {
+    let listed: Vec<String> = if options.files.is_empty() {
         let separator = env.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty()).map_or(":", String::as_str);
         let listed = env.get("COMPOSE_FILE").map(String::as_str).unwrap_or_default();
-        listed.split(separator).filter(|p| !p.is_empty()).map(at).collect()
+        listed.split(separator).filter(|p| !p.is_empty()).map(str::to_owned).collect()
     } else {
-        options.files.iter().map(|f| at(f)).collect()
+        options.files.clone()
     };
+    let given: Vec<PathBuf> = listed.iter().map(|f| at(f)).collect();
     if !given.is_empty() {
-        for file in given.iter().filter(|f| f.as_os_str() != "-") {
+        for (file, text) in given.iter().zip(&listed).filter(|(f, _)| f.as_os_str() != "-") {
             if files.is_dir(file) {
                 return Err(Diag::new(format!("read {}: is a directory", file.display())));
             }
             if !files.is_file(file) {
+                if paths::is_remote_file(text) {
+                    return Err(Diag::not_implemented(format!("the remote Compose file {text}")));
+                }
                 return Err(Diag::new(format!("open {}: no such file or directory", file.display())).not_found());
             }
         }
@@ -237,7 +243,8 @@ fn checked_name(name: &str) -> Loaded<String> {
     }
     Err(Diag::new(format!(
         "invalid project name {name:?}: must consist only of lowercase alphanumeric characters, hyphens, and underscores as well as start with a letter or number"
-    )))
+    ))
+    .of_command_line())
 }
 
 /// The project's name without loading it, if the command line or the environment say it.
@@ -344,6 +351,7 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
     if !options.no_consistency {
         check::consistency(&tree, &|name| selection.enabled.contains(name))?;
     }
+    let provided = super::select::provided(services);
     if !options.services.is_empty() {
         super::select::drop_dependencies(&mut tree, &selection);
     }
@@ -357,6 +365,7 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
         env_files: place.env_files,
         environment: place.vars.env,
         profiles,
+        provided,
         ..Project::default()
     };
     fill(&mut project, &tree, &selection.kept, options.no_interpolate)?;

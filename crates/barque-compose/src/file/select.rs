@@ -1,6 +1,6 @@
 //! Which services are on: profiles, and the services named on the command line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diag::{Diag, Loaded, suggest};
 use super::node::{Map, Node};
@@ -32,7 +32,7 @@ pub fn select(services: &Map, profiles: &[String], named: &[String], no_deps: bo
     let mut on = profiles.to_vec();
     for name in named {
         let Some(service) = services.get(name) else {
-            let diag = Diag::new(format!("no such service: {name}"));
+            let diag = Diag::new(format!("no such service: {name}")).of_command_line();
             return Err(match suggest(name, services.keys()) {
                 Some(near) => diag.hint(format!("did you mean {near:?}?")),
                 None => diag,
@@ -74,4 +74,15 @@ pub fn drop_dependencies(tree: &mut Node, selection: &Selection) {
             depends.retain(|key, _| selection.kept.contains(key));
         }
     }
+}
+
+/// Service → those it depends on that a program provides.
+pub fn provided(services: &Map) -> BTreeMap<String, BTreeSet<String>> {
+    let is_provided =
+        |name: &&str| services.get(name).is_some_and(|s| s.at(&["provider"]).is_some_and(|p| !p.is_null()));
+    let of = |service: &Node| -> BTreeSet<String> {
+        let depends = service.at(&["depends_on"]).and_then(Node::as_map);
+        depends.into_iter().flat_map(Map::keys).filter(is_provided).map(str::to_owned).collect()
+    };
+    services.iter().map(|(name, service)| (name.to_owned(), of(service))).filter(|(_, set)| !set.is_empty()).collect()
 }
