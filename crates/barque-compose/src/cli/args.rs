@@ -142,6 +142,19 @@ pub enum Command {
     Commit(Commit),
     /// Export a service container's filesystem as a tar archive
     Export(Export),
+    #[command(hide = true, disable_help_flag = true)]
+    Alpha(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Bridge(Unbuilt),
+    #[command(hide = true, disable_help_flag = true)]
+    Publish(Unbuilt),
+}
+
+/// The words of a command of Docker Compose that is not built.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Unbuilt {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub words: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -170,7 +170,7 @@ fn variables(options: &Options, files: &dyn Files) -> Result<String, Failure> {
     }
     let rows =
         found.into_values().map(|m| vec![m.name, m.required.to_string(), m.default, m.alternate]).collect::<Vec<_>>();
-    Ok(table(&["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"], &rows))
+    Ok(table(0, &["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"], &rows))
 }
 
 fn collect(node: &crate::file::node::Node, out: &mut Vec<String>) {

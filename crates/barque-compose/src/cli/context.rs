@@ -10,7 +10,6 @@ use std::sync::Arc;
 use barque_client::Client;
 
 use super::args::Global;
-use crate::file::diag::DiagKind;
 use crate::file::load::{Disk, Options};
 use crate::file::project::{self, LoadError, Project};
 
@@ -105,7 +104,7 @@ impl From<barque_model::Error> for Failure {
 
 impl From<crate::file::diag::Diag> for Failure {
     fn from(diag: crate::file::diag::Diag) -> Self {
-        let code = if diag.kind() == DiagKind::NotFound { 14 } else { 15 };
+        let code = diag.kind().exit_status();
         Failure { message: crate::file::diag::SourceMap::default().render(&diag), hint: None, code }
     }
 }
@@ -255,8 +254,8 @@ impl Context {
     }
 }
 
-/// A loading error as a failure: exit status 14 for missing files, 15 for files that are not valid.
+/// A loading error as a failure: exit status 14 for missing files, 15 for files that are not valid, 125 for what is not
+/// built.
 fn load_failure(error: &LoadError) -> Failure {
-    let code = if error.diag.kind() == DiagKind::NotFound { 14 } else { 15 };
-    Failure { message: error.to_string(), hint: None, code }
+    Failure { message: error.to_string(), hint: None, code: error.diag.kind().exit_status() }
 }

@@ -14,7 +14,7 @@ use super::{stream, terminal};
 pub(super) async fn exec(cx: &Context, args: Exec) -> Outcome {
     let (service, command) = args.words.split_first().ok_or_else(|| Failure::new("a service is missing"))?;
     if command.is_empty() {
-        return Err(Failure::new("requires at least 2 arg(s), only received 1").with_code(16));
+        return Err(Failure::new("requires at least 2 arg(s), only received 1"));
     }
     let session = Session::open(cx, "Running").await?;
     let container = session.one(service, args.index).await?;

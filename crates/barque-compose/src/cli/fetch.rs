@@ -35,6 +35,7 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
         (args.print, "build --print"),
         (args.provenance.is_some(), "build --provenance"),
         (args.sbom.is_some(), "build --sbom"),
+        (args.builder.as_deref().is_some_and(|b| !matches!(b, "" | "default")), "build --builder"),
     ] {
         if given {
             return Err(Failure::not_implemented(what));

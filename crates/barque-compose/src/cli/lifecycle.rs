@@ -276,7 +276,9 @@ pub(super) async fn kill(cx: &Context, args: Kill) -> Outcome {
     let found: Vec<Container> = found.into_iter().filter(|c| args.remove_orphans || in_project(&session, c)).collect();
     let found: Vec<Container> = found.into_iter().filter(|c| c.state.is_up()).collect();
     if found.is_empty() {
-        return Err(Failure::new("no container to kill"));
+        // As Docker Compose: what was asked for holds already.
+        eprintln!("no container to kill");
+        return Ok(0);
     }
     each(&session, &found, "Killing", "Killed", |c| session.engine.kill(&c.id, &args.signal)).await
 }

@@ -110,16 +110,30 @@ fn help_words(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
+/// Prints what is wrong with the words; the exit status is that of Docker Compose: 16 for flags, 1 for operands that
+/// are missing and for values out of a list.
 fn usage(error: &clap::Error) -> i32 {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
     let _ = error.print();
     match error.kind() {
-        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => 0,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        ErrorKind::MissingRequiredArgument => 1,
+        ErrorKind::InvalidValue => match error.get(ContextKind::InvalidValue) {
+            Some(ContextValue::String(text)) if !text.is_empty() => 1,
+            _ => 16,
+        },
         _ => 16,
     }
 }
 
 async fn dispatch(cx: &Context, command: Command) -> Outcome {
     match command {
+        Command::Alpha(args) => {
+            let sub = args.words.iter().find(|w| !w.starts_with('-')).map(|w| format!(" {w}")).unwrap_or_default();
+            Err(Failure::not_implemented(format!("compose alpha{sub}")))
+        }
+        Command::Bridge(_) => Err(Failure::not_implemented("compose bridge")),
+        Command::Publish(_) => Err(Failure::not_implemented("compose publish")),
         Command::Attach(args) => exec::attach(cx, args).await,
         Command::Build(args) => fetch::build(cx, args).await,
         Command::Commit(args) => image_of::commit(cx, args).await,
@@ -154,5 +168,75 @@ async fn dispatch(cx: &Context, command: Command) -> Outcome {
         Command::Volumes(args) => show::volumes(cx, args).await,
         Command::Wait(args) => lifecycle::wait(cx, args).await,
         Command::Watch(args) => watch::watch(cx, args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::file::load::Options;
+
+    fn context() -> Context {
+        let host = Host {
+            program: "docker compose".into(),
+            version: "0".into(),
+            environment: Default::default(),
+            cwd: "/".into(),
+            home: None,
+            connect: std::sync::Arc::new(|| Box::pin(async { Err(barque_model::Error::unavailable("no engine")) })),
+            auth: std::sync::Arc::new(|_| None),
+            nearby: |_| false,
+            render: |_, _| Err(String::new()),
+        };
+        Context { host, global: Default::default() }
+    }
+
+    #[test]
+    fn exit_statuses_of_the_words() {
+        let status = |words: &str| {
+            let words = std::iter::once("compose").chain(words.split(' '));
+            usage(&command().try_get_matches_from(words).expect_err("wrong words"))
+        };
+        for words in ["up --nosuch", "nosuch", "up --scale", "logs --index x", "stop -t x", "-z ps"] {
+            assert_eq!(status(words), 16, "{words}");
+        }
+        for words in ["scale", "run", "attach", "port app", "up --pull foo", "--progress foo ps", "down --rmi foo"] {
+            assert_eq!(status(words), 1, "{words}");
+        }
+        assert_eq!(status("up --help"), 0);
+    }
+
+    #[test]
+    fn services_that_are_not_there() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join("compose.yaml"), "services: {a: {image: x}}").expect("write");
+        let options = Options { cwd: dir.path().into(), services: vec!["b".into()], ..Options::default() };
+        let failure = context().load_with(&options).expect_err("no such service");
+        assert_eq!((failure.code, failure.message.starts_with("no such service: b")), (1, true));
+    }
+
+    #[tokio::test]
+    async fn files_from_elsewhere_are_not_built() {
+        for file in ["oci://example.com/x/y:1", "https://example.com/x/y.git"] {
+            let failure =
+                context().load_with(&Options { files: vec![file.into()], cwd: "/".into(), ..Options::default() });
+            let failure = failure.expect_err("remote");
+            assert_eq!((failure.code, failure.message.contains("not implemented yet")), (125, true), "{failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn commands_that_are_not_built_say_so() {
+        let context = context();
+        for words in
+            [&["publish", "x/y"][..], &["bridge", "convert", "-o", "x"], &["alpha", "viz", "--ports"], &["alpha"]]
+        {
+            let cli = Cli::try_parse_from(["compose"].iter().chain(words)).expect("parses");
+            let failure = dispatch(&context, cli.command.expect("a command")).await.expect_err("not built");
+            assert_eq!(failure.code, 125);
+            assert!(failure.message.starts_with("not implemented yet: compose "), "{}", failure.message);
+        }
     }
 }

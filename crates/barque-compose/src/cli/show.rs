@@ -50,7 +50,7 @@ pub(super) async fn ps(cx: &Context, args: Ps) -> Outcome {
         "table" | "" => {
             let header = ["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"];
             let rows: Vec<Vec<String>> = found.iter().map(|c| ps_row(c, now, !args.no_trunc)).collect();
-            cx.print(&table(&header, &rows));
+            cx.print(&table(10, &header, &rows));
         }
         "json" => cx.print(&found.iter().map(|c| format!("{}\n", ps_json(c, now))).collect::<String>()),
         format => {
@@ -169,7 +169,7 @@ pub(super) async fn ls(cx: &Context, args: Ls) -> Outcome {
         cx.print(&format!("{}\n", Json::Array(list)));
     } else {
         let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
-        cx.print(&table(&["NAME", "STATUS", "CONFIG FILES"], &rows));
+        cx.print(&table(20, &["NAME", "STATUS", "CONFIG FILES"], &rows));
     }
     Ok(0)
 }
@@ -256,7 +256,9 @@ pub(super) async fn images(cx: &Context, args: Images) -> Outcome {
     }
     match args.format.as_str() {
         "json" => cx.print(&format!("{}\n", Json::Array(list))),
-        _ => cx.print(&table(&["CONTAINER", "REPOSITORY", "TAG", "PLATFORM", "IMAGE ID", "SIZE", "CREATED"], &rows)),
+        _ => {
+            cx.print(&table(20, &["CONTAINER", "REPOSITORY", "TAG", "PLATFORM", "IMAGE ID", "SIZE", "CREATED"], &rows))
+        }
     }
     Ok(0)
 }
@@ -328,7 +330,7 @@ pub(super) async fn top(cx: &Context, args: Services) -> Outcome {
     for (container, top) in found.iter().zip(tops) {
         out.push_str(&format!("{}\n", container.name));
         let header: Vec<&str> = top.titles.iter().map(String::as_str).collect();
-        out.push_str(&table(&header, &top.processes));
+        out.push_str(&table(5, &header, &top.processes));
         out.push('\n');
     }
     cx.print(&out);
@@ -383,7 +385,7 @@ pub(super) async fn volumes(cx: &Context, args: Volumes) -> Outcome {
         );
     } else {
         let rows: Vec<Vec<String>> = found.into_iter().map(|v| vec![v.driver, v.name]).collect();
-        cx.print(&table(&["DRIVER", "VOLUME NAME"], &rows));
+        cx.print(&table(10, &["DRIVER", "VOLUME NAME"], &rows));
     }
     Ok(0)
 }

@@ -2,9 +2,11 @@
 
 use unicode_width::UnicodeWidthStr;
 
-/// A table with a header; columns are padded to the widest cell plus three blanks, as Go's tab writer does.
-pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|h| h.width()).collect();
+/// A table with a header; columns are padded to the widest cell plus three blanks, as Go's tab writer does, and to
+/// `least` in all, which the lists of Docker Compose differ in.
+pub(super) fn table(least: usize, header: &[&str], rows: &[Vec<String>]) -> String {
+    let least = least.saturating_sub(3);
+    let mut widths: Vec<usize> = header.iter().map(|h| h.width().max(least)).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
@@ -60,7 +62,8 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = vec![vec!["a".into(), "1".into()], vec!["longer".into(), "2".into()]];
-        assert_eq!(table(&["N", "V"], &rows), "N        V\na        1\nlonger   2\n");
+        assert_eq!(table(0, &["N", "V"], &rows), "N        V\na        1\nlonger   2\n");
+        assert_eq!(table(12, &["N", "V"], &rows[..1]), "N           V\na           1\n");
     }
 
     #[test]

@@ -99,6 +99,22 @@ pub enum DiagKind {
     Invalid,
     /// A file that must exist does not.
     NotFound,
+    /// The file asks for what is not built.
+    Unsupported,
+    /// The command line asks for what the file does not have.
+    CommandLine,
+}
+
+impl DiagKind {
+    /// The exit status of the command line.
+    pub fn exit_status(self) -> i32 {
+        match self {
+            DiagKind::CommandLine => 1,
+            DiagKind::NotFound => 14,
+            DiagKind::Invalid => 15,
+            DiagKind::Unsupported => 125,
+        }
+    }
 }
 
 /// An error in a Compose file, with the place it points at.
@@ -127,10 +143,24 @@ impl Diag {
         Diag(Box::new(Inner { kind: DiagKind::Invalid, message: message.into(), span: None, hint: None }))
     }
 
+    /// `not implemented yet: …` for what a file asks for and is not built.
+    pub fn not_implemented(what: impl std::fmt::Display) -> Self {
+        let mut diag = Diag::new(format!("not implemented yet: {what}"));
+        diag.0.kind = DiagKind::Unsupported;
+        diag
+    }
+
     /// Marks the error as a missing file.
     #[must_use]
     pub fn not_found(mut self) -> Self {
         self.0.kind = DiagKind::NotFound;
+        self
+    }
+
+    /// Marks the error as one of the command line.
+    #[must_use]
+    pub fn of_command_line(mut self) -> Self {
+        self.0.kind = DiagKind::CommandLine;
         self
     }
 
@@ -166,8 +196,9 @@ impl Diag {
     /// The error as the other crates know it, with excerpt and place in its message.
     pub fn into_error(self, sources: &SourceMap) -> Error {
         let kind = match self.0.kind {
-            DiagKind::Invalid => ErrorKind::InvalidArgument,
+            DiagKind::Invalid | DiagKind::CommandLine => ErrorKind::InvalidArgument,
             DiagKind::NotFound => ErrorKind::NotFound,
+            DiagKind::Unsupported => ErrorKind::Unsupported,
         };
         Error::new(kind, sources.render(&self))
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::canon::Canon;
-use super::diag::{Diag, Loaded, SourceMap, Span};
+use super::diag::{Diag, DiagKind, Loaded, SourceMap, Span};
 use super::dotenv::{self, Env};
 use super::interp::{self, Variables};
 use super::merge;
@@ -278,11 +278,9 @@ impl<'a> Loader<'a> {
         let Some(first) = files.first() else {
             return Err(Diag::at(include.span, "include: path is required"));
         };
-        if let Some(remote) = texts("path").iter().find(|p| paths::is_remote_context(p) || p.starts_with("oci:")) {
-            return Err(Diag::at(
-                include.span,
-                format!("not implemented yet: include of the remote resource {remote}"),
-            ));
+        if let Some(remote) = texts("path").iter().find(|p| paths::is_remote_file(p)) {
+            let what = format!("include of the remote resource {remote}");
+            return Err(Diag::not_implemented(what).or_at(include.span));
         }
         if chain.contains(first) {
             let list = chain.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join("\n include ");
@@ -341,7 +339,13 @@ impl<'a> Loader<'a> {
             Some(text) => {
                 let dir = at.file.parent().filter(|_| at.file.as_os_str() != "-").unwrap_or(&self.options.cwd);
                 let file = PathBuf::from(paths::absolute(text, dir, self.options.home.as_deref()));
-                let services = self.extended_file(&file, vars).map_err(|d| d.or_at(extends.span))?;
+                let missing = |diag: Diag| match diag.kind() {
+                    DiagKind::NotFound if paths::is_remote_file(text) => {
+                        Diag::not_implemented(format!("extends of the remote file {text}"))
+                    }
+                    _ => diag,
+                };
+                let services = self.extended_file(&file, vars).map_err(|d| missing(d).or_at(extends.span))?;
                 self.known(&services, &target, at, &extends)?;
                 let origin = Origin { name: &target, file: &file, services: &services };
                 let mut base = self.extend(&origin, vars, trail)?;

@@ -27,6 +27,11 @@ pub fn is_remote_context(context: &str) -> bool {
         || host_path(context)
 }
 
+/// True if a Compose file is to be fetched: from a repository, or from a registry (`oci:`).
+pub fn is_remote_file(path: &str) -> bool {
+    is_remote_context(path) || path.starts_with("oci:")
+}
+
 /// Makes every path of the project relative to `base` absolute.
 pub fn resolve(root: &mut Node, base: &Path, home: Option<&Path>) {
     let Some(map) = root.as_map_mut() else { return };
