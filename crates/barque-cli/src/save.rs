@@ -10,12 +10,21 @@ use crate::error::{CliResult, Failure, path_error};
 use crate::term::stdio::Output;
 use crate::term::{self, signals};
 
-/// An archive is not shown on a terminal.
-pub(crate) fn check_terminal(output: &str) -> CliResult<()> {
+/// Asks for an archive and writes it to `output`, unless that cannot be: then nothing is asked for. `what` is for
+/// errors: `save image`.
+pub(crate) async fn archive<F>(what: &str, output: &str, request: F) -> CliResult<u8>
+where
+    F: Future<Output = CliResult<ByteStream>>,
+{
     if output.is_empty() && term::is_terminal_out() {
         return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
-    Ok(())
+    let named = |f: Failure| if output.is_empty() { f } else { f.prefixed(&format!("failed to {what}: ")) };
+    if !output.is_empty() {
+        check_target(output).map_err(named)?;
+    }
+    stream(request.await?, output).await.map_err(named)?;
+    Ok(0)
 }
 
 /// Writes the stream to the file `output`, or to standard output if that is empty. The file appears as a whole or

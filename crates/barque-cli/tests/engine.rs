@@ -120,6 +120,20 @@ fn refusals_are_printed_as_the_engine_wrote_them() {
 }
 
 #[test]
+fn archives_with_nowhere_to_go_are_not_asked_for() {
+    let engine = engine(Vec::new(), 0, None);
+    for (args, what) in [
+        (["export", "-o", "/nonexistent/x", "c"], "export container"),
+        (["save", "-o", "/nonexistent/x", "i"], "save image"),
+    ] {
+        let done = engine.run(&args);
+        let expected = format!("failed to {what}: invalid output path: stat /nonexistent: no such file or directory\n");
+        assert_eq!((text(&done.stderr), done.status.code()), (expected.as_str(), Some(1)), "{args:?}");
+    }
+    assert!(engine.seen().is_empty(), "{:?}", engine.seen());
+}
+
+#[test]
 fn tables_keep_their_columns() {
     let engine = Engine::new(|line, _| {
         assert!(line.starts_with("GET /volumes"), "{line}");

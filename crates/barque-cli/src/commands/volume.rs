@@ -127,13 +127,7 @@ pub(crate) async fn update(_: &Invocation<'_>) -> CliResult<u8> {
 
 pub(crate) async fn export(inv: &Invocation<'_>) -> CliResult<u8> {
     let output = inv.flags.text("output");
-    save::check_terminal(output)?;
-    let stream = inv.client().await?.volume_export(inv.operand(0)).await?;
-    save::stream(stream, output).await.map_err(|f| match output {
-        "" => f,
-        _ => f.prefixed("failed to export volume: "),
-    })?;
-    Ok(0)
+    save::archive("export volume", output, async { Ok(inv.client().await?.volume_export(inv.operand(0)).await?) }).await
 }
 
 pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {

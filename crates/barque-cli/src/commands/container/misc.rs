@@ -68,13 +68,8 @@ pub(crate) async fn diff(inv: &Invocation<'_>) -> CliResult<u8> {
 
 pub(crate) async fn export(inv: &Invocation<'_>) -> CliResult<u8> {
     let output = inv.flags.text("output");
-    save::check_terminal(output)?;
-    let stream = inv.client().await?.container_export(inv.operand(0)).await?;
-    save::stream(stream, output).await.map_err(|f| match output {
-        "" => f,
-        _ => f.prefixed("failed to export container: "),
-    })?;
-    Ok(0)
+    save::archive("export container", output, async { Ok(inv.client().await?.container_export(inv.operand(0)).await?) })
+        .await
 }
 
 pub(crate) async fn commit(inv: &Invocation<'_>) -> CliResult<u8> {

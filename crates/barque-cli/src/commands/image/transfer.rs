@@ -69,15 +69,9 @@ pub(crate) async fn push(inv: &Invocation<'_>) -> CliResult<u8> {
 
 pub(crate) async fn save(inv: &Invocation<'_>) -> CliResult<u8> {
     let output = inv.flags.text("output");
-    saving::check_terminal(output)?;
     let platforms: CliResult<Vec<String>> = inv.flags.strings("platform").iter().map(|p| platform_json(p)).collect();
     let query = SaveQuery { names: inv.operands.clone(), platform: platforms? };
-    let stream = inv.client().await?.image_save(&query).await?;
-    saving::stream(stream, output).await.map_err(|f| match output {
-        "" => f,
-        _ => f.prefixed("failed to save image: "),
-    })?;
-    Ok(0)
+    saving::archive("save image", output, async { Ok(inv.client().await?.image_save(&query).await?) }).await
 }
 
 pub(crate) async fn load(inv: &Invocation<'_>) -> CliResult<u8> {
