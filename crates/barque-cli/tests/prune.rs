@@ -18,18 +18,29 @@ fn lists(line: &str) -> Answer {
         record
     };
     let document = match path {
-        "/containers/json" if line.contains("exited") => serde_json::json!([{
-            "Id": "c0ffee", "Names": ["/old"], "Created": 1, "ImageID": "sha256:used"
-        }]),
-        "/containers/json" => serde_json::json!([{"Id": "c0ffee", "Names": ["/old"], "ImageID": "sha256:used"}]),
+        "/containers/json" => {
+            let mount = |name: &str| serde_json::json!([{"Type": "volume", "Name": name}]);
+            let old = serde_json::json!({
+                "Id": "c0ffee", "Names": ["/old"], "Created": 1, "ImageID": "sha256:used", "Mounts": mount("v3")
+            });
+            let running = serde_json::json!({
+                "Id": "beef", "Names": ["/new"], "Created": 1, "ImageID": "sha256:busy", "Mounts": mount("v4")
+            });
+            if line.contains("exited") { serde_json::json!([old]) } else { serde_json::json!([old, running]) }
+        }
         "/networks" => serde_json::json!([{"Name": "lonely", "Id": "n1", "Created": "2020-01-01T00:00:00Z"}]),
-        "/volumes" => serde_json::json!({"Volumes": [
-            {"Name": "v1", "Driver": "local", "Labels": {"com.docker.volume.anonymous": ""}},
-            {"Name": "v2", "Driver": "local"}
-        ]}),
+        "/volumes" => {
+            let anonymous = |name: &str| serde_json::json!({"Name": name, "Driver": "local", "Labels": {"com.docker.volume.anonymous": ""}});
+            let mut list = vec![anonymous("v1"), serde_json::json!({"Name": "v2", "Driver": "local"})];
+            if !line.contains("dangling") {
+                list.extend([anonymous("v3"), anonymous("v4")]);
+            }
+            serde_json::json!({ "Volumes": list })
+        }
         "/images/json" => serde_json::json!([
             {"Id": "sha256:loose", "RepoTags": [], "Created": 1, "Size": 1000},
-            {"Id": "sha256:used", "RepoTags": ["a:1"], "Created": 1, "Size": 1000}
+            {"Id": "sha256:used", "RepoTags": ["a:1"], "Created": 1, "Size": 1000},
+            {"Id": "sha256:busy", "RepoTags": ["b:1"], "Created": 1, "Size": 1000}
         ]),
         "/system/df" => serde_json::json!({"BuildCache": [
             record("plain", serde_json::json!({})),
@@ -67,6 +78,11 @@ fn a_dry_run_only_reads_whatever_the_engine() {
     for word in ["c0ffee", "lonely", "v1", "loose", "plain", "shared", "front"] {
         assert!(all.contains(word), "{word} is missing:\n{all}");
     }
+    // What is used by stopped containers alone goes with them, but only where they go.
+    assert!(all.contains("v3") && all.contains("sha256:used"), "{all}");
+    assert!(!all.contains("v4") && !all.contains("busy (b:1"), "{all}");
+    let images = said(&engine, &["image", "prune", "--all", "--dry-run"]);
+    assert!(!images.contains("used") && !images.contains("sha256:busy"), "{images}");
     let requests: Vec<String> = engine.seen().into_iter().map(|s| s.line).collect();
     assert!(requests.iter().all(|line| line.starts_with("GET ")), "{requests:?}");
 }

@@ -1,6 +1,6 @@
 //! `volume …`.
 
-use barque_api::container::PruneQuery;
+use barque_api::container::{ContainerSummary, PruneQuery};
 use barque_api::volume::{Volume, VolumeCreateRequest, VolumeListQuery};
 use barque_client::Upload;
 
@@ -84,7 +84,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     // Before 1.42, the engine knows no difference.
     let anonymous_only = !all && client.version_used().await?.at_least(42);
     if inv.flags.is("dry-run") {
-        let lines = unused(inv, &filters, anonymous_only).await?;
+        let lines = unused(inv, &filters, anonymous_only, &[]).await?;
         return pruning::dry_run(inv, "Would delete volumes:", &lines);
     }
     let what = if anonymous_only { "anonymous local volumes" } else { "all local volumes" };
@@ -102,15 +102,22 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
 /// The label of volumes that nobody named.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
-/// Volumes that a prune would remove, one line each.
+/// Volumes that a prune would remove when the containers `gone` are removed already, one line each.
 pub(crate) async fn unused(
     inv: &Invocation<'_>,
     filters: &barque_api::Filters,
     anonymous_only: bool,
+    gone: &[ContainerSummary],
 ) -> CliResult<Vec<String>> {
     let wanted = barque_api::Filters::new().with("dangling", "true");
-    let reply = inv.client().await?.volume_list(&VolumeListQuery { filters: wanted }).await?;
-    let wanted = reply.volumes.into_iter().filter(|volume| {
+    let mut volumes = inv.client().await?.volume_list(&VolumeListQuery { filters: wanted }).await?.volumes;
+    if !gone.is_empty() {
+        let remaining = super::container::remaining(inv, gone).await?;
+        let uses = |list: &[ContainerSummary], name: &str| list.iter().any(|c| c.mounts.iter().any(|m| m.name == name));
+        let all = inv.client().await?.volume_list(&VolumeListQuery::default()).await?.volumes;
+        volumes.extend(all.into_iter().filter(|v| uses(gone, &v.name) && !uses(&remaining, &v.name)));
+    }
+    let wanted = volumes.into_iter().filter(|volume| {
         let labels = volume.labels.clone().unwrap_or_default();
         let matches = |key: &str| filters.match_labels(key, &labels);
         (!anonymous_only || labels.contains_key(ANONYMOUS))

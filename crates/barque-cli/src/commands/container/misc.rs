@@ -1,6 +1,6 @@
 //! `port`, `top`, `diff`, `export`, `commit`, `update`, `inspect`, `prune`.
 
-use barque_api::container::{CommitQuery, ContainerInspect, ContainerListQuery, PruneQuery};
+use barque_api::container::{CommitQuery, ContainerInspect, ContainerListQuery, ContainerSummary, PruneQuery};
 
 use crate::cli::Invocation;
 use crate::commands::{Faults, inspect::inspect_each, prune};
@@ -126,7 +126,7 @@ pub(crate) async fn inspect(inv: &Invocation<'_>) -> CliResult<u8> {
 pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let filters = prune::filters(inv);
     if inv.flags.is("dry-run") {
-        let lines = stopped(inv, &filters).await?;
+        let lines: Vec<String> = stopped(inv, &filters).await?.iter().map(line).collect();
         return prune::dry_run(inv, "Would delete containers:", &lines);
     }
     let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
@@ -138,8 +138,22 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     prune::report(inv, "Deleted Containers:", &deleted, reply.space_reclaimed)
 }
 
-/// Stopped containers that a prune would remove, one line each.
-pub(crate) async fn stopped(inv: &Invocation<'_>, filters: &barque_api::Filters) -> CliResult<Vec<String>> {
+/// A container in the list of what a prune would remove.
+pub(crate) fn line(container: &ContainerSummary) -> String {
+    let name = container.names.first().map_or("", |n| n.trim_start_matches('/'));
+    format!("{} ({name})", container.id)
+}
+
+/// The containers that are left when `gone` are removed.
+pub(crate) async fn remaining(inv: &Invocation<'_>, gone: &[ContainerSummary]) -> CliResult<Vec<ContainerSummary>> {
+    let query = ContainerListQuery { all: true, ..ContainerListQuery::default() };
+    let mut found = inv.client().await?.container_list(&query).await?;
+    found.retain(|container| !gone.iter().any(|g| g.id == container.id));
+    Ok(found)
+}
+
+/// Stopped containers that a prune would remove.
+pub(crate) async fn stopped(inv: &Invocation<'_>, filters: &barque_api::Filters) -> CliResult<Vec<ContainerSummary>> {
     let mut wanted = barque_api::Filters::new();
     for status in ["created", "exited", "dead"] {
         wanted.add("status", status);
@@ -149,13 +163,12 @@ pub(crate) async fn stopped(inv: &Invocation<'_>, filters: &barque_api::Filters)
     }
     let query = ContainerListQuery { all: true, filters: wanted, ..ContainerListQuery::default() };
     let found = inv.client().await?.container_list(&query).await?;
-    let mut lines = Vec::new();
+    let mut out = Vec::new();
     for container in found {
         let labels_match = !filters.contains("label!") || !filters.match_labels("label!", &container.labels);
         if labels_match && prune::is_old_enough(filters, container.created)? {
-            let name = container.names.first().map_or("", |n| n.trim_start_matches('/'));
-            lines.push(format!("{} ({name})", container.id));
+            out.push(container);
         }
     }
-    Ok(lines)
+    Ok(out)
 }

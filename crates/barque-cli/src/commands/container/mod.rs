@@ -18,6 +18,6 @@ pub(crate) use launch::{create, run};
 pub(crate) use life::{kill, pause, rename, restart, rm, stop, unpause, wait};
 pub(crate) use list::ls;
 pub(crate) use logs::logs;
-pub(crate) use misc::{commit, diff, export, inspect, port, prune, stopped, top, update};
+pub(crate) use misc::{commit, diff, export, inspect, line, port, prune, remaining, stopped, top, update};
 pub(crate) use start::start;
 pub(crate) use stats::stats;

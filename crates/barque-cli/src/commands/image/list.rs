@@ -1,6 +1,6 @@
 //! `images`, `history`, `inspect`, `tag`, `rmi`, `prune`.
 
-use barque_api::container::PruneQuery;
+use barque_api::container::{ContainerSummary, PruneQuery};
 use barque_api::image::{ImageInspect, ImageInspectQuery, ImageListQuery, ImageRemoveQuery, ImageSummary};
 
 use super::{platform_json, reference};
@@ -148,7 +148,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     filters.remove("dangling");
     filters.add("dangling", (!all).to_string());
     if inv.flags.is("dry-run") {
-        let lines = dangling(inv, all, &filters).await?;
+        let lines = dangling(inv, all, &filters, &[]).await?;
         return pruning::dry_run(inv, "Would delete images:", &lines);
     }
     let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
@@ -171,8 +171,13 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     pruning::report(inv, "Deleted Images:", &lines, reply.space_reclaimed)
 }
 
-/// Images that a prune would remove, one line each.
-pub(crate) async fn dangling(inv: &Invocation<'_>, all: bool, filters: &barque_api::Filters) -> CliResult<Vec<String>> {
+/// Images that a prune would remove when the containers `gone` are removed already, one line each.
+pub(crate) async fn dangling(
+    inv: &Invocation<'_>,
+    all: bool,
+    filters: &barque_api::Filters,
+    gone: &[ContainerSummary],
+) -> CliResult<Vec<String>> {
     let client = inv.client().await?;
     let mut wanted = filters.clone();
     wanted.remove("until");
@@ -182,9 +187,8 @@ pub(crate) async fn dangling(inv: &Invocation<'_>, all: bool, filters: &barque_a
         wanted.add("dangling", "true");
     }
     let found = client.image_list(&ImageListQuery { filters: wanted, ..ImageListQuery::default() }).await?;
-    let containers = barque_api::container::ContainerListQuery { all: true, ..Default::default() };
-    let used: std::collections::HashSet<String> =
-        client.container_list(&containers).await?.into_iter().map(|c| c.image_id).collect();
+    let remaining = crate::commands::container::remaining(inv, gone).await?;
+    let used: std::collections::HashSet<String> = remaining.into_iter().map(|c| c.image_id).collect();
     let mut lines = Vec::new();
     for image in found.iter().filter(|image| !used.contains(&image.id)) {
         let labels = image.labels.clone().unwrap_or_default();

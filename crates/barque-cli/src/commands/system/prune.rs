@@ -82,12 +82,14 @@ async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool,
         true => Ok(()),
         false => inv.cli.line(&format!("{title}\n{}\n", lines.join("\n"))),
     };
-    show("Would delete containers:", container::stopped(inv, filters).await?)?;
+    // What they alone use goes with them.
+    let gone = container::stopped(inv, filters).await?;
+    show("Would delete containers:", gone.iter().map(container::line).collect())?;
     show("Would delete networks:", network::unused(inv, filters).await?)?;
     if volumes {
-        show("Would delete volumes:", volume::unused(inv, filters, true).await?)?;
+        show("Would delete volumes:", volume::unused(inv, filters, true, &gone).await?)?;
     }
-    show("Would delete images:", image::dangling(inv, all, filters).await?)?;
+    show("Would delete images:", image::dangling(inv, all, filters, &gone).await?)?;
     let query = BuildPruneQuery { all, filters: filters.clone(), ..BuildPruneQuery::default() };
     show("Would delete build cache objects:", builder::unused(inv, query).await?)?;
     Ok(0)
