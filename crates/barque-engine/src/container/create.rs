@@ -85,6 +85,7 @@ impl Engine {
             spec.network.ports.clear();
             spec.network.publish_all = false;
         }
+        warnings.extend(super::limits::ignored_weights(&spec.resources.block_devices));
         if spec.auto_remove && !matches!(spec.restart, super::spec::RestartPolicy::No) {
             return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
         }

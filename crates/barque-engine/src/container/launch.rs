@@ -9,10 +9,11 @@ use barque_model::{Error, Result};
 use barque_runtime as rt;
 use barque_runtime::spec as rs;
 
+use super::limits::resources;
 use super::request::ContainerPaths;
 use super::spec::{
-    BlockLimit, ContainerSpec, LogSpec, MountSource, MountSpec, NamespaceMode, NetworkMode, ProcessSpec, Resources,
-    SeccompSpec, SecuritySpec, Ulimit,
+    ContainerSpec, LogSpec, MountSource, MountSpec, NamespaceMode, NetworkMode, ProcessSpec, SeccompSpec, SecuritySpec,
+    Ulimit,
 };
 use crate::config::EngineConfig;
 
@@ -295,58 +296,6 @@ fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<rs::Rlimit>> {
             Ok(rs::Rlimit { name: u.name.clone(), soft: value(u.soft), hard: value(u.hard) })
         })
         .collect()
-}
-
-/// Limits as the runtime takes them.
-///
-/// Errors: InvalidArgument where a limited device is not there.
-pub fn resources(r: &Resources) -> Result<rs::Resources> {
-    let (blkio_weight_devices, blkio_throttle) = block_limits(&r.block_devices)?;
-    let positive = |n: u64| (n > 0).then_some(n);
-    Ok(rs::Resources {
-        memory: positive(r.memory),
-        memory_swap: (r.memory_swap != 0).then_some(r.memory_swap),
-        memory_reservation: positive(r.memory_reservation),
-        memory_swappiness: r.memory_swappiness.and_then(|s| u64::try_from(s).ok()),
-        oom_kill_disable: r.oom_kill_disable,
-        cpu_shares: positive(r.cpu_shares),
-        cpu_quota: (r.cpu_quota != 0).then_some(r.cpu_quota),
-        cpu_period: positive(r.cpu_period),
-        nano_cpus: positive(r.nano_cpus),
-        cpuset_cpus: Some(r.cpuset_cpus.clone()).filter(|s| !s.is_empty()),
-        cpuset_mems: Some(r.cpuset_mems.clone()).filter(|s| !s.is_empty()),
-        pids: r.pids_limit.filter(|n| *n != 0),
-        blkio_weight: (r.blkio_weight > 0).then_some(r.blkio_weight),
-        blkio_weight_devices,
-        blkio_throttle,
-    })
-}
-
-/// Weights and rates by the devices' numbers.
-#[allow(clippy::type_complexity, reason = "two lists of one kind each")]
-fn block_limits(limits: &[BlockLimit]) -> Result<(Vec<(u32, u32, u16)>, Vec<rs::BlkioLimit>)> {
-    let (mut weights, mut rates) = (Vec::new(), Vec::new());
-    for limit in limits {
-        let device = rt::defaults::device_at(&limit.path, &limit.path.to_string_lossy())?;
-        if device.kind != rs::DeviceKind::Block {
-            return Err(Error::invalid(format!("{} is not a block device", limit.path.display()))
-                .with_hint("limits are for whole disks: lsblk -d lists them"));
-        }
-        let (major, minor) = (device.major, device.minor);
-        weights.extend(limit.weight.map(|weight| (major, minor, weight)));
-        let rate = rs::BlkioLimit {
-            major,
-            minor,
-            read_bps: limit.read_bps,
-            write_bps: limit.write_bps,
-            read_iops: limit.read_iops,
-            write_iops: limit.write_iops,
-        };
-        if rate != (rs::BlkioLimit { major, minor, ..rs::BlkioLimit::default() }) {
-            rates.push(rate);
-        }
-    }
-    Ok((weights, rates))
 }
 
 fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {

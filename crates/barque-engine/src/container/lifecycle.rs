@@ -153,7 +153,7 @@ impl Engine {
         let mut spec = (*core.spec).clone();
         if let Some(resources) = update.resources {
             if let Some(task) = &core.task {
-                task.update(&super::launch::resources(&resources)?)?;
+                task.update(&super::limits::resources(&resources)?)?;
             }
             spec.resources = resources;
         }

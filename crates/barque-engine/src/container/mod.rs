@@ -9,6 +9,7 @@ pub mod files;
 pub mod health;
 mod launch;
 mod lifecycle;
+mod limits;
 pub mod logs;
 pub mod merge;
 pub mod names;

@@ -154,10 +154,13 @@ fn v2(r: &Resources) -> (Vec<Write>, Vec<String>) {
         w.add("cpuset", "cpuset.mems", mems);
     }
     pids(&mut w, r);
+    // The scheduler BFQ has a file of its own, with v1's range; io.weight is the cost model's.
     if let Some(weight) = r.blkio_weight {
+        w.try_add("io", "io.bfq.weight", format!("default {weight}"));
         w.try_add("io", "io.weight", format!("default {}", io_weight(weight)));
     }
     for (major, minor, weight) in &r.blkio_weight_devices {
+        w.try_add("io", "io.bfq.weight", format!("{major}:{minor} {weight}"));
         w.try_add("io", "io.weight", format!("{major}:{minor} {}", io_weight(*weight)));
     }
     for limit in &r.blkio_throttle {
@@ -272,7 +275,47 @@ mod tests {
     }
 
     #[test]
+    fn block_devices_in_both_versions() {
+        let limit = BlkioLimit {
+            major: 254,
+            minor: 0,
+            read_bps: Some(1),
+            write_bps: Some(2),
+            read_iops: Some(3),
+            write_iops: Some(4),
+        };
+        let r = Resources {
+            blkio_weight: Some(300),
+            blkio_weight_devices: vec![(254, 0, 1000)],
+            blkio_throttle: vec![limit, BlkioLimit { major: 8, minor: 16, ..BlkioLimit::default() }],
+            ..Resources::default()
+        };
+        assert_eq!(
+            lines(&Layout::V1(Vec::new()), &r),
+            [
+                "blkio.bfq.weight=300",
+                "blkio.bfq.weight_device=254:0 1000",
+                "blkio.throttle.read_bps_device=254:0 1",
+                "blkio.throttle.write_bps_device=254:0 2",
+                "blkio.throttle.read_iops_device=254:0 3",
+                "blkio.throttle.write_iops_device=254:0 4",
+            ]
+        );
+        assert_eq!(
+            lines(&Layout::V2("/c".into()), &r),
+            [
+                "io.bfq.weight=default 300",
+                "io.weight=default 2930",
+                "io.bfq.weight=254:0 1000",
+                "io.weight=254:0 10000",
+                "io.max=254:0 rbps=1 wbps=2 riops=3 wiops=4",
+            ]
+        );
+    }
+
+    #[test]
     fn weights_keep_ends_and_middle() {
+        assert_eq!([10, 505, 1000].map(io_weight), [1, 5000, 10_000]);
         assert_eq!([0, 2, 1024, 262_144, 1 << 40].map(weight_of_shares), [1, 1, 100, 10_000, 10_000]);
         assert!(weight_of_shares(512) < 100 && weight_of_shares(2048) > 100);
     }
