@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::io::Io;
 use crate::netns::NetNs;
 use crate::network::NetworkDef;
+use crate::plan::links::LinkOp;
 use crate::plan::rules;
 use crate::pool::Pool;
 use crate::ports::relay::Relay;
@@ -87,6 +88,19 @@ pub struct Gateway {
     /// `None` leaves no IPv4 default route.
     pub v4: Option<Hop>,
     pub v6: Option<Hop>,
+}
+
+impl Gateway {
+    /// The default routes through an endpoint, as [`Fabric::attach`] sets them.
+    pub fn through(def: &NetworkDef, attached: &Attached) -> Gateway {
+        let mut gateway = Gateway::default();
+        for op in crate::plan::endpoint::default_routes(def, attached) {
+            let LinkOp::SetRoute { to, via, link: ifname } = op else { continue };
+            let family = if to.addr().is_ipv4() { &mut gateway.v4 } else { &mut gateway.v6 };
+            *family = Some(Hop { ifname, via });
+        }
+        gateway
+    }
 }
 
 /// Where a default route leads.

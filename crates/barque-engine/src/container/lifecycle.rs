@@ -139,6 +139,12 @@ impl Engine {
                 self.set_name(&record.def, &handle.id, Some(crate::network::plug::name_entry(endpoint)));
             }
         }
+        let (endpoints, fixed) = (core.endpoints.clone(), core.fixed.clone());
+        if let Some(plugged) = core.plugged.as_mut().filter(|p| !p.endpoints.is_empty()) {
+            plugged.endpoints = endpoints;
+            // A later engine is to know the new name too.
+            self.remember_plugged(&fixed.paths.run_dir, plugged)?;
+        }
         handle.publish(&core);
         self.container_event(&core, "rename", [("oldName", format!("/{old}"))]);
         Ok(())

@@ -1,9 +1,9 @@
 //! Creating, showing, connecting and removing networks.
 
 use barque_model::{Error, ErrorKind, Id, Result, Timestamp};
-use barque_net::{Driver, Gateway, Hop, NetNs, NetworkDef, Pool, ipam};
+use barque_net::{Driver, NetworkDef, Pool, ipam};
 
-use super::plug::{PlugRequest, idle_endpoint, name_entry};
+use super::plug::idle_endpoint;
 use super::record::NetworkRecord;
 use super::types::{CreateNetwork, NetworkView, PoolWish};
 use crate::Engine;
@@ -265,15 +265,15 @@ impl Engine {
                 format!("endpoint with name {} already exists in network {}", core.name, record.def.name),
             ));
         }
-        if matches!(core.state, State::Running(_)) {
-            self.connect_running(&mut core, &record, &wish).await?;
-        } else {
-            core.endpoints.push(idle_endpoint(&record, &wish));
-        }
         let mut spec = (*core.spec).clone();
-        spec.network.endpoints.push(wish);
+        spec.network.endpoints.push(wish.clone());
         if spec.network.mode == NetworkMode::None {
             spec.network.mode = NetworkMode::Named(record.def.name.clone());
+        }
+        if matches!(core.state, State::Running(_)) {
+            self.connect_running(&mut core, &spec, &record, &wish).await?;
+        } else {
+            core.endpoints.push(idle_endpoint(&record, &wish));
         }
         core.spec = spec.into();
         self.save_spec(&core)?;
@@ -301,56 +301,6 @@ impl Engine {
         }
     }
 
-    async fn connect_running(
-        &self,
-        core: &mut crate::container::driver::Core,
-        record: &NetworkRecord,
-        wish: &EndpointWish,
-    ) -> Result<()> {
-        let pid = core.running_task()?.pid();
-        let (engine, record, wish) = (self.clone(), record.clone(), wish.clone());
-        let (id, name, spec, fixed) = (core.fixed.id, core.name.clone(), core.spec.clone(), core.fixed.clone());
-        let first = core.endpoints.iter().all(|e| e.ipv4.is_none());
-        let was_dns = core.plugged.as_ref().is_some_and(|p| p.dns);
-        let (attached, view, dns) = self
-            .blocking(move || {
-                let ns = NetNs::open(std::path::Path::new(&format!("/proc/{pid}/ns/net")))?;
-                let request = PlugRequest {
-                    id,
-                    name: &name,
-                    spec: &spec,
-                    paths: &fixed.paths,
-                    hostname: &spec.hostname,
-                    links: Vec::new(),
-                    transient: false,
-                };
-                let (attached, view) = engine.plug_one(&request, &record, &wish, first, Some(&ns))?;
-                let mut dns = false;
-                if record.serves_names() {
-                    engine.set_name(&record.def, &id, Some(name_entry(&view)));
-                    let mut wishes = engine.wished_networks(&spec)?;
-                    wishes.push((record.clone(), wish.clone()));
-                    let settings = engine.sandbox_dns(&spec, &wishes)?;
-                    if was_dns {
-                        engine.fabric().dns().update(&id, settings);
-                    } else {
-                        engine.fabric().dns().start(&id, &ns, settings)?;
-                        engine.rewrite_resolv(&spec, &wishes, &fixed.paths)?;
-                    }
-                    dns = true;
-                }
-                engine.append_hosts(&fixed.paths, &view, &spec.hostname)?;
-                Ok((attached, view, dns))
-            })
-            .await?;
-        let plugged = core.plugged.get_or_insert_default();
-        plugged.attached.push(attached);
-        plugged.endpoints.push(view.clone());
-        plugged.dns |= dns;
-        core.endpoints.push(view);
-        Ok(())
-    }
-
     /// Takes a container off a network.
     pub async fn network_disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
         let record = self.network_record(network)?;
@@ -373,11 +323,6 @@ impl Engine {
                 format!("container {} is not connected to the network {}", handle.id, record.def.name),
             ));
         }
-        if let State::Running(running) = &core.state {
-            let pid = running.pid;
-            self.disconnect_running(&mut core, &record, pid).await?;
-        }
-        core.endpoints.retain(|e| e.network_id != network_id);
         let mut spec = (*core.spec).clone();
         let (id, name) = (network_id.as_str(), record.def.name.as_str());
         spec.network.endpoints.retain(|w| w.network != name && !id.starts_with(&w.network));
@@ -392,69 +337,14 @@ impl Engine {
                 None => NetworkMode::None,
             };
         }
+        match &core.state {
+            State::Running(_) => self.disconnect_running(&mut core, &spec, &record).await?,
+            _ => core.endpoints.retain(|e| e.network_id != network_id),
+        }
         core.spec = spec.into();
         self.save_spec(&core)?;
         handle.publish(&core);
         self.network_event(&record, "disconnect", [("container", handle.id.to_string())]);
-        Ok(())
-    }
-
-    async fn disconnect_running(
-        &self,
-        core: &mut crate::container::driver::Core,
-        record: &NetworkRecord,
-        pid: i32,
-    ) -> Result<()> {
-        let Some(plugged) = &mut core.plugged else { return Ok(()) };
-        let Some(position) = plugged.attached.iter().position(|a| a.network == record.def.id) else { return Ok(()) };
-        let attached = plugged.attached.remove(position);
-        plugged.endpoints.retain(|e| e.network_id != record.def.id.to_string());
-        if position == 0 {
-            core.ports.clear();
-        }
-        let rest = plugged.endpoints.first().cloned();
-        let (engine, record, id) = (self.clone(), record.clone(), core.fixed.id);
-        let next = plugged.attached.first().map(|a| {
-            let hop = |via: Option<std::net::IpAddr>| via.map(|via| Hop { ifname: a.ifname.clone(), via: Some(via) });
-            Gateway { v4: hop(a.gateway_v4.map(Into::into)), v6: hop(a.gateway_v6.map(Into::into)) }
-        });
-        self.blocking(move || {
-            engine.forget_name(&record.def.id, &id);
-            let ns = NetNs::open(std::path::Path::new(&format!("/proc/{pid}/ns/net")))?;
-            engine.fabric().disconnect(&attached, &ns)?;
-            engine.store().write(|tx| tx.endpoint_delete(&id, &record.def.id))?;
-            match (rest, next) {
-                (Some(_), Some(gateway)) => engine.fabric().set_gateway(&ns, &gateway),
-                _ => Ok(()),
-            }
-        })
-        .await
-    }
-
-    fn rewrite_resolv(
-        &self,
-        spec: &crate::container::spec::ContainerSpec,
-        wishes: &[(NetworkRecord, EndpointWish)],
-        paths: &crate::container::request::ContainerPaths,
-    ) -> Result<()> {
-        let text = barque_net::files::resolv::resolv_conf(&self.resolv_plan(spec, wishes)?);
-        // Written in place: the container has the file itself mounted, not its name.
-        std::fs::write(paths.dir.join("resolv.conf"), text)?;
-        Ok(())
-    }
-
-    fn append_hosts(
-        &self,
-        paths: &crate::container::request::ContainerPaths,
-        view: &crate::container::view::EndpointView,
-        hostname: &str,
-    ) -> Result<()> {
-        use std::io::Write;
-        let path = paths.dir.join("hosts");
-        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
-        for address in view.ipv4.iter().chain(view.ipv6.iter()) {
-            writeln!(file, "{address}\t{hostname}")?;
-        }
         Ok(())
     }
 

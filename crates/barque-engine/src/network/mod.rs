@@ -2,6 +2,7 @@
 
 mod configuration;
 pub mod links;
+mod live;
 pub mod manage;
 pub mod plug;
 pub mod record;

@@ -30,6 +30,19 @@ pub struct Plugged {
     pub dns: bool,
 }
 
+impl Plugged {
+    /// A copy of what a running container has; it holds its namespace itself.
+    pub(super) fn of_running(&self) -> Plugged {
+        Plugged {
+            ns: None,
+            attached: self.attached.clone(),
+            endpoints: self.endpoints.clone(),
+            ports: self.ports.clone(),
+            dns: self.dns,
+        }
+    }
+}
+
 /// What is needed to know of a container to plug it in.
 pub struct PlugRequest<'a> {
     pub id: Id,
@@ -206,7 +219,13 @@ impl Engine {
         }
     }
 
-    fn publish_ports(&self, request: &PlugRequest<'_>, record: &NetworkRecord, plugged: &mut Plugged) -> Result<()> {
+    /// Opens the ports a definition asks for at the first endpoint, which is in `record`.
+    pub(super) fn publish_ports(
+        &self,
+        request: &PlugRequest<'_>,
+        record: &NetworkRecord,
+        plugged: &mut Plugged,
+    ) -> Result<()> {
         let wishes = port_requests(request.spec)?;
         if wishes.is_empty() || record.def.bridge().is_none() {
             return Ok(());

@@ -1,5 +1,6 @@
 //! `/etc/hosts` and `/etc/hostname`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -36,15 +37,38 @@ pub fn hosts(plan: &HostsPlan) -> String {
     for (ip, names) in &plan.links {
         let _ = writeln!(text, "{ip}\t{}", names.join(" "));
     }
-    let own = match (plan.hostname.as_str(), plan.domainname.as_str()) {
-        ("", _) => return text,
-        (host, "") => host.to_owned(),
-        (host, domain) => format!("{host}.{domain} {host}"),
-    };
     for ip in &plan.addresses {
-        let _ = writeln!(text, "{ip}\t{own}");
+        own_line(&mut text, ip, &plan.hostname, &plan.domainname);
     }
     text
+}
+
+fn own_line(text: &mut String, ip: &IpAddr, hostname: &str, domainname: &str) {
+    let _ = match (hostname, domainname) {
+        ("", _) => Ok(()),
+        (host, "") => writeln!(text, "{ip}\t{host}"),
+        (host, domain) => writeln!(text, "{ip}\t{host}.{domain} {host}"),
+    };
+}
+
+/// The text of a hosts file after the container's own addresses have changed: the lines of those it has no more go,
+/// those of new ones come at the end, all others stay as they are.
+pub fn move_own(
+    text: &str,
+    hostname: &str,
+    domainname: &str,
+    before: &BTreeSet<IpAddr>,
+    after: &BTreeSet<IpAddr>,
+) -> String {
+    let mut gone = String::new();
+    before.difference(after).for_each(|ip| own_line(&mut gone, ip, hostname, domainname));
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !gone.lines().any(|g| g == *line)) {
+        out.push_str(line);
+        out.push('\n');
+    }
+    after.difference(before).for_each(|ip| own_line(&mut out, ip, hostname, domainname));
+    out
 }
 
 /// The text of `/etc/hostname`.
@@ -87,6 +111,16 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn own_lines_follow_the_addresses() {
+        let set = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<BTreeSet<IpAddr>>();
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tbox.lan box\n10.0.0.2\tmine\n# note";
+        let moved = move_own(text, "box", "lan", &set(&["10.0.0.2"]), &set(&["10.0.1.3", "fd00::3"]));
+        let expected = "127.0.0.1\tlocalhost\n10.0.0.2\tmine\n# note\n10.0.1.3\tbox.lan box\nfd00::3\tbox.lan box\n";
+        assert_eq!(moved, expected);
+        assert_eq!(move_own("a\n", "", "", &set(&[]), &set(&["10.0.1.3"])), "a\n");
     }
 
     #[test]
