@@ -215,9 +215,7 @@ impl Engine {
             tx.snapshot_insert(&barque_store::Snapshot { id, parent: chain, created_at: now })?;
             insert_named(tx, &mut row, name.as_deref())?;
             for volume in &new_volumes {
-                if tx.volume(&volume.name)?.is_none() {
-                    tx.volume_insert(volume)?;
-                }
+                crate::volume::insert(tx, volume)?;
             }
             for mount in &spec.mounts {
                 if let MountSource::Volume { name: Some(volume), .. } = &mount.source {

@@ -25,21 +25,30 @@ impl Engine {
     }
 
     fn volume_create_blocking(&self, request: CreateVolume) -> Result<VolumeView> {
+        let (row, present) = self.volume_add(request)?;
+        self.volume_view(&present.unwrap_or(row))
+    }
+
+    /// Makes a volume unless there is one of that name, which is the second value then.
+    fn volume_add(&self, request: CreateVolume) -> Result<(barque_store::Volume, Option<barque_store::Volume>)> {
         check_driver(&request.driver)?;
         let (name, anonymous) = match request.name.filter(|n| !n.is_empty()) {
             Some(name) => (checked_name(&name)?.to_owned(), false),
             None => (Id::random().to_string(), true),
         };
-        if let Some(present) = self.store().read(|r| r.volume(&name))? {
-            return self.volume_view(&present);
-        }
-        let _valid = device::parse(&name, &request.options)?;
         let row = self.volume_row(&name, anonymous, &request.labels, &request.options)?;
-        std::fs::create_dir_all(&row.mountpoint)
-            .with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
-        self.store().write_durable(|tx| tx.volume_insert(&row))?;
-        self.events().emit("volume", "create", name, [("driver", "local".to_owned())]);
-        self.volume_view(&row)
+        let present = match self.store().read(|r| r.volume(&name))? {
+            // Its options count, not those of the request.
+            Some(present) => Some(present),
+            None => {
+                let _valid = device::parse(&name, &request.options)?;
+                self.store().write_durable(|tx| insert(tx, &row))?
+            }
+        };
+        if present.is_none() {
+            self.events().emit("volume", "create", name, [("driver", "local".to_owned())]);
+        }
+        Ok((row, present))
     }
 
     fn volume_row(
@@ -114,10 +123,12 @@ impl Engine {
         if self.store().read(|r| r.volume(name))?.is_none() {
             return Err(no_such_volume(name));
         }
-        self.store().write_durable(|tx| tx.volume_delete(name))?;
-        self.unmount_for_good(name)?;
-        let dir = self.config().data_root.join("volumes").join(name);
-        self.store().discard_dir(&dir)?;
+        // The directory goes in the same transaction: that of a volume made anew meanwhile must not.
+        self.store().write_durable(|tx| {
+            tx.volume_delete(name)?;
+            self.unmount_for_good(name)?;
+            self.store().discard_dir(&self.config().data_root.join("volumes").join(name))
+        })?;
         self.events().emit("volume", "destroy", name, [("driver", "local".to_owned())]);
         Ok(())
     }
@@ -167,11 +178,9 @@ impl Engine {
         let Some(name) = name else { return Ok(()) };
         if self.store().read(|r| r.volume(name))?.is_none() {
             let _valid = device::parse(name, options)?;
-            let row = self.volume_row(name, *anonymous, labels, options)?;
-            std::fs::create_dir_all(&row.mountpoint)
-                .with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
-            new.push(row);
         }
+        // One that is there may be gone by then.
+        new.push(self.volume_row(name, *anonymous, labels, options)?);
         Ok(())
     }
 
@@ -191,6 +200,16 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Adds a volume and its directory, both in one transaction; gives the one that has the name already.
+pub(crate) fn insert(tx: &barque_store::Tx<'_>, row: &barque_store::Volume) -> Result<Option<barque_store::Volume>> {
+    if let Some(present) = tx.volume(&row.name)? {
+        return Ok(Some(present));
+    }
+    std::fs::create_dir_all(&row.mountpoint).with_context(|| format!("cannot make {}", row.mountpoint.display()))?;
+    tx.volume_insert(row)?;
+    Ok(None)
 }
 
 /// Copies the directory that an image has at `target` into an empty volume, with its owner and mode.

@@ -1,5 +1,6 @@
 //! Volumes as objects: export, import, clone, rename.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use barque_model::{Context, Error, Result};
@@ -36,25 +37,27 @@ impl Engine {
         .await
     }
 
-    /// A new volume with the files of another.
+    /// A new volume with the files of another. It is a directory of this machine whatever the other is: with the same
+    /// options both would be one place.
     pub async fn volume_clone(&self, from: &str, to: &str) -> Result<()> {
         let source = self.volume(from).await?;
-        if self.volume(to).await.is_ok() {
-            return Err(Error::conflict(format!("a volume named {to} already exists"))
-                .with_hint(format!("choose another name, or remove it: barque volume rm {to}")));
-        }
-        let (root, from_mounted) = self.volume_root(from).await?;
+        let (root, mounted) = self.volume_root(from).await?;
         let request = CreateVolume {
             name: Some(to.to_owned()),
             driver: source.driver,
-            options: source.options,
+            options: BTreeMap::new(),
             labels: source.labels,
         };
-        self.volume_create(request).await?;
-        let (target, to_mounted) = self.volume_root(to).await?;
+        let engine = self.clone();
+        let (_, present) = self.blocking(move || engine.volume_add(request)).await?;
+        if present.is_some() {
+            return Err(Error::conflict(format!("a volume named {to} already exists"))
+                .with_hint(format!("choose another name, or remove it: barque volume rm {to}")));
+        }
+        let (target, _) = self.volume_root(to).await?;
         let copied = self
             .blocking(move || {
-                let _mounted = (from_mounted, to_mounted);
+                let _mounted = mounted;
                 let top = Path::new("/");
                 barque_store::tree::copy_tree(&root, top, &target, top, &CopyOptions::default()).map(|_| ())
             })
@@ -67,16 +70,15 @@ impl Engine {
 
     /// Gives a volume that no container uses another name.
     pub async fn volume_rename(&self, from: &str, to: &str) -> Result<()> {
-        let volume = self.volume(from).await?;
-        if let Some(user) = volume.used_by.first() {
-            let user = self.container_name(user);
-            return Err(Error::conflict(format!("volume {from} is in use by container {user}"))
-                .with_hint(format!("remove the container first: barque rm {user}")));
-        }
         let (engine, from, to) = (self.clone(), from.to_owned(), checked_name(to)?.to_owned());
         self.blocking(move || {
             let dir = |name: &str| engine.config().data_root.join("volumes").join(name);
             engine.store().write_durable(|tx| {
+                if let Some(user) = tx.volume_users(&from)?.first() {
+                    let user = engine.container_name(user);
+                    return Err(Error::conflict(format!("volume {from} is in use by container {user}"))
+                        .with_hint(format!("remove the container first: barque rm {user}")));
+                }
                 engine.unmount_for_good(&from)?;
                 tx.volume_rename(&from, &to, &engine.volume_dir(&to))?;
                 std::fs::rename(dir(&from), dir(&to)).with_context(|| format!("cannot move the files of {from}"))
