@@ -134,6 +134,21 @@ fn archives_with_nowhere_to_go_are_not_asked_for() {
 }
 
 #[test]
+fn templates_of_volumes_see_the_type_alone() {
+    let engine = Engine::new(|_, _| Answer::Json(200, "{\"Name\":\"v\",\"Driver\":\"local\",\"New\":1}".into()));
+    let done = engine.run(&["volume", "inspect", "-f", "{{.Driver}}", "v"]);
+    assert_eq!(text(&done.stdout), "local\n");
+    for field in ["Nope", "New"] {
+        let done = engine.run(&["volume", "inspect", "-f", &format!("{{{{.{field}}}}}"), "v"]);
+        let expected = format!(
+            "template parsing error: template: :1:2: executing \"\" at <.{field}>: can't evaluate field {field} in type \
+             volume.Volume\n"
+        );
+        assert_eq!((text(&done.stderr), done.status.code()), (expected.as_str(), Some(1)));
+    }
+}
+
+#[test]
 fn tables_keep_their_columns() {
     let engine = Engine::new(|line, _| {
         assert!(line.starts_with("GET /volumes"), "{line}");

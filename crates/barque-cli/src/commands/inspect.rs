@@ -16,12 +16,21 @@ pub(crate) async fn inspect_each<T: DeserializeOwned + Serialize>(
     inv: &Invocation<'_>,
     place: impl Fn(&str) -> (String, String),
 ) -> CliResult<u8> {
+    inspect_with(inv, place, Object::read::<T>).await
+}
+
+/// As [`inspect_each`]; `read` gives the types.
+pub(crate) async fn inspect_with(
+    inv: &Invocation<'_>,
+    place: impl Fn(&str) -> (String, String),
+    read: impl Fn(Box<RawValue>) -> Object,
+) -> CliResult<u8> {
     let mut inspector = Inspector::new(inv.flags.text("format"))?;
     let mut faults = Faults::default();
     for name in &inv.operands {
         let (path, query) = place(&escape_name(name));
         let added = match fetch(inv, &path, &query).await {
-            Ok(raw) => inspector.add(Object::read::<T>(raw)),
+            Ok(raw) => inspector.add(read(raw)),
             Err(failure) => Err(failure),
         };
         if let Err(failure) = added {

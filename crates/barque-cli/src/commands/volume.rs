@@ -5,12 +5,13 @@ use barque_api::volume::{Volume, VolumeCreateRequest, VolumeListQuery};
 use barque_client::Upload;
 
 use super::container::stdin;
-use super::inspect::inspect_each;
+use super::inspect::inspect_with;
 use super::{Faults, prune as pruning};
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::natural;
 use crate::opts::{self, filter};
+use crate::output::inspect::Object;
 use crate::output::listing;
 use crate::output::rows::misc;
 use crate::{save, term};
@@ -56,7 +57,8 @@ pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
 }
 
 pub(crate) async fn inspect(inv: &Invocation<'_>) -> CliResult<u8> {
-    inspect_each::<Volume>(inv, |name| (format!("/volumes/{name}"), String::new())).await
+    let read = |raw| Object::read_as::<Volume>(raw, "volume.Volume");
+    inspect_with(inv, |name| (format!("/volumes/{name}"), String::new()), read).await
 }
 
 pub(crate) async fn rm(inv: &Invocation<'_>) -> CliResult<u8> {

@@ -10,6 +10,8 @@ use crate::template::{Data, Missing, Template};
 pub(crate) struct Object {
     pub(crate) raw: Box<RawValue>,
     pub(crate) typed: Data,
+    /// Whether a template may name what the types do not know.
+    open: bool,
 }
 
 impl Object {
@@ -22,14 +24,25 @@ impl Object {
             Ok(value) => crate::template::typed(&value),
             Err(_) => Data::Nil,
         };
-        Object { raw, typed }
+        Object { raw, typed, open: true }
+    }
+
+    /// As [`Object::read`] for documents that Docker's client knows by their type alone; errors show its name.
+    pub(crate) fn read_as<T>(raw: Box<RawValue>, type_name: &str) -> Object
+    where
+        T: serde::de::DeserializeOwned + serde::Serialize,
+    {
+        match barque_api::json::from_str::<T>(raw.get()) {
+            Ok(value) => Object { raw, typed: crate::template::typed_as(&value, type_name), open: false },
+            Err(_) => Object { raw, typed: Data::Nil, open: true },
+        }
     }
 
     /// An object that was made here rather than read.
     pub(crate) fn made(value: &serde_json::Value) -> CliResult<Object> {
         let text = value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
         let raw = RawValue::from_string(text).map_err(|e| Failure::new(e.to_string()))?;
-        Ok(Object { raw, typed: Data::Nil })
+        Ok(Object { raw, typed: Data::Nil, open: true })
     }
 }
 
@@ -70,7 +83,10 @@ impl Inspector {
             data => template.execute(&data, Missing::NoValue),
         };
         // What the types do not know, the document may.
-        let text = typed.or_else(|_| {
+        let text = typed.or_else(|e| {
+            if !object.open {
+                return Err(e);
+            }
             let value = serde_json::from_str(object.raw.get()).map_err(|e| e.to_string())?;
             template.execute(&Data::from_json(&value), Missing::Error)
         });
