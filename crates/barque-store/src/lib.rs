@@ -61,6 +61,6 @@ pub use lease::Lease;
 pub use snapshot::SnapshotDirs;
 pub use store::{Limits, Recovery, Store, StoreOptions};
 pub use tree::{CopyOptions, TarTreeOptions, TreeSummary, UntarOptions};
-pub use usage::DiskUsage;
+pub use usage::{DiskUsage, directory_size};
 
 pub use barque_sys::rootdir::RootDir;

@@ -59,12 +59,11 @@ impl Store {
     /// The directories of a snapshot, without touching them. Errors: NotFound.
     pub fn snapshot_dirs(&self, id: &Id) -> Result<SnapshotDirs> {
         let not_found = || Error::not_found(format!("snapshot {id} not found"));
-        let chain = self.read(|r| match r.snapshot(id)?.ok_or_else(not_found)?.parent {
-            Some(parent) => r.layer_chain(&parent),
-            None => Ok(Vec::new()),
-        })?;
+        let lowers = match self.read(|r| r.snapshot(id))?.ok_or_else(not_found)?.parent {
+            Some(parent) => self.lower_dirs(&parent)?,
+            None => Vec::new(),
+        };
         let base = self.inner.paths.snapshot(id);
-        let lowers = chain.iter().map(|l| self.layer_dir(l)).collect();
         Ok(SnapshotDirs { upper: base.join("upper"), work: base.join("work"), lowers })
     }
 

@@ -94,7 +94,7 @@ fn cached_only(
 
 /// Bytes on disk of all files below `path`; a file with several names counts once. Names that vanish meanwhile
 /// are passed over, and nothing there is 0.
-pub(crate) fn directory_size(path: &Path) -> Result<u64> {
+pub fn directory_size(path: &Path) -> Result<u64> {
     let dir = match Dir::open(path) {
         Ok(dir) => dir,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),

@@ -177,6 +177,9 @@ fn a_layer_lies_on_another_without_a_copy() {
     // On top of itself: no directory twice.
     let twice = scratch.store.stack_layer(&lease, &apart, stacked.chain_id).unwrap();
     assert_eq!(scratch.store.lower_dirs(&twice.chain_id).unwrap().len(), 2);
+    let snapshot = barque_model::Id::random();
+    assert_eq!(scratch.store.create_snapshot(snapshot, Some(twice.chain_id)).unwrap().lowers, dirs);
+    scratch.store.remove_snapshot(&snapshot).unwrap();
     // The files stay as long as somebody shares them.
     let holder = scratch.lease();
     assert!(scratch.store.hold_layer(&holder, &stacked.chain_id).unwrap());
