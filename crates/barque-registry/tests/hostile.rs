@@ -196,6 +196,19 @@ async fn a_registry_that_falls_silent_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_download_that_falls_silent_is_given_up() {
+    use futures_util::StreamExt as _;
+
+    let client = Client::new(ClientConfig { idle_timeout: Duration::from_millis(100), ..quick() }).unwrap();
+    let script = Script::start(|_| Say::stall("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nxxx")).await;
+    let mut download = client.download(&format!("http://{}/f", script.host())).await.unwrap();
+    assert_eq!(&download.next().await.unwrap().unwrap()[..], b"xxx");
+    let ended = tokio::time::timeout(Duration::from_secs(20), download.next()).await.unwrap();
+    let error = ended.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
+}
+
+#[tokio::test]
 async fn credentials_do_not_follow_a_redirect() {
     let bytes = noise(1, 1000);
     let descriptor = Descriptor::of(media::OCI_LAYER, &bytes);

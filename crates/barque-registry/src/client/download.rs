@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use barque_model::{Error, Result, Timestamp};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::header::{CONTENT_DISPOSITION, LAST_MODIFIED};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 
 use super::Client;
 use super::endpoint::Endpoint;
@@ -20,6 +22,10 @@ use super::request::Ask;
 /// A file on its way: a [`Stream`] of chunks.
 pub struct Download {
     body: Incoming,
+    /// How long the server may send nothing.
+    patience: Duration,
+    /// Runs while the server is waited for.
+    idle: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
     size: Option<u64>,
     name: Option<String>,
@@ -47,16 +53,24 @@ impl Stream for Download {
     type Item = std::io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
         loop {
-            return match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => Poll::Ready(None),
-                Some(Err(e)) => Poll::Ready(Some(Err(std::io::Error::other(e)))),
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                let idle = this.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.patience)));
+                std::task::ready!(idle.as_mut().poll(cx));
+                let text = format!("the server sent nothing for {} seconds", this.patience.as_secs());
+                return Poll::Ready(Some(Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text))));
+            };
+            this.idle = None;
+            return Poll::Ready(match frame {
+                None => None,
+                Some(Err(e)) => Some(Err(std::io::Error::other(e))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Poll::Ready(Some(Ok(data))),
+                    Ok(data) => Some(Ok(data)),
                     // Trailers.
                     Err(_) => continue,
                 },
-            };
+            });
         }
     }
 }
@@ -82,7 +96,8 @@ impl Client {
         let last = answer.url.path_segments().and_then(|mut s| s.next_back()).map(super::percent_decode);
         let name = named.or(last).filter(|n| !n.is_empty() && !n.contains('/') && n != "." && n != "..");
         let (body, permit) = answer.into_body();
-        Ok(Download { body, _permit: permit, size, name, modified })
+        let patience = self.inner.config.idle_timeout;
+        Ok(Download { body, patience, idle: None, _permit: permit, size, name, modified })
     }
 }
 
