@@ -122,6 +122,27 @@ impl GitRef {
     }
 }
 
+/// `text` with credentials in addresses made unreadable, for what is shown or stored. A user of `ssh://` is no
+/// secret.
+pub fn redacted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\''));
+        let authority = &after[..end.unwrap_or(after.len())];
+        rest = after;
+        if let Some((user, _)) = authority.rsplit_once('@') {
+            let name_only = !user.contains(':') && before.to_ascii_lowercase().ends_with("ssh://");
+            out.push_str(if name_only { user } else { "xxxxx:xxxxx" });
+            rest = &after[user.len()..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 /// `user@host:path`.
 fn is_scp(text: &str) -> bool {
     let Some((user, rest)) = text.split_once('@') else { return false };
@@ -164,6 +185,21 @@ mod tests {
         let q = git("https://h/r.git?tag=v1&subdir=d&keep-git-dir&submodules=false&commit=abc");
         assert_eq!((q.reference.as_deref(), q.subdir.as_str()), (Some("refs/tags/v1"), "d"));
         assert_eq!((q.keep_git_dir, q.submodules, q.checksum.as_deref()), (Some(true), Some(false), Some("abc")));
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        for (text, shown) in [
+            ("ADD https://me:word@h/r.git#x /d", "ADD https://xxxxx:xxxxx@h/r.git#x /d"),
+            ("https://token@h/a@b", "https://xxxxx:xxxxx@h/a@b"),
+            ("https://a:p@ss@h", "https://xxxxx:xxxxx@h"),
+            ("ssh://git@h/r https://u:p@h/ end", "ssh://git@h/r https://xxxxx:xxxxx@h/ end"),
+            ("ssh://git:word@h/r", "ssh://xxxxx:xxxxx@h/r"),
+            ("git@h:r and http://h/x@y", "git@h:r and http://h/x@y"),
+            ("://", "://"),
+        ] {
+            assert_eq!(redacted(text), shown);
+        }
     }
 
     #[test]

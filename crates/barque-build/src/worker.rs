@@ -228,13 +228,34 @@ pub struct UrlRequest {
 /// A downloaded file.
 #[derive(Debug, Clone)]
 pub struct FetchedUrl {
-    /// Directory holding the one file `file_name`.
+    /// Directory holding the one file [`FetchedUrl::stored_name`].
     pub root: Root,
-    /// From `Content-Disposition` or the URL's last path segment; empty if neither names one.
+    /// [`UrlRequest::file_name`].
     pub file_name: String,
     /// `Last-Modified`.
     pub modified: Option<Timestamp>,
     pub digest: Digest,
+}
+
+impl UrlRequest {
+    /// The last part of the path of the address as written, whatever the server calls the file or sends one on to;
+    /// empty if there is none. So the same Dockerfile makes the same name.
+    pub fn file_name(&self) -> String {
+        let Ok(url) = url::Url::parse(&self.url) else { return String::new() };
+        // As the value of a form's field, to have it decoded.
+        let field = format!("={}", url.path().replace('+', "%2B").replace('&', "%26"));
+        let path = url::form_urlencoded::parse(field.as_bytes()).next().map(|(_, path)| path.into_owned());
+        let path = path.unwrap_or_default();
+        let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("");
+        if matches!(name, "." | "..") || name.contains('\0') { String::new() } else { name.to_owned() }
+    }
+}
+
+impl FetchedUrl {
+    /// What the file is called in `root`, which has to be something.
+    pub fn stored_name(&self) -> &str {
+        if self.file_name.is_empty() { "__unnamed__" } else { &self.file_name }
+    }
 }
 
 /// `ADD git://…` and git contexts.
@@ -345,4 +366,25 @@ pub trait Worker: Send + Sync + 'static {
 
     /// Stores the image; the same spec gives the same id.
     fn finish(&self, spec: &FinishSpec) -> impl Future<Output = Result<ImageId>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_names_the_file() {
+        for (url, name) in [
+            ("https://h/a/b.tar.gz?x=1#y", "b.tar.gz"),
+            ("http://h/a%20b+c&d=e", "a b+c&d=e"),
+            ("http://h/dir/", "dir"),
+            ("http://h/a%2Fb", "b"),
+            ("http://h/%2e%2e%2f..", ""),
+            ("http://h", ""),
+            ("http://h/", ""),
+            ("no address", ""),
+        ] {
+            assert_eq!(UrlRequest { url: url.into(), checksum: None }.file_name(), name, "{url}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::planner::Source;
 use super::run::workdir;
 use super::text::upper_first_word;
 use super::{CopyOp, CopySource, FsRef, Op, PathSource};
-use crate::git::GitRef;
+use crate::git::{GitRef, redacted};
 use crate::ignore::clean;
 use crate::instructions::{Files, Instruction, parse_chmod};
 use crate::lint::Rule;
@@ -45,6 +45,7 @@ impl Build<'_> {
         }
         let (from, origin) = self.copy_from(stage, instruction, files, done)?;
         let shown = upper_first_word(&self.shown(stage, &instruction.original, self.planner.lexer, &[]));
+        let shown = redacted(&shown);
         let mut sources = Vec::new();
         for (text, word) in written.iter().zip(&files.sources) {
             let from = (&from, origin.as_str());
@@ -211,7 +212,7 @@ fn created_by(
     words.extend(files.flags.parents.then(|| "--parents".to_owned()));
     words.extend(chown.filter(|c| !c.is_empty()).map(|c| format!("--chown={c}")));
     words.extend(chmod.filter(|c| !c.is_empty()).map(|c| format!("--chmod={c}")));
-    words.extend(sources.iter().cloned());
+    words.extend(sources.iter().map(|s| redacted(s)));
     words.extend(files.inline.iter().map(|f| format!("<<{}", f.name)));
     words.push(destination.to_owned());
     words.push("# buildkit".to_owned());

@@ -107,7 +107,7 @@ impl<'a> Build<'a> {
                     Kind::Copy(_) | Kind::Add(_) => StepKind::Copy,
                     _ => StepKind::Container,
                 };
-                push(&instruction.original, kind, index, instruction.trigger);
+                push(&crate::git::redacted(&instruction.original), kind, index, instruction.trigger);
             }
         }
         if let (Some(target), labels) = (needed.last(), &self.planner.options.labels)
