@@ -119,6 +119,12 @@ impl BuildOptions {
         }
     }
 
+    /// Whether a build argument switches something on (`BUILDKIT_INLINE_CACHE=1`).
+    pub fn flag(&self, name: &str) -> bool {
+        let value = self.build_args.get(name).and_then(Option::as_deref);
+        matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+
     /// The platform built for.
     pub fn target_platform(&self) -> &Platform {
         self.platform.as_ref().unwrap_or(&self.build_platform)
@@ -132,8 +138,6 @@ pub enum PullPolicy {
     Missing,
     /// `--pull`: always ask the registry.
     Always,
-    /// Never touch a registry.
-    Never,
 }
 
 /// What a step's network looks like.

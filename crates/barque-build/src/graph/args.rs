@@ -11,6 +11,9 @@ use crate::shell::Env;
 /// Build arguments every Dockerfile may use without declaring them.
 pub(super) const PROXY_ARGS: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
+/// Arguments that change how a build is made, of BuildKit's those that mean something here.
+const BUILDKIT_ARGS: [&str; 2] = ["BUILDKIT_INLINE_CACHE", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"];
+
 /// Variables in the order they were first set.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Vars {
@@ -89,6 +92,6 @@ pub(super) fn proxy_env(options: &BuildOptions) -> Vec<String> {
 pub(super) fn is_predefined(name: &str) -> bool {
     PROXY_ARGS.iter().any(|p| p.eq_ignore_ascii_case(name))
         || name == "SOURCE_DATE_EPOCH"
-        || name.starts_with("BUILDKIT_")
+        || BUILDKIT_ARGS.contains(&name)
         || name.starts_with("BARQUE_")
 }

@@ -101,6 +101,8 @@ impl<'a> Planner<'a> {
         }
         planner.check_sources()?;
         planner.target = planner.find_target()?;
+        // Those of other stages are known already, and may need further stages and images.
+        planner.add_triggers()?;
         Ok(planner)
     }
 
@@ -168,8 +170,10 @@ impl<'a> Planner<'a> {
             StageBase::Stage(i) => self.stages[*i].platform.clone(),
             _ => platform,
         };
-        let instructions = written.instructions.clone();
-        Ok(StagePlan { base, platform, instructions, triggers_known: false, span: written.span })
+        // A stage that --build-context replaces is that, whatever the file says about it.
+        let replaced = written.name.as_deref().and_then(|name| self.named_context(name)).is_some();
+        let instructions = if replaced { Vec::new() } else { written.instructions.clone() };
+        Ok(StagePlan { base, platform, instructions, triggers_known: replaced, span: written.span })
     }
 
     fn platform(&mut self, index: usize) -> Result<(Platform, bool), Diagnostic> {
@@ -429,7 +433,16 @@ impl<'a> Planner<'a> {
         self.images.get(request)
     }
 
+    /// Puts triggers before the instructions of the stages they belong to, as far as bases are known. A trigger may
+    /// need a further stage, which may have triggers itself.
     fn add_triggers(&mut self) -> Result<(), Diagnostic> {
+        while self.add_triggers_once()? {}
+        Ok(())
+    }
+
+    /// Whether some were found.
+    fn add_triggers_once(&mut self) -> Result<bool, Diagnostic> {
+        let mut found = false;
         for index in self.needed() {
             if self.stages[index].triggers_known {
                 continue;
@@ -452,10 +465,11 @@ impl<'a> Planner<'a> {
                 self.sources_of(index, trigger)?;
             }
             let stage = &mut self.stages[index];
+            found |= !triggers.is_empty();
             stage.instructions.splice(0..0, triggers);
             stage.triggers_known = true;
         }
-        Ok(())
+        Ok(found)
     }
 
     pub(super) fn config_of(&self, image: &BaseImage, span: Span) -> Result<ImageConfig, Diagnostic> {
