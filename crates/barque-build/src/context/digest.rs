@@ -124,6 +124,8 @@ pub(crate) fn path_bytes(path: &Path) -> &[u8] {
 /// A file that changed since it was listed gets its new stat data in `entries`. Errors: a file that keeps
 /// changing, that vanished or cannot be read.
 pub(crate) fn contents(tree: &Tree, cache: Option<&StatCache>, entries: &mut [Entry]) -> Result<Vec<Option<Digest>>> {
+    // Before anything is read: a change during the reading must count as one after it.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
     let known = match cache {
         Some(cache) => cache.lookup(&entries.iter().collect::<Vec<_>>()),
         None => vec![None; entries.len()],
@@ -160,7 +162,6 @@ pub(crate) fn contents(tree: &Tree, cache: Option<&StatCache>, entries: &mut [En
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
     for (index, (entry, digest)) in results {
         if let Some(cache) = cache {
             cache.insert(&entry, digest, now);

@@ -136,7 +136,17 @@ impl ContextDir {
         verb: &str,
     ) -> Result<Digested> {
         let from = select::From { tree: &self.tree, ignore: &self.ignore, verb };
-        let selected = from.select(source, parents, exclude)?;
+        self.selected(cache, exclude, from.select(source, parents, exclude)?)
+    }
+
+    /// As [`ContextDir::digest`], with the files that the ignore file excludes.
+    pub(crate) fn digest_unfiltered(&self, cache: &dyn Cache, source: &PathSource, verb: &str) -> Result<Digested> {
+        let all = Ignore::default();
+        let from = select::From { tree: &self.tree, ignore: &all, verb };
+        self.selected(cache, &all, from.select(source, false, &all)?)
+    }
+
+    fn selected(&self, cache: &dyn Cache, exclude: &Ignore, selected: Vec<Selected>) -> Result<Digested> {
         let whole = |s: &Selected| matches!(&s.kind, SelectedKind::Contents { root } if root.as_os_str().is_empty());
         if exclude.is_empty() && selected.iter().any(whole) {
             self.complete.store(true, Ordering::Release);

@@ -432,6 +432,82 @@ fn hostile_archives_stay_inside() {
     assert!(!Path::new("/tmp/barque-evil").exists());
 }
 
+/// An extended header with one field of `size` bytes.
+fn extended(key: &str, size: usize) -> Vec<u8> {
+    let rest = format!(" {key}=").len() + size + 1;
+    let length = (1..).find(|n: &usize| n.to_string().len() + rest == *n).unwrap();
+    let mut record = format!("{length} {key}=").into_bytes();
+    record.resize(length - 1, b'x');
+    record.push(b'\n');
+    record
+}
+
+#[test]
+fn headers_that_would_fill_the_memory_are_refused() {
+    use tar::EntryType as T;
+    let with = |kind: T, content: &[u8]| {
+        archive(|b| {
+            b.append(&header(b"ext", kind, content.len() as u64, ""), content).unwrap();
+            b.append(&header(b"f", T::Regular, 3, ""), &b"abc"[..]).unwrap();
+        })
+    };
+    let long = vec![b'x'; 3 << 20];
+    for bytes in
+        [with(T::GNULongName, &long), with(T::GNULongLink, &long), with(T::XHeader, &extended("comment", 3 << 20))]
+    {
+        let e = unpack_to(&bytes, 1 << 30).unwrap_err();
+        assert!(e.chain().contains("headers of an entry are longer than"), "{}", e.chain());
+    }
+    // Long ones that make sense, content that is passed over, and large files are fine.
+    let fine = archive(|b| {
+        let record = extended("comment", 500_000);
+        for kind in [T::XGlobalHeader, T::XHeader] {
+            b.append(&header(b"ext", kind, record.len() as u64, ""), &record[..]).unwrap();
+        }
+        b.append(&header(b"d/", T::Directory, 2 << 20, ""), &long[..2 << 20]).unwrap();
+        b.append(&header(b"f", T::Regular, 3 << 20, ""), &long[..]).unwrap();
+        b.append(&header(b"g", T::Regular, 3, ""), &b"abc"[..]).unwrap();
+    });
+    let dir = unpack_to(&fine, 1 << 30).unwrap();
+    assert_eq!(fs::metadata(dir.path().join("in/f")).unwrap().len(), 3 << 20);
+    assert_eq!(fs::read(dir.path().join("in/g")).unwrap(), b"abc");
+}
+
+#[test]
+fn capabilities_of_unpacked_files_stay() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    // cap_net_bind_service, permitted and effective (linux/capability.h, VFS_CAP_REVISION_2).
+    let value = [1u8, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let key = b" SCHILY.xattr.security.capability=";
+    let length = 2 + key.len() + value.len() + 1;
+    let record = [length.to_string().as_bytes(), key, &value, b"\n"].concat();
+    let bytes = archive(|b| {
+        b.append(&header(b"x", tar::EntryType::XHeader, record.len() as u64, ""), &record[..]).unwrap();
+        b.append(&header(b"f", tar::EntryType::Regular, 3, ""), &b"abc"[..]).unwrap();
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        UnpackOptions { owner: Owner::Set(33, 33), ..UnpackOptions::context(1 << 20, CancellationToken::new()) };
+    unpack_tar(&bytes[..], dir.path().to_owned(), &options).unwrap();
+    let found = xattr::of_fd(fs::File::open(dir.path().join("f")).unwrap()).unwrap();
+    assert_eq!(found, [(c"security.capability".to_owned(), value.to_vec())]);
+}
+
+#[test]
+fn mounts_of_a_context_count_all_their_files() {
+    let dir = tree(&["a/keep=1", "a/drop=2", ".dockerignore=a/drop\n"]);
+    let context = open(&dir);
+    let all = || context.digest_unfiltered(&Blobs::default(), &source("a"), "RUN").unwrap();
+    let (filtered, before) = (digest_of(&context, "a").unwrap().digest, all());
+    assert_eq!(names(&before), ["drop", "keep"]);
+    fs::write(dir.path().join("a/drop"), "other").unwrap();
+    assert_ne!(all().digest, before.digest);
+    assert_eq!(digest_of(&context, "a").unwrap().digest, filtered);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

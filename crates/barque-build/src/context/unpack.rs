@@ -2,11 +2,13 @@
 //!
 //! Every path of an entry is resolved inside the destination's root; an entry that names `..` is refused.
 
+use std::cell::Cell;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use barque_model::{Context as _, Error, Result};
 use rustix::fs::FileType;
@@ -19,6 +21,9 @@ use crate::worker::Root;
 
 /// Most entries of one archive.
 const MAX_ENTRIES: u64 = 5_000_000;
+
+/// Bytes that may stand before an entry's content: headers and extended ones, which are read as a whole.
+const MAX_HEADERS: u64 = 1 << 20;
 
 /// Longest path or link target, in bytes (the kernel's limit).
 const MAX_PATH: usize = 4096;
@@ -111,7 +116,8 @@ fn broken(why: impl std::fmt::Display) -> Error {
 /// Unpacks into the directory `dir` (without links) of `tree`.
 pub(crate) fn unpack(reader: impl Read, tree: &Tree, dir: &Path, options: &UnpackOptions) -> Result<()> {
     let reader = decoder(reader).context("read the archive")?;
-    let mut archive = tar::Archive::new(reader);
+    let budget = Rc::new(Cell::new(MAX_HEADERS));
+    let mut archive = tar::Archive::new(Budgeted { reader, budget: budget.clone() });
     let mut unpacker = Unpacker { target: Target::new(tree), base: dir, options, bytes: 0, dirs: Vec::new() };
     let entries = archive.entries().map_err(broken)?;
     for (count, entry) in entries.enumerate() {
@@ -121,9 +127,36 @@ pub(crate) fn unpack(reader: impl Read, tree: &Tree, dir: &Path, options: &Unpac
         if count as u64 >= MAX_ENTRIES {
             return Err(broken(format!("it has more than {MAX_ENTRIES} entries")));
         }
-        unpacker.entry(&mut entry.map_err(broken)?)?;
+        let mut entry = entry.map_err(broken)?;
+        budget.set(u64::MAX);
+        unpacker.entry(&mut entry)?;
+        // Content that nobody wanted is passed over here, so that only headers are read on the way to the next.
+        io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+        budget.set(MAX_HEADERS);
     }
     unpacker.finish()
+}
+
+/// A reader that fails when its budget is used up: the `tar` crate keeps long names and extended headers in memory,
+/// however long they say they are.
+struct Budgeted<R> {
+    reader: R,
+    /// Bytes.
+    budget: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Budgeted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.budget.get();
+        if left == 0 {
+            let text = format!("the headers of an entry are longer than {MAX_HEADERS} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.reader.read(&mut buffer[..wanted])?;
+        self.budget.set(left - count as u64);
+        Ok(count)
+    }
 }
 
 struct Unpacker<'a> {
@@ -330,8 +363,9 @@ impl Unpacker<'_> {
             }
             out.write_all(&buffer[..length])?;
         }
-        super::xattr::set(&out, &meta.xattrs)?;
-        Ok(self.target.finish(&out, meta.mode, meta.ids, meta.mtime)?)
+        self.target.finish(&out, meta.mode, meta.ids, meta.mtime)?;
+        // After the owner: a change of owner drops capabilities.
+        Ok(super::xattr::set(&out, &meta.xattrs)?)
     }
 
     fn finish(self) -> Result<()> {

@@ -203,10 +203,8 @@ fn copy_file(
     let name = placed.to.file_name().unwrap_or_default();
     let output = target.create(to, name).map_err(|e| in_the_way(e, &placed.to))?;
     bytes(&input, &output, entry.size, buffer, rules.cancel).with_context(say)?;
-    if entry.size > SMALL {
-        // A long copy leaves time for a change.
-        check(&input)?;
-    }
+    // Small files change too while they are read.
+    check(&input)?;
     let attributes = xattr::of_fd(&input).with_context(say)?;
     target.finish(&output, rules.mode(entry), rules.ids(entry), entry.mtime).with_context(say)?;
     if !attributes.is_empty() {
