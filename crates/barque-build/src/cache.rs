@@ -42,6 +42,11 @@ pub trait Cache: Send + Sync + 'static {
     /// A named piece of derived data (stat caches of contexts, file lists for `--why`). May be dropped at will.
     fn blob(&self, name: &str) -> Result<Option<Vec<u8>>>;
 
+    /// Whether [`Cache::blob`] would give something.
+    fn has_blob(&self, name: &str) -> Result<bool> {
+        Ok(self.blob(name)?.is_some())
+    }
+
     /// Stores derived data under `name`, replacing what was there.
     fn put_blob(&self, name: &str, bytes: &[u8]) -> Result<()>;
 }

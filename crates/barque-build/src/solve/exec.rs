@@ -70,6 +70,8 @@ impl<W: Worker> Shared<W> {
             error = error.with_hint("127 means that a program of the command was not found in the image");
         }
         let keep = self.request.options.keep_failed;
+        // Without what secrets, agents and proxies added: the step is stored as an image.
+        let spec = RunSpec { env: op.env.clone(), ..spec };
         let failed_step = keep.then(|| FailedStep { active, spec, instruction: vertex.instruction.clone() });
         Err(Failure { error, exit_code: Some(status.code), failed_step })
     }
@@ -240,8 +242,7 @@ fn write(
         match source {
             Ready::Url { file, .. } => {
                 let tree = Tree::open(file.root.clone())?;
-                let name = if file.file_name.is_empty() { "__unnamed__" } else { &file.file_name };
-                let entry = tree.entry(std::path::Path::new(name))?;
+                let entry = tree.entry(std::path::Path::new(file.stored_name()))?;
                 downloads.push((tree, entry));
             }
             Ready::Git(tree) => checkouts.push(whole(tree, &op.exclude)?),

@@ -1,10 +1,11 @@
 //! Cache keys: everything a step's result depends on, as named ingredients that `--why` can compare.
 
-use barque_model::{Digest, Hasher};
+use barque_model::{Digest, Hasher, Timestamp};
 
 use crate::cache::KeyInput;
 use crate::graph::{CopyOp, FsRef, MkdirOp, PathSource, PlannedKind, RunOp, mount_text};
 use crate::instructions::Chmod;
+use crate::options::{BuildOptions, NetworkMode};
 
 /// Changes whenever the meaning of a key does.
 const VERSION: &str = "barque.build.v1";
@@ -25,6 +26,14 @@ impl Inputs {
         self.0.push(KeyInput { name: name.into(), value: value.into() });
     }
 
+    /// With a time to which those of the step's files are cut down: they are another result then.
+    pub(super) fn clamped(mut self, epoch: Option<Timestamp>) -> Self {
+        if let Some(epoch) = epoch {
+            self.add("SOURCE_DATE_EPOCH", epoch.seconds().to_string());
+        }
+        self
+    }
+
     pub(super) fn key(&self) -> Digest {
         let mut hasher = Hasher::new();
         hasher.update(VERSION.as_bytes());
@@ -39,7 +48,7 @@ impl Inputs {
 }
 
 /// `RUN` without its mounts' content.
-pub(super) fn run(op: &RunOp, parent: &str) -> Inputs {
+pub(super) fn run(op: &RunOp, parent: &str, options: &BuildOptions) -> Inputs {
     let mut inputs = Inputs::new("run", parent);
     inputs.add("command", serde_json::to_string(&op.args).unwrap_or_default());
     for pair in &op.env {
@@ -50,6 +59,7 @@ pub(super) fn run(op: &RunOp, parent: &str) -> Inputs {
     inputs.add("user", &op.user);
     inputs.add("network", op.network.as_ref().map_or_else(String::new, |n| format!("{n:?}")));
     inputs.add("security", format!("{:?}", op.security));
+    surroundings(&mut inputs, op, options);
     for mount in &op.mounts {
         let text = match &mount.kind {
             // Where files come from is told by their digest, added by the caller.
@@ -61,6 +71,22 @@ pub(super) fn run(op: &RunOp, parent: &str) -> Inputs {
         inputs.add(format!("mount {}", mount.target), format!("{text} {access}"));
     }
     inputs
+}
+
+/// What the build's options mean for a command. Only what was asked for, so that plain builds share their results.
+fn surroundings(inputs: &mut Inputs, op: &RunOp, options: &BuildOptions) {
+    if matches!(op.network, None | Some(NetworkMode::Default)) && options.network != NetworkMode::Default {
+        inputs.add("network of the build", format!("{:?}", options.network));
+    }
+    // As in BuildKit, the names count and the addresses do not.
+    let mut hosts: Vec<&str> = options.extra_hosts.iter().map(|(name, _)| name.as_str()).collect();
+    if !hosts.is_empty() {
+        hosts.sort_unstable();
+        inputs.add("extra hosts", hosts.join(" "));
+    }
+    for limit in &options.ulimits {
+        inputs.add(format!("ulimit {}", limit.name), format!("{}:{}", limit.soft, limit.hard));
+    }
 }
 
 /// `COPY` without its files.

@@ -9,6 +9,7 @@ use super::solver::{Fetched, Shared, blocking};
 use crate::cache::CacheRecord;
 use crate::context::{ContextDir, Digested, Tree, digest_tree};
 use crate::event::VertexId;
+use crate::git::redacted;
 use crate::graph::{CopyOp, CopySource, FsRef, Op, PathSource, PlannedKind, Vertex};
 use crate::ignore::Ignore;
 use crate::options::NamedContext;
@@ -44,7 +45,7 @@ impl<W: Worker> Shared<W> {
     pub(super) async fn keyed(&self, vertex: &Vertex, parent: &str) -> Result<Keyed> {
         let inputs = match &vertex.op {
             Op::Run(op) => {
-                let mut inputs = keys::run(op, parent);
+                let mut inputs = keys::run(op, parent, &self.request.options);
                 for mount in &op.mounts {
                     if let PlannedKind::Bind { from, path } | PlannedKind::Cache { from, path, .. } = &mount.kind {
                         let content = self.mounted(from, path).await?;
@@ -54,9 +55,13 @@ impl<W: Worker> Shared<W> {
                 inputs
             }
             Op::Mkdir(op) => keys::mkdir(op, parent),
-            Op::Copy(op) => return self.keyed_copy(vertex, op, keys::copy(op, parent)).await,
+            Op::Copy(op) => {
+                let inputs = keys::copy(op, parent).clamped(self.graph.epoch);
+                return self.keyed_copy(vertex, op, inputs).await;
+            }
             Op::Base(_) | Op::FetchUrl(_) | Op::FetchGit(_) => return Err(Error::internal("not a step")),
         };
+        let inputs = inputs.clamped(self.graph.epoch);
         let hit = self.recorded(vertex, &inputs)?;
         Ok(Keyed { key: inputs.key(), hit, inputs, fast_key: None, files: Vec::new() })
     }
@@ -67,9 +72,9 @@ impl<W: Worker> Shared<W> {
 
     /// What identifies the files of a mount.
     async fn mounted(&self, from: &FsRef, path: &str) -> Result<String> {
-        if !matches!(from, FsRef::Context(_)) {
+        let FsRef::Context(context) = from else {
             return Ok(self.snapshot(from).await?.map_or_else(String::new, |s| format!("{s} {path}")));
-        }
+        };
         let source = PathSource {
             from: from.clone(),
             pattern: path.to_owned(),
@@ -78,12 +83,21 @@ impl<W: Worker> Shared<W> {
             origin: "build context".to_owned(),
             unpack: false,
         };
-        let done = self.digest(source, false, &[], "RUN").await?;
-        let name = files_name(&done.digest.to_string());
-        if self.cache.blob(&name)?.is_none() {
-            self.cache.put_blob(&name, &done.manifest())?;
-        }
-        Ok(done.digest.to_string())
+        // A context read in place shows ignored files too, and then they count.
+        let (context, cache) = (self.context(context)?, self.cache.clone());
+        let digest = move || {
+            let done = context.digest_unfiltered(&*cache, &source, "RUN")?;
+            let name = files_name(&done.digest.to_string());
+            let kept = match cache.has_blob(&name) {
+                Ok(true) => Ok(()),
+                _ => cache.put_blob(&name, &done.manifest()),
+            };
+            if let Err(e) = kept {
+                tracing::warn!("build cache: {}", e.chain());
+            }
+            Ok(done.digest.to_string())
+        };
+        blocking(digest).await
     }
 
     async fn keyed_copy(&self, vertex: &Vertex, op: &CopyOp, base: Inputs) -> Result<Keyed> {
@@ -118,8 +132,10 @@ impl<W: Worker> Shared<W> {
             files.push(Some(Arc::new(done)));
         }
         let hit = self.recorded(vertex, &inputs)?;
-        if let (Some(record), Some(key)) = (&hit, fast_key) {
-            self.cache.put(&CacheRecord { key, ..record.clone() })?;
+        if let (Some(record), Some(key)) = (&hit, fast_key)
+            && let Err(e) = self.cache.put(&CacheRecord { key, ..record.clone() })
+        {
+            tracing::warn!("build cache: {}", e.chain());
         }
         Ok(Keyed { key: inputs.key(), hit, inputs, fast_key, files })
     }
@@ -141,7 +157,7 @@ impl<W: Worker> Shared<W> {
         self.done(id).await?;
         match self.graph.vertex(id).map(|v| &v.op) {
             Some(Op::FetchUrl(r)) if r.checksum.is_some() => {
-                Ok(format!("{} {}", r.url, r.checksum.map(|c| c.to_string()).unwrap_or_default()))
+                Ok(format!("{} {}", redacted(&r.url), r.checksum.map(|c| c.to_string()).unwrap_or_default()))
             }
             _ => match self.fetched(id).await? {
                 Fetched::Url(file) => Ok(format!("{} {}", file.file_name, file.digest)),
@@ -162,7 +178,7 @@ impl<W: Worker> Shared<W> {
                 Fetched::Url(_) => return Err(Error::internal("not a checkout")),
             },
         };
-        Ok(format!("{} {commit} {} {} {}", r.url, r.subdir, r.keep_git_dir, r.submodules))
+        Ok(format!("{} {commit} {} {} {}", redacted(&r.url), r.subdir, r.keep_git_dir, r.submodules))
     }
 
     /// The content of a path in a context or snapshot.

@@ -75,7 +75,7 @@ impl<W: Worker> Shared<W> {
         let make = |(number, part): (usize, Part)| {
             let (shared, gate) = (self.clone(), &gate);
             async move {
-                let mut inputs = keys::copy(op, parent_text);
+                let mut inputs = keys::copy(op, parent_text).clamped(shared.graph.epoch);
                 for source in &op.sources {
                     inputs.add(source_name(source), part.digest.to_string());
                     if let CopySource::Path(path) = source {

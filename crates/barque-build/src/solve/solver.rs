@@ -311,7 +311,12 @@ impl<W: Worker> Shared<W> {
         let message = error.chain();
         self.events.send(BuildEvent::Failed { vertex: vertex.id, message, elapsed: started.elapsed() });
         let excerpt = self.file.source.excerpt(vertex.span);
-        let hint = error.hint().map_or_else(|| excerpt.clone(), |h| format!("{h}\n{excerpt}"));
+        let hint = match error.hint() {
+            // The download that a step made for itself has said so already.
+            Some(hint) if hint.contains(&excerpt) => return error,
+            Some(hint) => format!("{hint}\n{excerpt}"),
+            None => excerpt,
+        };
         error.with_hint(hint)
     }
 
@@ -478,7 +483,9 @@ impl<W: Worker> Shared<W> {
                 crate::options::NamedContext::Directory(dir) => Some(dir),
                 crate::options::NamedContext::Image(_) => None,
             });
-            for context in shared.request.context.iter().chain(named) {
+            // What was made for this build alone will not be seen again.
+            let stays = |c: &&Arc<crate::context::ContextDir>| !c.path().starts_with(&options.scratch);
+            for context in shared.request.context.iter().chain(named).filter(stays) {
                 context.save_stats(&*shared.cache)?;
             }
             Ok(())
