@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use barque_model::{DiffId, Error, Platform, Result, Timestamp};
+use barque_model::{DiffId, Error, Platform, Result};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -169,15 +169,6 @@ impl ImageConfig {
     /// Adds or replaces an environment variable, keeping its place (as Docker does).
     pub fn set_env(&mut self, name: &str, value: &str) {
         set_env(&mut self.config.env, name, value);
-    }
-
-    /// Sets the time of the image and of every history entry that has none.
-    pub fn set_created(&mut self, time: Timestamp) {
-        let text = time.to_string();
-        for entry in self.history.iter_mut().filter(|h| h.created.is_none()) {
-            entry.created = Some(text.clone());
-        }
-        self.created = Some(text);
     }
 }
 

@@ -38,7 +38,6 @@ pub struct Classic {
     /// Name of the state after the last step, and of each stage.
     state: String,
     stages: HashMap<u32, String>,
-    unused_args: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +66,7 @@ enum Shown {
 }
 
 impl Classic {
-    /// `remove` is the API's `rm`. `unused_args` are warned about at the end.
+    /// `remove` is the API's `rm`.
     pub fn new(remove: bool) -> Self {
         Classic {
             remove,
@@ -77,14 +76,7 @@ impl Classic {
             shown: Shown::Nothing,
             state: String::new(),
             stages: HashMap::new(),
-            unused_args: Vec::new(),
         }
-    }
-
-    /// Build arguments no `ARG` declares ([`crate::BuildOutcome::unused_build_args`]), for the warning before
-    /// `Successfully built`.
-    pub fn unused_args(&mut self, names: &[String]) {
-        self.unused_args = names.to_vec();
     }
 
     /// The messages of one event.
@@ -288,10 +280,6 @@ impl Classic {
             stream(&mut out, format!(" ---> {short}\n"));
         }
         out.push(Message::Aux(image));
-        if !self.unused_args.is_empty() {
-            let names = self.unused_args.join(" ");
-            stream(&mut out, format!("[Warning] One or more build-args [{names}] were not consumed\n"));
-        }
         stream(&mut out, format!("Successfully built {short}\n"));
         out
     }
