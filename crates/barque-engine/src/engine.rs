@@ -68,6 +68,10 @@ impl Engine {
         for dir in [&config.data_root, &config.exec_root] {
             std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
+        // Layers hold programs that run as their owner: nobody else of this machine is to reach them (as in Docker).
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o710);
+        std::fs::set_permissions(&config.data_root, private)
+            .with_context(|| format!("cannot close {} to other users", config.data_root.display()))?;
         let store = Store::open(StoreOptions::new(&config.data_root))?;
         for sentence in &store.recovery().lost {
             tracing::error!("{sentence}");
@@ -95,6 +99,7 @@ impl Engine {
             config,
         }));
         engine.load_networks()?;
+        engine.discard_builds();
         Ok(engine)
     }
 

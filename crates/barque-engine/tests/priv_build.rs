@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex};
 
 use barque_build::event::{BuildEvent, EventSink};
 use barque_build::options::{BuildOptions, Secret};
-use barque_engine::build::{BuildError, BuildJob, BuildResult, ContextSource, DockerfileSource, PruneOptions};
+use barque_engine::build::{
+    BuildError, BuildJob, BuildResult, ContextSource, DockerfileSource, NamedSource, PruneOptions,
+};
+use barque_engine::container::request::TarStream;
 use barque_engine::{Engine, EngineConfig};
 use barque_model::Timestamp;
 use common::{cgroup_parent, on_machine, spawner};
@@ -68,6 +71,7 @@ async fn build(engine: &Engine, context: &Path, text: &str, change: impl FnOnce(
         options: BuildOptions::new(PathBuf::new()),
         ignore: None,
         contexts: Vec::new(),
+        archive: None,
         cache_from: Vec::new(),
         tags: Vec::new(),
         auth: Vec::new(),
@@ -163,6 +167,11 @@ fn linked_copies_survive_their_base() {
         let again = build(&engine, &context, &text(2), |_| {}).await;
         assert!(again.is_cached("COPY --link"), "{:?}", again.cached);
         assert!(again.log.starts_with("2\nroot:"), "{}", again.log);
+        // Twice the same copy: the same files twice below a step.
+        let twice = text(3).replace("RUN cat", "COPY --link passwd /deep/er/passwd\nRUN cat");
+        let built = build(&engine, &context, &twice, |_| {}).await;
+        assert!(built.log.starts_with("3\nroot:"), "{}", built.log);
+        built.ok();
         let image = again.ok().image.unwrap().to_string();
         let mut saved = Vec::new();
         engine
@@ -175,6 +184,93 @@ fn linked_copies_survive_their_base() {
         let second = open(&dir.join(SECOND)).await;
         load(&second, saved).await;
         assert_eq!(second.image(&image).await.unwrap().id.to_string(), image);
+    });
+}
+
+/// What an engine that was killed in the middle of a build leaves.
+#[test]
+fn nothing_stays_of_builds_that_were_interrupted() {
+    on_machine(async |dir| {
+        let engine = open(dir).await;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&dir.join("data")), 0o710);
+        engine.shutdown().await;
+        drop(engine);
+        let left = ["data/build/x/context", "exec/build/y", "exec/steps/z", "data/build-mounts/.half"];
+        for path in left {
+            std::fs::create_dir_all(dir.join(path)).unwrap();
+        }
+        std::fs::create_dir_all(dir.join("data/build-mounts/whole")).unwrap();
+        std::fs::set_permissions(dir.join("data"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let snapshot = barque_model::Id::random();
+        {
+            let store = barque_store::Store::open(barque_store::StoreOptions::new(dir.join("data"))).unwrap();
+            store.create_snapshot(snapshot, None).unwrap();
+            store.close().unwrap();
+        }
+        let engine = open(dir).await;
+        assert_eq!(mode(&dir.join("data")), 0o710);
+        for path in ["data/build/x", "exec/build/y", "exec/steps/z", "data/build-mounts/.half"] {
+            assert!(!dir.join(path).exists(), "{path} stays");
+        }
+        assert!(dir.join("data/build-mounts/whole").exists());
+        assert!(!dir.join("data/snapshots").join(snapshot.to_string()).exists());
+        engine.shutdown().await;
+    });
+}
+
+fn tar(files: &Path) -> TarStream {
+    let output = std::process::Command::new("tar").arg("-cC").arg(files).arg(".").output().unwrap();
+    assert!(output.status.success());
+    Box::pin(std::io::Cursor::new(output.stdout))
+}
+
+#[test]
+fn contexts_that_are_sent_aside() {
+    on_machine(async |dir| {
+        let (engine, context) = (open(dir).await, context(dir));
+        let secret = dir.join("secret");
+        std::fs::create_dir(&secret).unwrap();
+        std::fs::write(secret.join("key"), "private").unwrap();
+        let place = |top: &Path| top.join(".barque-contexts").join(barque_model::Digest::of(b"lib").hex());
+        let sent = dir.join("sent");
+        std::fs::create_dir_all(place(&sent)).unwrap();
+        std::fs::write(place(&sent).join("key"), "of lib").unwrap();
+        let text = "FROM scratch\nCOPY --from=lib key /key\n";
+        let with = |context: ContextSource, archive: Option<TarStream>| {
+            build(&engine, &secret, text, |job| {
+                exported(job);
+                job.context = context;
+                job.archive = archive;
+                job.contexts = vec![("lib".to_owned(), NamedSource::Archive)];
+            })
+        };
+        for (context, archive) in [
+            (ContextSource::Tar(tar(&sent)), None),
+            (ContextSource::Empty, Some(tar(&sent))),
+            (ContextSource::Directory(context.clone()), Some(tar(&sent))),
+        ] {
+            let out = files(with(context, archive).await.ok(), dir).await;
+            assert_eq!(std::fs::read_to_string(out.join("key")).unwrap(), "of lib");
+        }
+        // A context of this machine, or an archive, that says what its neighbours are.
+        let evil = dir.join("evil");
+        std::fs::create_dir_all(place(&evil).parent().unwrap()).unwrap();
+        symlink(&secret, place(&evil)).unwrap();
+        let whole = dir.join("whole");
+        std::fs::create_dir(&whole).unwrap();
+        symlink(dir, whole.join(".barque-contexts")).unwrap();
+        for (context, archive) in [
+            (ContextSource::Directory(evil.clone()), None),
+            (ContextSource::Tar(tar(&evil)), None),
+            (ContextSource::Tar(tar(&whole)), None),
+            (ContextSource::Empty, Some(tar(&evil))),
+            (ContextSource::Directory(evil.clone()), Some(tar(&whole))),
+        ] {
+            let e = with(context, archive).await.result.err().expect("must be refused").error;
+            assert!(e.to_string().contains("build context"), "{}", e.chain());
+        }
+        assert!(place(&evil).symlink_metadata().is_ok(), "the directory of this machine is left alone");
     });
 }
 

@@ -19,6 +19,10 @@ pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
     if !query.outputs.is_empty() && query.outputs != "null" && query.outputs != "[]" {
         return Err(Error::not_implemented("build outputs (-o) over the classic API"));
     }
+    if !query.security_opt.0.is_empty() {
+        return Err(Error::not_implemented("build --security-opt")
+            .with_hint("RUN --security=insecure with build --allow security.insecure lifts the limits of one step"));
+    }
     let natural = |name: &str, value: i64| match u64::try_from(value) {
         Ok(value) => Ok(value),
         Err(_) => Err(Error::invalid(format!("invalid {name}: {value}: it must not be negative"))),
@@ -26,6 +30,7 @@ pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
     let mut options = BuildOptions::new(std::path::PathBuf::new());
     options.target.clone_from(&query.target);
     options.build_args = query.build_args.0.clone();
+    options.inline_cache = options.flag("BUILDKIT_INLINE_CACHE");
     options.no_cache = query.no_cache;
     let pull = !matches!(query.pull.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none");
     options.pull = if pull { PullPolicy::Always } else { PullPolicy::Missing };
@@ -137,6 +142,12 @@ mod tests {
         assert_eq!(options.build_args["B"], None);
         assert_eq!((options.extra_hosts.len(), options.shm_size), (2, Some(5)));
         assert_eq!((options.pull, options.network), (PullPolicy::Always, NetworkMode::Host));
+        assert!(!options.inline_cache);
+        let query =
+            BuildQuery { security_opt: barque_api::query::JsonParam(vec!["x".into()]), ..BuildQuery::default() };
+        assert!(super::options(&query).unwrap_err().to_string().contains("--security-opt"));
+        let params = barque_api::query::Params::parse("buildargs={\"BUILDKIT_INLINE_CACHE\":\"1\"}");
+        assert!(super::options(&BuildQuery::from_params(&params).unwrap()).unwrap().inline_cache);
         let query = BuildQuery { version: "2".into(), ..BuildQuery::default() };
         assert!(super::options(&query).unwrap_err().to_string().starts_with("not implemented yet: "));
     }

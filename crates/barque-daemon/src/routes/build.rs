@@ -26,7 +26,7 @@ use crate::wording;
 
 /// Bytes of output that wait for a slow client before output is left out.
 const BACKLOG: usize = 8 << 20;
-/// Bytes of a message that is sent in any case.
+/// Bytes of text of the builder's own that are sent in any case.
 const SHORT: usize = 256;
 
 /// Finds the route below `/build`.
@@ -48,8 +48,10 @@ async fn build(context: Context) -> Outcome {
     let auth = convert::build::credentials(registry_config(&call));
     let (extras, body) = extras(&mut call).await?;
     convert::build_extras::apply(&mut options, &extras, call.local)?;
+    let (context, archive) = source(&query, &extras, body, call.local)?;
     let job = BuildJob {
-        context: source(&query, &extras, body, call.local)?,
+        context,
+        archive,
         dockerfile: convert::build_extras::dockerfile(&query.dockerfile, &extras)?,
         ignore: extras.ignore.clone(),
         contexts: convert::build_extras::contexts(&extras, call.local)?,
@@ -142,16 +144,21 @@ async fn extras(call: &mut Call) -> Result<(BuildExtras, TarStream)> {
     Ok((extras, body))
 }
 
-/// Where the files come from.
-fn source(query: &BuildQuery, extras: &BuildExtras, body: TarStream, local: bool) -> Result<ContextSource> {
+/// Where the files come from, and the request's archive where the context is no part of it.
+fn source(
+    query: &BuildQuery,
+    extras: &BuildExtras,
+    body: TarStream,
+    local: bool,
+) -> Result<(ContextSource, Option<TarStream>)> {
     if !extras.context_dir.is_empty() {
         convert::build_extras::only_here(local)?;
-        return Ok(ContextSource::Directory(extras.context_dir.clone().into()));
+        return Ok((ContextSource::Directory(extras.context_dir.clone().into()), Some(body)));
     }
     Ok(match query.remote.as_str() {
-        "" if extras.no_context => ContextSource::Empty,
-        "" => ContextSource::Tar(body),
-        url => ContextSource::Remote(url.to_owned()),
+        "" if extras.no_context => (ContextSource::Empty, Some(body)),
+        "" => (ContextSource::Tar(body), None),
+        url => (ContextSource::Remote(url.to_owned()), Some(body)),
     })
 }
 
@@ -226,20 +233,22 @@ impl Output {
             if sender.is_closed() {
                 return;
             }
+            let send = |message: JsonMessage| {
+                waiting.fetch_add(transfer::weight(&message), Ordering::Relaxed);
+                let _client_gone = sender.send(message);
+            };
+            let spare = matches!(event, BuildEvent::Log { .. } | BuildEvent::Progress { .. });
             for message in style.messages(&event) {
-                let bytes = transfer::weight(&message);
                 // A client that reads slower than a step writes must not fill the memory: output is cut, and
-                // said to be cut. Short messages are those of the builder itself.
-                if bytes > SHORT && waiting.load(Ordering::Relaxed) > BACKLOG {
+                // said to be cut. What the builder itself says is short.
+                if (spare || message.stream.len() > SHORT) && waiting.load(Ordering::Relaxed) > BACKLOG {
                     if !clipped.swap(true, Ordering::Relaxed) {
-                        let note = "[output clipped: the client reads too slowly]\n";
-                        let _client_gone = sender.send(JsonMessage::stream(note));
+                        send(JsonMessage::stream("[output clipped: the client reads too slowly]\n"));
                     }
                     continue;
                 }
                 clipped.store(false, Ordering::Relaxed);
-                waiting.fetch_add(bytes, Ordering::Relaxed);
-                let _client_gone = sender.send(message);
+                send(message);
             }
         })
     }
@@ -270,7 +279,31 @@ async fn prune(context: Context) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use barque_build::event::{LogStream, Progress, VertexId};
+
     use super::*;
+
+    #[test]
+    fn a_slow_client_costs_a_bounded_amount_of_memory() {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (style, waiting) = (Arc::new(Style::Status(Mutex::default())), Arc::new(AtomicUsize::new(0)));
+        let sink = Output { sender, style, waiting: waiting.clone() }.sink();
+        let vertex = VertexId(0);
+        for _ in 0..BACKLOG / 128 {
+            let (stream, elapsed) = (LogStream::Stdout, Default::default());
+            sink.send(BuildEvent::Log { vertex, stream, data: b"x".to_vec(), elapsed });
+            let progress = Progress { id: "i".into(), action: "a".into(), current: 1, total: 2 };
+            sink.send(BuildEvent::Progress { vertex, progress });
+        }
+        sink.send(BuildEvent::Completed { vertex, result: String::new(), elapsed: Default::default() });
+        assert!(waiting.load(Ordering::Relaxed) < BACKLOG + 4096);
+        let mut messages = Vec::new();
+        while let Ok(message) = receiver.try_recv() {
+            messages.push(message);
+        }
+        assert_eq!(messages.iter().filter(|m| m.stream.starts_with("[output clipped")).count(), 1);
+        assert!(messages.last().unwrap().aux.as_ref().unwrap().get("vertexes").is_some(), "the end is told");
+    }
 
     #[test]
     fn last_lines() {

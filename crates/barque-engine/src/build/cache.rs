@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use barque_build::cache::{Cache, CacheRecord, StepIdentity};
 use barque_model::{ChainId, Context, Digest, Error, Result};
-use barque_store::CacheEntry;
+use barque_store::{CacheEntry, Lease};
 
 use barque_build::event::{BuildEvent, EventSink, LogStream, VertexId, VertexInfo};
 use barque_build::options::PullPolicy;
@@ -23,22 +24,39 @@ const BLOB_MAX: usize = 64 << 20;
 
 pub struct EngineCache {
     engine: Engine,
+    /// The build's: results that were found stay until it ends.
+    lease: Arc<Lease>,
     /// Records of other machines (`--cache-from`): they count for this build, and stay if they were of use.
     imported: HashMap<Digest, CacheRecord>,
 }
 
 impl EngineCache {
-    pub fn new(engine: Engine, imported: HashMap<Digest, CacheRecord>) -> Self {
-        EngineCache { engine, imported }
+    pub fn new(engine: Engine, lease: Arc<Lease>, imported: HashMap<Digest, CacheRecord>) -> Self {
+        EngineCache { engine, lease, imported }
+    }
+
+    /// Keeps a record's result, with the layers below it, from being removed; `false` if it has been.
+    fn hold(&self, record: &CacheRecord) -> Result<bool> {
+        match Self::chain(record) {
+            Some(chain) => self.engine.store().hold_layer(&self.lease, &chain),
+            // Nothing on nothing.
+            None => Ok(true),
+        }
     }
 
     fn blob_path(&self, name: &str) -> PathBuf {
-        let hex = Digest::of(name.as_bytes()).hex();
-        self.engine.config().data_root.join("build-data").join(hex)
+        self.engine.build_data_dir().join(Digest::of(name.as_bytes()).hex())
     }
 
     fn chain(record: &CacheRecord) -> Option<ChainId> {
         record.layer.snapshot.parse().ok()
+    }
+}
+
+/// A cache that cannot be written makes later builds slower, not this one wrong.
+fn unneeded(result: Result<()>) {
+    if let Err(e) = result {
+        tracing::warn!("build cache: {}", e.chain());
     }
 }
 
@@ -47,14 +65,15 @@ impl Cache for EngineCache {
         let hex = key.hex();
         let Some(entry) = self.engine.store().read(|r| r.cache_get(&hex))? else {
             let Some(record) = self.imported.get(key) else { return Ok(None) };
-            self.put(record)?;
+            unneeded(self.put(record));
             return Ok(Some(record.clone()));
         };
-        let record = CacheRecord::decode(entry.record.as_bytes());
-        if record.is_some() {
-            self.engine.store().write(|tx| tx.cache_touch(&hex))?;
+        let Some(record) = CacheRecord::decode(entry.record.as_bytes()) else { return Ok(None) };
+        if !self.hold(&record)? {
+            return Ok(None);
         }
-        Ok(record)
+        unneeded(self.engine.store().write(|tx| tx.cache_touch(&hex)));
+        Ok(Some(record))
     }
 
     fn put(&self, record: &CacheRecord) -> Result<()> {
@@ -95,6 +114,10 @@ impl Cache for EngineCache {
         }
     }
 
+    fn has_blob(&self, name: &str) -> Result<bool> {
+        Ok(self.blob_path(name).exists())
+    }
+
     fn put_blob(&self, name: &str, bytes: &[u8]) -> Result<()> {
         if bytes.len() > BLOB_MAX {
             return Ok(());
@@ -110,6 +133,11 @@ impl Cache for EngineCache {
 }
 
 impl Engine {
+    /// Files that only make builds faster ([`Cache::blob`]).
+    pub(super) fn build_data_dir(&self) -> PathBuf {
+        self.config().data_root.join("build-data")
+    }
+
     /// Directories of `RUN --mount=type=cache`.
     pub(crate) fn cache_mounts_dir(&self) -> PathBuf {
         self.config().data_root.join("build-mounts")

@@ -5,10 +5,12 @@ mod failed;
 mod fetch;
 mod mounts;
 mod prune;
+mod recover;
 mod run;
 mod source;
 mod worker;
 
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,7 +58,7 @@ pub enum NamedSource {
     Directory(PathBuf),
     /// URL of an archive or a git repository.
     Remote(String),
-    /// In the main context's archive.
+    /// In the main context's archive, or in [`BuildJob::archive`].
     Archive,
 }
 
@@ -70,6 +72,8 @@ pub struct BuildJob {
     pub ignore: Option<Vec<String>>,
     /// `--build-context`.
     pub contexts: Vec<(String, NamedSource)>,
+    /// An archive of named contexts alone, where the context itself is not sent.
+    pub archive: Option<TarStream>,
     /// Images that may know results of steps (`--cache-from`).
     pub cache_from: Vec<String>,
     pub tags: Vec<Reference>,
@@ -89,6 +93,16 @@ pub struct BuildResult {
     pub unused_build_args: Vec<String>,
     /// The files, where they were asked for.
     pub files: Option<TarStream>,
+}
+
+/// The build argument that leaves `.git` in a context from a repository (BuildKit's).
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// Makes a directory that no other user of the machine may enter, with those above it.
+fn private_dir(path: &Path) -> Result<()> {
+    let say = || format!("cannot make {}", path.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(say)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).with_context(say)
 }
 
 /// A directory that goes with this value.
@@ -114,17 +128,18 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<BuildResult, BuildError> {
         let scratch = Scratch { engine: self.clone(), path: self.build_dir().join(Id::random().to_string()) };
-        let work = scratch.path.join("work");
-        std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+        private_dir(&scratch.path)?;
         let lease = {
             let store = self.store().clone();
             Arc::new(self.blocking(move || store.lease("build")).await?)
         };
         let worker = Arc::new(EngineWorker::new(self.clone(), lease, scratch.path.clone(), job.auth));
-        let BuildJob { context, dockerfile, mut options, ignore, contexts, cache_from, tags, export, .. } = job;
-        let sources = Sources { context, dockerfile, ignore, contexts };
+        let BuildJob { context, dockerfile, mut options, ignore, contexts, archive, cache_from, tags, export, .. } =
+            job;
+        let keep_git_dir = options.flag(KEEP_GIT_DIR);
+        let sources = Sources { context, dockerfile, ignore, contexts, archive, keep_git_dir };
         let prepared = self.prepare_context(&worker, sources, &scratch.path, &cancel).await?;
-        options.scratch = work;
+        options.scratch.clone_from(&scratch.path);
         options.named_contexts = prepared.contexts;
         if options.scope.is_empty() {
             let known = tags.first().map(Reference::familiar).unwrap_or_default();
@@ -135,7 +150,7 @@ impl Engine {
         let make_image = options.make_image;
         let (context, dockerfile, dockerfile_name) = (prepared.context, prepared.bytes, prepared.name);
         let request = BuildRequest { dockerfile, dockerfile_name, context, options };
-        let cache = Arc::new(cache::EngineCache::new(self.clone(), imported));
+        let cache = Arc::new(cache::EngineCache::new(self.clone(), worker.lease.clone(), imported));
         let built = Box::pin(barque_build::build(worker.clone(), cache, request, events, cancel)).await;
         let outcome = match built {
             Ok(outcome) => outcome,

@@ -1,7 +1,8 @@
 //! `RUN --mount`: what the builder wishes as mounts of the runtime.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -10,7 +11,7 @@ use barque_model::{Context, Digest, Error, Result};
 use barque_runtime::spec as rs;
 use barque_store::{CopyOptions, RootDir};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::Engine;
 use crate::container::merge::clean_path;
@@ -22,7 +23,7 @@ const PRIVATE_MAX: usize = 64;
 #[derive(Default)]
 pub(super) struct Prepared {
     pub(super) mounts: Vec<rs::Mount>,
-    _locks: Vec<OwnedMutexGuard<()>>,
+    _locks: Vec<Guard>,
     agents: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -36,11 +37,13 @@ impl Drop for Prepared {
 /// file system of the snapshots).
 pub(super) async fn prepare(engine: &Engine, mounts: &[RunMount], dir: &Path, scratch: &Path) -> Result<Prepared> {
     let mut out = Prepared::default();
-    for (index, mount) in mounts.iter().enumerate() {
+    let caches: Vec<_> = mounts.iter().map(|mount| wanted_cache(engine, &mount.kind)).collect();
+    let (dirs, locks) = lock_caches(&caches).await?;
+    out._locks = locks;
+    for ((index, mount), cache) in mounts.iter().enumerate().zip(dirs) {
         let made = match &mount.kind {
-            RunMountKind::Cache { id, sharing, source, path, mode, uid, gid } => {
-                let (cache, lock) = cache_dir(engine, id, *sharing).await?;
-                out._locks.extend(lock);
+            RunMountKind::Cache { source, path, mode, uid, gid, .. } => {
+                let cache = cache.ok_or_else(|| Error::internal("a cache without a directory"))?;
                 let (engine, source, path) = (engine.clone(), source.clone(), path.clone());
                 let (filled, owner) = (cache.clone(), (*mode, *uid, *gid));
                 engine.clone().blocking(move || fill_cache(&engine, &filled, &source, &path, owner)).await?;
@@ -214,47 +217,91 @@ fn below(layers: &[PathBuf], path: &Path) -> Option<Found> {
     (!dirs.is_empty()).then_some(Found::Directory(dirs))
 }
 
-type Locks = BTreeMap<PathBuf, Weak<tokio::sync::Mutex<()>>>;
+type Locks = BTreeMap<PathBuf, Weak<RwLock<()>>>;
+
+/// A cache in use: with others, or by one step alone.
+enum Guard {
+    Shared(#[allow(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
+    Alone(#[allow(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),
+}
 
 /// One lock for each cache directory in use.
-fn lock_of(path: &Path) -> Arc<tokio::sync::Mutex<()>> {
+fn lock_of(path: &Path) -> Arc<RwLock<()>> {
     static LOCKS: Mutex<Locks> = Mutex::new(BTreeMap::new());
     let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     locks.retain(|_, lock| lock.strong_count() > 0);
     if let Some(lock) = locks.get(path).and_then(Weak::upgrade) {
         return lock;
     }
-    let lock = Arc::new(tokio::sync::Mutex::new(()));
+    let lock = Arc::new(RwLock::new(()));
     locks.insert(path.to_owned(), Arc::downgrade(&lock));
     lock
 }
 
-/// Whether a step has this cache for itself.
+/// Whether a step uses this cache.
 pub(super) fn is_busy(path: &Path) -> bool {
-    lock_of(path).try_lock().is_err()
+    claim(path).is_none()
 }
 
-async fn cache_dir(engine: &Engine, id: &str, sharing: CacheSharing) -> Result<(PathBuf, Option<OwnedMutexGuard<()>>)> {
-    let base = engine.cache_mounts_dir().join(Digest::of(id.as_bytes()).hex());
-    match sharing {
-        CacheSharing::Shared => Ok((base, None)),
-        CacheSharing::Locked => {
-            let lock = lock_of(&base).lock_owned().await;
-            Ok((base, Some(lock)))
-        }
-        CacheSharing::Private => {
-            for number in 0..PRIVATE_MAX {
-                let dir = match number {
-                    0 => base.clone(),
-                    n => base.with_extension(n.to_string()),
-                };
-                if let Ok(lock) = lock_of(&dir).try_lock_owned() {
-                    return Ok((dir, Some(lock)));
-                }
+/// Keeps steps away from a cache that none uses; `None` if one does.
+pub(super) fn claim(path: &Path) -> Option<OwnedRwLockWriteGuard<()>> {
+    lock_of(path).try_write_owned().ok()
+}
+
+/// Whether `path` is a cache that is being filled, or never was to its end.
+pub(super) fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// The directory a mount wants, and how; `None` for mounts that are no caches.
+fn wanted_cache(engine: &Engine, kind: &RunMountKind) -> Option<(PathBuf, CacheSharing)> {
+    let RunMountKind::Cache { id, sharing, .. } = kind else { return None };
+    Some((engine.cache_mounts_dir().join(Digest::of(id.as_bytes()).hex()), *sharing))
+}
+
+/// The directories of a step's caches, in the order of `wanted`, and what keeps others out of them.
+///
+/// All steps wait for their caches in one order, each once, so that no two wait for each other. Those that are
+/// private are never waited for, and come last: whoever holds one waits for nothing.
+async fn lock_caches(wanted: &[Option<(PathBuf, CacheSharing)>]) -> Result<(Vec<Option<PathBuf>>, Vec<Guard>)> {
+    let mut waited: BTreeMap<&Path, bool> = BTreeMap::new();
+    for (path, sharing) in wanted.iter().flatten().filter(|(_, s)| *s != CacheSharing::Private) {
+        *waited.entry(path).or_default() |= *sharing == CacheSharing::Locked;
+    }
+    let mut guards = Vec::new();
+    for (path, alone) in waited {
+        guards.push(match alone {
+            true => Guard::Alone(lock_of(path).write_owned().await),
+            false => Guard::Shared(lock_of(path).read_owned().await),
+        });
+    }
+    let mut dirs = Vec::with_capacity(wanted.len());
+    for wish in wanted {
+        dirs.push(match wish {
+            Some((base, CacheSharing::Private)) => {
+                let (dir, guard) = private_cache(base)?;
+                guards.push(Guard::Alone(guard));
+                Some(dir)
             }
-            Err(Error::conflict(format!("more than {PRIVATE_MAX} steps use the cache {id} at once")))
+            Some((path, _)) => Some(path.clone()),
+            None => None,
+        });
+    }
+    Ok((dirs, guards))
+}
+
+/// The first directory of this cache that nobody uses.
+fn private_cache(base: &Path) -> Result<(PathBuf, OwnedRwLockWriteGuard<()>)> {
+    for number in 0..PRIVATE_MAX {
+        let dir = match number {
+            0 => base.to_owned(),
+            n => base.with_extension(n.to_string()),
+        };
+        if let Some(guard) = claim(&dir) {
+            return Ok((dir, guard));
         }
     }
+    Err(Error::conflict(format!("more than {PRIVATE_MAX} steps use the same private cache at once")))
 }
 
 /// A new cache gets the files of `from=` and `source=`, and the owner the instruction names.
@@ -270,21 +317,32 @@ fn fill_cache(
     }
     let parent = cache.parent().unwrap_or(cache);
     let fresh = parent.join(format!(".{}", barque_model::Id::random()));
-    std::fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    let filled = fill(engine, &fresh, source, path).and_then(|()| own(&fresh, mode, uid, gid));
+    let placed = filled.and_then(|()| match std::fs::rename(&fresh, cache) {
+        // Another step was first.
+        Err(_) if cache.exists() => Ok(()),
+        other => other.with_context(|| format!("cannot make {}", cache.display())),
+    });
+    match std::fs::remove_dir_all(&fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("cannot remove a spare cache: {e}");
+        }
+        _ => {}
+    }
+    placed
+}
+
+fn fill(engine: &Engine, fresh: &Path, source: &MountSource, path: &str) -> Result<()> {
+    std::fs::create_dir_all(fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
     if let Found::Directory(layers) = find(engine, source, path)? {
         let from = crate::rootfs::read_only(&layers)?.root;
-        let to = RootDir::open(&fresh).context("cannot open a new cache")?;
+        let to = RootDir::open(fresh).context("cannot open a new cache")?;
         for entry in from.dir().entries().context("cannot read the files of a new cache")? {
             let name = Path::new("/").join(&entry.name);
             barque_store::tree::copy_tree(&from, &name, &to, &name, &CopyOptions::default())?;
         }
     }
-    own(&fresh, mode, uid, gid)?;
-    match std::fs::rename(&fresh, cache) {
-        // Another step was first.
-        Err(_) if cache.exists() => std::fs::remove_dir_all(&fresh).context("cannot remove a spare cache"),
-        other => other.with_context(|| format!("cannot make {}", cache.display())),
-    }
+    Ok(())
 }
 
 /// A socket of the step's own in front of the user's agent, with the owner that the instruction names.
@@ -307,7 +365,10 @@ fn forward(agent: &Path, socket: &Path, (mode, uid, gid): (u32, u32, u32)) -> Re
 }
 
 fn write_file(path: &Path, bytes: &[u8], mode: u32, uid: u32, gid: u32) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    // Readable by nobody else until it has its owner.
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(bytes));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     own(path, mode, uid, gid)
 }
 
@@ -319,6 +380,44 @@ fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_for_their_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, id) = (dir.path().join("s"), rustix::process::getuid().as_raw());
+        write_file(&path, b"word", 0o440, id, rustix::process::getgid().as_raw()).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o440);
+        assert!(write_file(&path, b"again", 0o440, id, 0).is_err(), "what is there is not written to");
+        assert_eq!(std::fs::read(&path).unwrap(), b"word");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn steps_do_not_wait_for_each_other_in_a_circle() {
+        let dir = tempfile::tempdir().unwrap();
+        let wish = |name: &str, sharing| Some((dir.path().join(name), sharing));
+        use CacheSharing::{Locked, Private, Shared};
+        // The same twice, and two in both orders.
+        let (one, two) =
+            ([wish("b", Locked), None, wish("a", Locked), wish("a", Shared)], [wish("a", Locked), wish("b", Locked)]);
+        let run = async |wishes: &[Option<(PathBuf, CacheSharing)>]| {
+            for _ in 0..50 {
+                let _held = lock_caches(wishes).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let both = async { tokio::join!(run(&one), run(&two)) };
+        tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
+        let private = [wish("a", Private), wish("a", Private)];
+        let (dirs, held) = lock_caches(&private).await.unwrap();
+        assert_ne!(dirs[0], dirs[1]);
+        drop(held);
+        let shared = [wish("a", Shared)];
+        let (_, first) = lock_caches(&shared).await.unwrap();
+        let (_, second) = lock_caches(&shared).await.unwrap();
+        assert!(is_busy(&dir.path().join("a")), "pruning leaves it alone");
+        drop((first, second));
+        assert!(!is_busy(&dir.path().join("a")));
+    }
 
     #[test]
     fn a_path_of_several_layers() {

@@ -65,7 +65,11 @@ impl EngineWorker {
             dir: self.engine.config().exec_root.join("build").join(id.to_string()),
             run_dir: self.engine.config().exec_root.join("steps").join(id.to_string()),
         };
-        std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
+        // Secrets and agents' sockets lie there.
+        if let Some(all) = paths.dir.parent() {
+            super::private_dir(all)?;
+        }
+        super::private_dir(&paths.dir)?;
         let mut step = Step {
             engine: self.engine.clone(),
             id,

@@ -59,13 +59,23 @@ impl EngineWorker {
         self.auth.iter().find(|(host, _)| fits(host)).map(|(_, auth)| auth.clone()).unwrap_or_default()
     }
 
+    /// The image of that name; its layers stay until the build ends.
     async fn local(&self, name: &str) -> Result<Option<Image>> {
-        let (engine, name) = (self.engine.clone(), name.to_owned());
+        let (engine, lease, name) = (self.engine.clone(), self.lease.clone(), name.to_owned());
         self.engine
-            .blocking(move || match engine.image_for_container(&name, None) {
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(e),
-                Ok(info) => engine.store().read(|r| r.image(&info.id)),
+            .blocking(move || {
+                let found = match engine.image_for_container(&name, None) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+                    Err(e) => return Err(e),
+                    Ok(info) => engine.store().read(|r| r.image(&info.id))?,
+                };
+                // Removed meanwhile, or not to be removed any more.
+                let Some(image) = found else { return Ok(None) };
+                let held = match image.layers.last() {
+                    Some(top) => engine.store().hold_layer(&lease, &top.chain_id)?,
+                    None => true,
+                };
+                Ok(Some(image).filter(|_| held))
             })
             .await
     }
@@ -144,9 +154,6 @@ impl Worker for EngineWorker {
             && (!request.platform_explicit || request.platform.score(&image.platform).is_some())
         {
             return Ok(base_image(&image));
-        }
-        if pull == PullPolicy::Never {
-            return Err(Error::not_found(format!("No such image: {}", request.reference)));
         }
         self.pull(request, progress).await?;
         let image = self.local(&request.reference).await?;
