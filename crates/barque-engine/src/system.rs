@@ -52,6 +52,7 @@ pub struct BuildCacheEntry {
     pub description: String,
     pub in_use: bool,
     pub shared: bool,
+    /// Bytes; those of a result that several records name count at the one used last.
     pub size: u64,
     pub created_at: barque_model::Timestamp,
     pub last_used_at: Option<barque_model::Timestamp>,

@@ -1,9 +1,11 @@
 //! The build cache as a list, and what is removed of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use barque_build::cache::CacheRecord;
-use barque_model::{Result, Timestamp};
+use barque_model::{ChainId, Result, Timestamp};
 use barque_store::CacheEntry;
 
 use crate::Engine;
@@ -11,6 +13,9 @@ use crate::system::BuildCacheEntry;
 
 /// Type of the directories of `RUN --mount=type=cache`.
 const CACHE_MOUNT: &str = "exec.cachemount";
+
+/// Age from which data that only makes builds faster is removed.
+const DATA_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What to remove, and down to which size. Sizes in bytes; 0 is no wish.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,15 +74,15 @@ fn chosen(mut entries: Vec<BuildCacheEntry>, used: u64, keep: u64) -> Vec<BuildC
 impl Engine {
     /// All records of the build cache and its mounts. Blocking: mounts are walked for their sizes.
     pub(crate) fn build_cache_entries(&self) -> Result<Vec<BuildCacheEntry>> {
-        let (entries, images) = self.store().read(|r| Ok((r.cache_entries()?, r.images()?)))?;
-        let used: HashSet<_> = images.iter().flat_map(|i| i.layers.iter().map(|l| l.chain_id)).collect();
-        let mut out: Vec<BuildCacheEntry> = entries
-            .into_iter()
-            .map(|e| {
-                let shared = e.layer.is_some_and(|chain| used.contains(&chain));
-                record(e, shared)
-            })
-            .collect();
+        let (entries, images, layers) = self.store().read(|r| Ok((r.cache_entries()?, r.images()?, r.layers()?)))?;
+        // Layers may have their files in common.
+        let files: HashMap<ChainId, PathBuf> = layers.iter().map(|l| (l.chain_id, self.store().layer_dir(l))).collect();
+        let used: HashSet<_> = images.iter().flat_map(|i| &i.layers).filter_map(|l| files.get(&l.chain_id)).collect();
+        let files_of = |e: &CacheEntry| e.layer.and_then(|chain| files.get(&chain));
+        let entries = entries.into_iter().map(|e| (files_of(&e).cloned(), e)).collect();
+        let counted = count_once(entries).into_iter();
+        let mut out: Vec<_> =
+            counted.map(|(files, e)| record(e, files.is_some_and(|files| used.contains(&files)))).collect();
         out.extend(self.cache_mounts()?);
         Ok(out)
     }
@@ -85,7 +90,7 @@ impl Engine {
     fn cache_mounts(&self) -> Result<Vec<BuildCacheEntry>> {
         let mut out = Vec::new();
         let Ok(dir) = std::fs::read_dir(self.cache_mounts_dir()) else { return Ok(out) };
-        for entry in dir.flatten() {
+        for entry in dir.flatten().filter(|entry| !super::mounts::is_unfinished(&entry.path())) {
             let time = |t: std::io::Result<std::time::SystemTime>| {
                 let since = t.ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
                 i64::try_from(since.as_secs()).ok().map(Timestamp::from_secs)
@@ -97,13 +102,27 @@ impl Engine {
                 description: "cached mount of RUN --mount=type=cache".into(),
                 in_use: super::mounts::is_busy(&entry.path()),
                 shared: false,
-                size: crate::build::prune::size_of(&entry.path()),
+                size: barque_store::directory_size(&entry.path()).unwrap_or(0),
                 created_at: meta.as_ref().and_then(|m| time(m.created())).unwrap_or_default(),
                 last_used_at: meta.as_ref().and_then(|m| time(m.accessed())),
                 usage_count: 1,
             });
         }
         Ok(out)
+    }
+
+    /// Removes data that made builds faster, of which no build has written anew for long: all of it once there are no
+    /// records left.
+    fn discard_build_data(&self) -> Result<()> {
+        let keep = if self.store().read(|r| r.cache_entries())?.is_empty() { Duration::ZERO } else { DATA_AGE };
+        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Ok(()) };
+        let limit = SystemTime::now() - keep;
+        for file in dir.flatten().map(|entry| entry.path()).filter(|path| is_older(path, limit)) {
+            if let Err(e) = std::fs::remove_file(&file) {
+                tracing::warn!("cannot remove {}: {e}", file.display());
+            }
+        }
+        Ok(())
     }
 
     /// Removes records of the build cache for which `wanted` says so; gives keys and bytes.
@@ -128,8 +147,13 @@ impl Engine {
             let (mounts, records): (Vec<_>, Vec<_>) = chosen.iter().partition(|e| e.kind == CACHE_MOUNT);
             engine.store().write(|tx| records.iter().try_for_each(|e| tx.cache_delete(&e.id)))?;
             for mount in mounts {
-                engine.store().discard_dir(&engine.cache_mounts_dir().join(&mount.id))?;
+                let dir = engine.cache_mounts_dir().join(&mount.id);
+                // A step may have come to use it meanwhile.
+                if let Some(_claimed) = super::mounts::claim(&dir) {
+                    engine.store().discard_dir(&dir)?;
+                }
             }
+            engine.discard_build_data()?;
             engine.store().collect()?;
             Ok((chosen.into_iter().map(|e| e.id).collect(), bytes))
         })
@@ -137,15 +161,21 @@ impl Engine {
     }
 }
 
-/// Bytes of all files below `path`; what cannot be read counts nothing.
-fn size_of(path: &std::path::Path) -> u64 {
-    let Ok(dir) = std::fs::read_dir(path) else { return 0 };
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size_of(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    dir.flatten().map(size).sum()
+/// Records with their files, the least recently used first. Several may be of the same result (a key that needs no
+/// look at files, a part of a large copy): its bytes count at the last of them, which is the one that keeps it.
+fn count_once(mut entries: Vec<(Option<PathBuf>, CacheEntry)>) -> Vec<(Option<PathBuf>, CacheEntry)> {
+    let mut seen = HashSet::new();
+    for (files, entry) in entries.iter_mut().rev().filter(|(_, e)| e.size > 0) {
+        if files.as_ref().is_some_and(|files| !seen.insert(files.clone())) {
+            entry.size = 0;
+        }
+    }
+    entries
+}
+
+/// Whether a file was last written before `time`; `false` if that cannot be told.
+fn is_older(path: &Path, time: SystemTime) -> bool {
+    std::fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|written| written < time)
 }
 
 fn record(entry: CacheEntry, shared: bool) -> BuildCacheEntry {
@@ -180,6 +210,24 @@ mod tests {
         assert_eq!(ids(50), ["old"]);
         assert_eq!(ids(45), ["old", "mid"]);
         assert!(ids(60).is_empty());
+    }
+
+    #[test]
+    fn a_result_counts_once() {
+        let entry = |key: &str, size| CacheEntry {
+            key: key.into(),
+            record: String::new(),
+            layer: None,
+            size,
+            created_at: Timestamp::from_secs(0),
+            last_used: Timestamp::from_secs(0),
+            uses: 1,
+        };
+        let of = |files: &str, key: &str, size| (Some(PathBuf::from(files)), entry(key, size));
+        let list = vec![of("a", "old", 5), of("b", "other", 7), of("a", "alias", 5), of("a", "nothing", 0)];
+        let sizes: Vec<_> = count_once(list).into_iter().map(|(_, e)| (e.key, e.size)).collect();
+        let expected = [("old", 0), ("other", 7), ("alias", 5), ("nothing", 0)];
+        assert_eq!(sizes, expected.map(|(key, size)| (key.to_owned(), size)));
     }
 
     #[test]
