@@ -60,11 +60,14 @@ const CHUNK: usize = 64 << 10;
 
 type Work = Pin<Box<dyn Future<Output = Result<Ending>> + Send>>;
 
-/// Bytes of output that a message carries.
+/// Bytes that a message takes apart from the output it carries, about.
+const OVERHEAD: usize = 256;
+
+/// Bytes that a message takes while it waits.
 pub(super) fn weight(message: &JsonMessage) -> usize {
     let logs = message.aux.as_ref().and_then(|aux| aux.get("logs")?.as_array());
     let data = |log: &serde_json::Value| log.get("data").and_then(serde_json::Value::as_str).map_or(0, str::len);
-    message.stream.len() + logs.map_or(0, |logs| logs.iter().map(data).sum())
+    OVERHEAD + message.stream.len() + logs.map_or(0, |logs| logs.iter().map(data).sum())
 }
 
 async fn run<T, F, Fut, E>(
@@ -141,8 +144,20 @@ impl<T> Transfer<T> {
     /// Queues what was reported so far.
     fn drain(&mut self) {
         while let Ok(message) = self.progress.try_recv() {
-            push_latest(&mut self.ready, (self.convert)(message, self.version));
+            self.queue(message);
         }
+    }
+
+    fn queue(&mut self, message: T) {
+        if let Some(replaced) = push_latest(&mut self.ready, (self.convert)(message, self.version)) {
+            self.taken(&replaced);
+        }
+    }
+
+    /// A message does not wait any more.
+    fn taken(&self, message: &JsonMessage) {
+        let taken = weight(message);
+        let _before = self.waiting.fetch_update(Relaxed, Relaxed, |bytes| Some(bytes.saturating_sub(taken)));
     }
 }
 
@@ -153,8 +168,7 @@ impl<T> Stream for Transfer<T> {
         let this = &mut *self;
         loop {
             if let Some(message) = this.ready.pop_front() {
-                let taken = weight(&message);
-                let _before = this.waiting.fetch_update(Relaxed, Relaxed, |bytes| Some(bytes.saturating_sub(taken)));
+                this.taken(&message);
                 return Poll::Ready(Some(encode(&message)));
             }
             this.drain();
@@ -173,9 +187,7 @@ impl<T> Stream for Transfer<T> {
                 }
                 // The work may have reported while it was polled, or report from another thread.
                 Poll::Pending => match this.progress.poll_recv(cx) {
-                    Poll::Ready(Some(message)) => {
-                        push_latest(&mut this.ready, (this.convert)(message, this.version));
-                    }
+                    Poll::Ready(Some(message)) => this.queue(message),
                     _ => return Poll::Pending,
                 },
             }
@@ -183,13 +195,17 @@ impl<T> Stream for Transfer<T> {
     }
 }
 
-/// Queues a message; of several about the same layer's progress that wait, the client needs the latest only.
-fn push_latest(queue: &mut VecDeque<JsonMessage>, message: JsonMessage) {
+/// Queues a message; of several about the same layer's progress that wait, the client needs the latest only. Gives the
+/// one whose place was taken.
+fn push_latest(queue: &mut VecDeque<JsonMessage>, message: JsonMessage) -> Option<JsonMessage> {
     let counts = |message: &JsonMessage| message.progress_detail.as_ref().is_some_and(|detail| detail.current > 0);
     let same = |have: &JsonMessage| !message.id.is_empty() && have.id == message.id && have.status == message.status;
     match queue.iter_mut().rev().take(64).find(|have| counts(have) && same(have)) {
-        Some(have) if counts(&message) => *have = message,
-        _ => queue.push_back(message),
+        Some(have) if counts(&message) => Some(std::mem::replace(have, message)),
+        _ => {
+            queue.push_back(message);
+            None
+        }
     }
 }
 
