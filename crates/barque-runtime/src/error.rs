@@ -9,7 +9,7 @@ use barque_model::{Error, ErrorKind};
 pub enum LaunchErrorKind {
     /// `exec: "x": executable file not found in $PATH` and `stat x: no such file or directory` (127).
     NotFound,
-    /// `exec: "x": permission denied`, `is a directory` (126).
+    /// `exec: "x": permission denied` (126).
     PermissionDenied,
     /// The file is no program (126).
     ExecFormat,

@@ -382,8 +382,8 @@ fn no_program_is_found_through_a_descriptor() {
         let spec = lab.spec(&[&format!("/proc/self/fd/{n}/.")]);
         let (_, text) = refused(&lab, &spec);
         // 4 is the container's own root.
-        let want = if n == 4 { "is a directory" } else { "" };
-        assert!(text.contains(want) && (n == 4 || !text.contains("is a directory")), "{n}: {text}");
+        let want = if n == 4 { "it is a directory" } else { "" };
+        assert!(text.contains(want) && (n == 4 || !text.contains("it is a directory")), "{n}: {text}");
     }
 }
 

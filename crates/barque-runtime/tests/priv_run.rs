@@ -52,7 +52,7 @@ fn missing_programs_in_dockers_words() {
         ("foo", Kind::NotFound, 127, "exec: \"foo\": executable file not found in $PATH"),
         ("/x", Kind::PermissionDenied, 126, "exec: \"/x\": permission denied"),
         ("/nope", Kind::NotFound, 127, "exec: \"/nope\": stat /nope: no such file or directory"),
-        ("/etc", Kind::PermissionDenied, 126, "exec: \"/etc\": is a directory"),
+        ("/etc", Kind::PermissionDenied, 126, "exec: \"/etc\": permission denied: it is a directory"),
         ("./bin/nope", Kind::NotFound, 127, "exec: \"./bin/nope\": stat ./bin/nope: no such file or directory"),
         ("/etc/passwd/x", Kind::NotFound, 127, "exec: \"/etc/passwd/x\": stat /etc/passwd/x: not a directory"),
         ("garbage", Kind::ExecFormat, 126, "exec garbage: exec format error"),

@@ -121,7 +121,10 @@ fn lookup(name: &CStr, step: Step, errno: i32, why: &str) -> LaunchError {
             };
             error(kind, format!("exec: \"{name}\": stat {name}: {why}"))
         }
-        Step::IsDirectory => error(LaunchErrorKind::PermissionDenied, format!("exec: \"{name}\": is a directory")),
+        // Docker's client knows 126 by "permission denied" alone.
+        Step::IsDirectory => {
+            error(LaunchErrorKind::PermissionDenied, format!("exec: \"{name}\": permission denied: it is a directory"))
+        }
         _ => error(LaunchErrorKind::PermissionDenied, format!("exec: \"{name}\": permission denied")),
     }
 }
