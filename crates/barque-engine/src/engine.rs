@@ -1,6 +1,7 @@
 //! The handle: what an engine owns, how it opens, how it stops.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use barque_model::{Context, Error, ErrorKind, Id, Result};
@@ -8,10 +9,12 @@ use barque_net::{Fabric, FabricConfig};
 use barque_registry::Client;
 use barque_runtime::Spawner;
 use barque_store::{Store, StoreOptions};
+use tokio::sync::Semaphore;
 
 use crate::config::{EngineConfig, RegistrySettings};
 use crate::container::driver::Handle;
 use crate::container::exec::ExecEntry;
+use crate::container::state::State;
 use crate::container::view::ContainerView;
 use crate::events::Events;
 use crate::image::ImageInfo;
@@ -20,6 +23,8 @@ use crate::volume::device::VolumeMounts;
 
 /// Key of the engine's own id among the store's settings.
 const ENGINE_ID: &str = "engine.id";
+/// Layers fetched at once unless the configuration says otherwise.
+const CONCURRENT_DOWNLOADS: usize = 4;
 
 /// An engine; cheap to clone.
 #[derive(Clone)]
@@ -41,6 +46,10 @@ struct Inner {
     images: Mutex<HashMap<barque_model::ImageId, ImageInfo>>,
     /// The default AppArmor profile, where the kernel has it.
     apparmor: Option<&'static str>,
+    /// Set once: nothing is started any more.
+    stopping: AtomicBool,
+    /// Layers of all pulls together that are fetched at the same time.
+    downloads: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -83,6 +92,7 @@ impl Engine {
         fabric.ip_forward = config.network.ip_forward.unwrap_or(true);
         fabric.relay = config.network.userland_proxy.unwrap_or(fabric.relay);
         fabric.host_ip = config.network.default_ip;
+        let downloads = config.registry.max_concurrent_downloads.unwrap_or(CONCURRENT_DOWNLOADS).max(1);
         let engine = Engine(Arc::new(Inner {
             id,
             store,
@@ -96,6 +106,8 @@ impl Engine {
             volume_mounts: VolumeMounts::default(),
             images: Mutex::default(),
             apparmor: crate::apparmor::load(),
+            stopping: AtomicBool::new(false),
+            downloads: Arc::new(Semaphore::new(downloads)),
             config,
         }));
         engine.load_networks()?;
@@ -127,6 +139,10 @@ impl Engine {
 
     pub(crate) fn fabric(&self) -> &Fabric {
         &self.0.fabric
+    }
+
+    pub(crate) fn download_slots(&self) -> Arc<Semaphore> {
+        self.0.downloads.clone()
     }
 
     pub(crate) fn spawner(&self) -> &Spawner {
@@ -240,6 +256,7 @@ impl Engine {
 
     /// Stops: containers too, unless they are to outlive the engine.
     pub async fn shutdown(&self) {
+        self.0.stopping.store(true, Ordering::Release);
         if !self.0.config.live_restore {
             self.stop_all().await;
         }
@@ -250,9 +267,15 @@ impl Engine {
         }
     }
 
+    /// Whether [`Engine::shutdown`] has begun.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
     async fn stop_all(&self) {
         let limit = i64::try_from(self.0.config.shutdown_timeout_secs).unwrap_or(15);
-        let stops = self.handles().into_iter().filter(|h| h.view().state.is_running()).map(|handle| {
+        let up = |h: &Arc<Handle>| matches!(h.view().state, State::Running(_) | State::Starting { .. });
+        let stops = self.handles().into_iter().filter(up).map(|handle| {
             let engine = self.clone();
             tokio::spawn(async move {
                 let own = handle.view().spec.stop_timeout_secs.unwrap_or(10).min(limit);

@@ -153,10 +153,11 @@ impl Inner {
     /// Deletes partly written blobs that nobody writes and no lease holds.
     fn drop_ingests(&self, held: &[String]) -> Result<usize> {
         let dir = self.paths.ingests();
-        let busy = self.busy.held();
         let mut dropped = 0;
-        for entry in std::fs::read_dir(&dir).at("list", &dir)? {
-            let entry = entry.at("list", &dir)?;
+        let entries = std::fs::read_dir(&dir).at("list", &dir)?.collect::<io::Result<Vec<_>>>().at("list", &dir)?;
+        // Asked after listing: who begins a file has its name before.
+        let busy = self.busy.held();
+        for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !busy.contains(&name) && !held.contains(&name) {
                 std::fs::remove_file(entry.path()).at("remove", &entry.path())?;

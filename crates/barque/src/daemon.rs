@@ -24,8 +24,8 @@ const CONFIG_FILE: &str = "/etc/barque/daemon.json";
 const CONFIG_MAX: u64 = 4 << 20;
 /// Threads for requests; blocking work has its own pool.
 const WORKERS: usize = 2;
-/// Blocking threads; each costs some memory only while it is busy.
-const BLOCKING_MAX: usize = 64;
+/// Blocking threads; each costs some memory only while it is busy. Slow clients that send archives hold one each.
+const BLOCKING_MAX: usize = 512;
 
 pub fn run(words: &[String]) -> Result<()> {
     let flags = Flags::parse(words)?;

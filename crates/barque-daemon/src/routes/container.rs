@@ -75,7 +75,7 @@ async fn list(context: Context) -> Outcome {
     let now = Timestamp::now();
     let mut names = std::collections::HashMap::new();
     let mut rows = Vec::new();
-    let shown = views.iter().filter(|view| (all || view.state.is_running()) && filter.matches(view)).take(limit);
+    let shown = views.iter().filter(|view| (all || view.state.is_up()) && filter.matches(view)).take(limit);
     for view in shown {
         let sizes = match query.size {
             true => Some(state.engine.container_size(&view.id.to_string()).await?),

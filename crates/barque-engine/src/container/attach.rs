@@ -1,6 +1,7 @@
 //! Connecting clients to a container's streams, its log and its processes.
 
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
 use barque_model::{Context, Error, Result};
@@ -8,8 +9,10 @@ use barque_runtime::Stats;
 use barque_runtime::task::{Attach, Attachment};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
-use tokio::io::AsyncReadExt;
+use rustix::event::{PollFd, PollFlags};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
+use tokio_util::io::StreamReader;
 
 use super::driver::Handle;
 use super::request::{AttachOptions, AttachStream, LogOptions, LogRecord, ProcessTable};
@@ -32,21 +35,22 @@ impl Engine {
     pub async fn container_attach(&self, name: &str, options: AttachOptions) -> Result<AttachStream> {
         let handle = self.find(name)?;
         let tty = handle.view().spec.process.tty;
-        let past = match options.logs {
-            true => self.logged(&handle, options, tty).await?,
-            false => Vec::new(),
-        };
         if !options.stream {
-            return Ok(AttachStream {
-                output: Box::pin(std::io::Cursor::new(past)),
-                input: Box::pin(tokio::io::sink()),
-                tty,
-            });
+            let output: Pin<Box<dyn AsyncRead + Send>> = match options.logs {
+                true => Box::pin(self.logged(&handle, options, tty)?),
+                false => Box::pin(tokio::io::empty()),
+            };
+            return Ok(AttachStream { output, input: Box::pin(tokio::io::sink()), tty });
         }
         let streams = Attach { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr };
         let socket = self.connect(&handle, streams).await?;
         let (output, input) = split(socket)?;
-        Ok(AttachStream { output: Box::pin(std::io::Cursor::new(past).chain(output)), input: Box::pin(input), tty })
+        // The log up to here, read once connected: nothing is missing between the two.
+        let output: Pin<Box<dyn AsyncRead + Send>> = match options.logs {
+            true => Box::pin(self.logged(&handle, options, tty)?.chain(output)),
+            false => Box::pin(output),
+        };
+        Ok(AttachStream { output, input: Box::pin(input), tty })
     }
 
     async fn connect(&self, handle: &Arc<Handle>, streams: Attach) -> Result<StdUnixStream> {
@@ -72,7 +76,10 @@ impl Engine {
             _ => {
                 let (ours, theirs) = StdUnixStream::pair().context("cannot make a socket pair")?;
                 let attachment = Attachment { socket: theirs.into(), streams };
-                handle.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(attachment);
+                let mut waiting = handle.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.retain(|a| !has_hung_up(&a.socket));
+                waiting.push(attachment);
+                drop(waiting);
                 self.container_event(&core, "attach", []);
                 Ok(ours)
             }
@@ -80,18 +87,19 @@ impl Engine {
     }
 
     /// What was logged so far, framed as an attached client expects it.
-    async fn logged(&self, handle: &Arc<Handle>, options: AttachOptions, tty: bool) -> Result<Vec<u8>> {
-        let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
-        let mut records = Box::pin(self.log_stream(handle, wanted)?);
-        let mut bytes = Vec::new();
-        while let Some(record) = records.next().await {
-            let record = record?;
+    fn logged(&self, handle: &Arc<Handle>, options: AttachOptions, tty: bool) -> Result<impl AsyncRead + Send + use<>> {
+        let until = Some(barque_model::Timestamp::now());
+        let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, until, ..LogOptions::default() };
+        let framed = move |record: Result<LogRecord>| {
+            let record = record.map_err(std::io::Error::other)?;
+            let mut bytes = Vec::with_capacity(record.line.len() + 8);
             if !tty {
                 bytes.extend_from_slice(&frame_header(record.stderr, record.line.len()));
             }
             bytes.extend_from_slice(&record.line);
-        }
-        Ok(bytes)
+            Ok::<_, std::io::Error>(std::io::Cursor::new(bytes))
+        };
+        Ok(StreamReader::new(self.log_stream(handle, wanted)?.map(framed).boxed()))
     }
 
     /// The log, from the oldest record kept.
@@ -151,6 +159,13 @@ impl Engine {
 pub fn split(socket: StdUnixStream) -> Result<(tokio::net::unix::OwnedReadHalf, tokio::net::unix::OwnedWriteHalf)> {
     socket.set_nonblocking(true).context("cannot use a socket")?;
     Ok(UnixStream::from_std(socket).context("cannot use a socket")?.into_split())
+}
+
+/// Whether the client of a container that has not started yet went away.
+fn has_hung_up(socket: &std::os::fd::OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// Docker's frame before each piece of output without a terminal.

@@ -51,14 +51,10 @@ impl Engine {
             Some(given) => Some(names::checked(given)?.to_owned()),
             None => None,
         };
-        let handle = self.insert(id, name, spec, document, &image)?;
-        if let Err(e) = self.fill_new_volumes(&handle) {
-            // Nobody knows of it yet: its rows would hold the image and the volumes for ever.
-            let _undo = self.store().write(|tx| tx.container_delete(&id));
-            let _undo = self.store().discard_snapshot(&id);
-            let _undo = self.store().discard_dir(&self.container_paths(&id).dir);
-            return Err(e);
-        }
+        let mut new_volumes = Vec::new();
+        let made = self.insert(id, name, spec, document, &image, &mut new_volumes);
+        let filled = made.and_then(|handle| self.fill_new_volumes(&handle).map(|()| handle));
+        let handle = filled.inspect_err(|_| self.undo_create(&id, &new_volumes))?;
         let view = handle.view();
         self.register(handle.clone());
         self.events().publish(crate::events::Event {
@@ -190,11 +186,11 @@ impl Engine {
         mut spec: ContainerSpec,
         document: String,
         image: &crate::image::ImageInfo,
+        new_volumes: &mut Vec<barque_store::Volume>,
     ) -> Result<Arc<Handle>> {
         let paths = self.container_paths(&id);
-        let mut new_volumes = Vec::new();
         for mount in &mut spec.mounts {
-            self.name_volume(mount, &mut new_volumes)?;
+            self.name_volume(mount, new_volumes)?;
         }
         let now = Timestamp::now();
         let state = State::Created { error: None };
@@ -214,7 +210,7 @@ impl Engine {
         self.store().write(|tx| {
             tx.snapshot_insert(&barque_store::Snapshot { id, parent: chain, created_at: now })?;
             insert_named(tx, &mut row, name.as_deref())?;
-            for volume in &new_volumes {
+            for volume in new_volumes.iter() {
                 crate::volume::insert(tx, volume)?;
             }
             for mount in &spec.mounts {
@@ -224,18 +220,8 @@ impl Engine {
             }
             Ok(())
         })?;
-        let made = self.store().prepare_snapshot(&id).and_then(|dirs| {
-            std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
-            Ok(dirs)
-        });
-        let dirs = match made {
-            Ok(dirs) => dirs,
-            Err(e) => {
-                let _undo = self.store().write(|tx| tx.container_delete(&id));
-                let _undo = self.store().discard_snapshot(&id);
-                return Err(e);
-            }
-        };
+        let dirs = self.store().prepare_snapshot(&id)?;
+        std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
         let fixed = Arc::new(Fixed {
             id,
             created_at: now,
@@ -247,6 +233,26 @@ impl Engine {
             image_manifest: None,
         });
         Ok(Handle::new(self.new_core(fixed, row.name, spec, document, stored)))
+    }
+
+    /// Takes back what a creation that failed has made. Nobody knows of the container yet: its rows would hold the
+    /// image and the volumes for ever.
+    fn undo_create(&self, id: &Id, new_volumes: &[barque_store::Volume]) {
+        let _undo = self.store().write(|tx| tx.container_delete(id));
+        let _undo = self.store().discard_snapshot(id);
+        let _undo = self.store().discard_dir(&self.container_paths(id).dir);
+        for volume in new_volumes {
+            let ours = |v: &barque_store::Volume| v.created_at == volume.created_at;
+            match self.store().read(|r| r.volume(&volume.name)) {
+                Ok(Some(row)) if ours(&row) => drop(self.volume_remove_blocking(&volume.name)),
+                // Only what is empty: files that lay there already are somebody's.
+                Ok(None) => {
+                    let _kept = std::fs::remove_dir(&volume.mountpoint);
+                    let _kept = volume.mountpoint.parent().map(std::fs::remove_dir);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The live part of a stored container.
@@ -274,6 +280,7 @@ impl Engine {
             execs: BTreeMap::new(),
             ports: Vec::new(),
             error: stored.error,
+            keep: false,
             restart_timer: None,
             health_task: None,
             fixed,

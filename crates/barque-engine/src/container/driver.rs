@@ -74,6 +74,8 @@ pub struct Core {
     pub endpoints: Vec<EndpointView>,
     pub ports: Vec<PublishedPort>,
     pub error: Option<String>,
+    /// Its end is part of `restart`: `--rm` does not apply.
+    pub keep: bool,
     /// Ends a wait for the next restart.
     pub restart_timer: Option<AbortHandle>,
     pub health_task: Option<AbortHandle>,
@@ -113,9 +115,14 @@ impl Core {
         serde_json::to_string(&stored).map_err(|e| Error::internal(format!("cannot write the state: {e}")))
     }
 
-    /// Lets `event` happen to the state.
+    /// Lets `event` happen to the state now.
     pub fn step(&mut self, event: Event) -> Result<Vec<Effect>, Denied> {
-        let (state, effects) = state::step(&self.state, event, self.policy(), Timestamp::now())?;
+        self.step_at(event, Timestamp::now())
+    }
+
+    /// Lets `event`, which happened at `time`, happen to the state.
+    pub fn step_at(&mut self, event: Event, time: Timestamp) -> Result<Vec<Effect>, Denied> {
+        let (state, effects) = state::step(&self.state, event, self.policy(), time)?;
         self.state = state;
         Ok(effects)
     }
@@ -228,6 +235,11 @@ fn denied(core: &Core, denied: Denied, what: &str) -> Error {
             "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
             core.name
         )),
+        Denied::Restarting => Error::conflict(format!(
+            "cannot remove container \"/{}\": container is restarting: stop the container before removing or force \
+             remove",
+            core.name
+        )),
         Denied::Removing => Error::conflict(format!("removal of container {id} is already in progress")),
         Denied::Dead => Error::conflict("container is marked for removal and cannot be started"),
         Denied::Stale => Error::conflict(format!("container {id} has changed meanwhile")),
@@ -243,6 +255,7 @@ impl Engine {
         }
         core.restarts = 0;
         core.backoff = None;
+        core.keep = false;
         let result = self.launch(handle, &mut core).await;
         self.settle_start(handle, &mut core, result).await
     }
@@ -273,8 +286,8 @@ impl Engine {
                 Err(error)
             }
         };
-        self.save_state(core)?;
         handle.publish(core);
+        self.keep_state(core);
         if outcome.is_ok() {
             self.container_event(core, "start", []);
         } else if core.spec.auto_remove {
@@ -291,6 +304,14 @@ impl Engine {
     pub(crate) fn save_state(&self, core: &Core) -> Result<()> {
         let text = core.stored_state()?;
         self.store().write(|tx| tx.container_set_state(&core.fixed.id, &text))
+    }
+
+    /// As [`Engine::save_state`], where what happened has happened: a full disk must not keep anybody from stopping
+    /// what fills it. After a restart the run directory tells of what the row does not.
+    pub(crate) fn keep_state(&self, core: &Core) {
+        if let Err(e) = self.save_state(core) {
+            tracing::error!(container = %core.fixed.id, "cannot save the state: {}", e.chain());
+        }
     }
 
     /// Waits for the end of a task in the background and draws the consequences.
@@ -312,11 +333,14 @@ impl Engine {
             health.abort();
         }
         self.unplug(&mut core).await;
+        let event = Event::ProcessExited { code: exit.code, oom_killed: exit.oom_killed };
+        let Ok(effects) = core.step(event) else { return };
+        // Who hears of the end and asks gets the new state.
+        handle.publish(&core);
+        self.keep_state(&core);
         if exit.oom_killed {
             self.container_event(&core, "oom", []);
         }
-        let event = Event::ProcessExited { code: exit.code, oom_killed: exit.oom_killed };
-        let Ok(effects) = core.step(event) else { return };
         let run = core.state.last_exit().and_then(|e| Some(e.finished_at.since(e.started_at?)));
         let duration = run.unwrap_or_default().as_secs().to_string();
         self.container_event(&core, "die", [("exitCode", exit.code.to_string()), ("execDuration", duration)]);
@@ -325,11 +349,7 @@ impl Engine {
                 self.schedule_restart(handle, &mut core, wait);
             }
         }
-        let removed = core.spec.auto_remove && !matches!(core.state, State::Restarting { .. });
-        if let Err(e) = self.save_state(&core) {
-            tracing::error!(container = %handle.id, "cannot save the state: {}", e.chain());
-        }
-        handle.publish(&core);
+        let removed = core.spec.auto_remove && !core.keep && !matches!(core.state, State::Restarting { .. });
         drop(core);
         if removed {
             self.remove_ended(handle).await;
@@ -348,7 +368,8 @@ impl Engine {
     async fn restart_due(&self, handle: &Arc<Handle>, waited: Duration) {
         let mut core = handle.lock().await;
         core.restart_timer = None;
-        if core.step(Event::RestartDue).is_err() {
+        // An engine that stops starts nothing; the next one finds the container waiting.
+        if self.is_stopping() || core.step(Event::RestartDue).is_err() {
             return;
         }
         core.restarts += 1;
@@ -370,8 +391,8 @@ impl Engine {
                 {
                     timer.abort();
                 }
-                self.save_state(&core)?;
                 handle.publish(&core);
+                self.keep_state(&core);
                 Ok(core.task.clone().filter(|_| core.state.is_running()))
             }
             Err(Denied::NotRunning) => {
@@ -385,19 +406,18 @@ impl Engine {
     pub(crate) async fn signal_handle(&self, handle: &Arc<Handle>, signal: Signal) -> Result<()> {
         let stops = {
             let core = handle.lock().await;
-            let stop = core.spec.stop_signal.unwrap_or(Signal::TERM);
             core.running_task().map_err(|_| {
                 let id = handle.id;
                 Error::conflict(format!("Cannot kill container: {id}: Container {id} is not running"))
             })?;
-            signal == Signal::KILL || signal == stop
+            signal == Signal::KILL || core.spec.stop_signal.map_or_else(|| asks_to_end(signal), |own| own == signal)
         };
         if stops {
             self.request_stop(handle).await?;
         }
         let core = handle.lock().await;
         let task = core.running_task()?;
-        if signal == Signal::KILL && core.state.running().is_some_and(|r| r.paused) {
+        if stops && core.state.running().is_some_and(|r| r.paused) {
             task.resume()?;
         }
         // A process that ended meanwhile is what the caller wanted.
@@ -414,13 +434,17 @@ impl Engine {
         let (event, what) = if paused { (Event::Paused, "pause") } else { (Event::Unpaused, "unpause") };
         let before = core.state.clone();
         core.step(event).map_err(|d| denied(&core, d, what))?;
-        let done = core.running_task().and_then(|t| if paused { t.pause() } else { t.resume() });
+        let done = match core.running_task() {
+            // A freezer may take seconds.
+            Ok(task) => self.blocking(move || if paused { task.pause() } else { task.resume() }).await,
+            Err(e) => Err(e),
+        };
         if let Err(e) = done {
             core.state = before;
             return Err(e);
         }
-        self.save_state(&core)?;
         handle.publish(&core);
+        self.keep_state(&core);
         self.container_event(&core, what, []);
         Ok(())
     }
@@ -448,6 +472,13 @@ impl Engine {
             time: Timestamp::now(),
         });
     }
+}
+
+/// Signals by which somebody wants a process to end; others, such as SIGHUP, often mean "read your settings again".
+fn asks_to_end(signal: Signal) -> bool {
+    const QUIT: i32 = 3;
+    const ABRT: i32 = 6;
+    [Signal::TERM, Signal::INT].contains(&signal) || [QUIT, ABRT].contains(&signal.number())
 }
 
 /// Docker's sentence around the runtime's reason; clients derive 126 and 127 from it.

@@ -152,6 +152,12 @@ impl Engine {
     ) -> Result<Arc<Task>, LaunchError> {
         let (container, spec, link_env) = {
             let core = handle.lock().await;
+            if core.state.running().is_some_and(|r| r.paused) {
+                let id = handle.id;
+                return Err(
+                    Error::conflict(format!("Container {id} is paused, unpause the container before exec")).into()
+                );
+            }
             (core.running_task()?, core.spec.clone(), core.link_env.clone())
         };
         let mut runtime = self.exec_runtime(&spec, &entry.spec, &link_env)?;

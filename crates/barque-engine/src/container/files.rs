@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use barque_model::{Context, Error, ErrorKind, ImageId, Result, Timestamp};
 use barque_store::{CommitMode, DiffOptions, RootDir, TarTreeOptions, UntarOptions};
@@ -352,20 +354,41 @@ pub fn go_mode(kind: FileKind, mode: u32) -> u32 {
     kind | bits | (mode & 0o777)
 }
 
-/// Runs a writer on a thread of its own and gives its output to be read.
+/// Runs a writer on a thread of its own, since its reader may take hours, and gives its output to be read. Where the
+/// writer fails, so does the last read: a part of an archive is not taken for all of it.
 pub fn tar_stream(work: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static) -> Result<TarStream> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make a socket pair")?;
     ours.set_nonblocking(true).context("cannot use a socket")?;
     let stream = tokio::net::UnixStream::from_std(ours).context("cannot use a socket")?;
-    tokio::task::spawn_blocking(move || {
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    let write = move || {
         let mut out = std::io::BufWriter::with_capacity(256 << 10, theirs);
         let result = work(&mut out).and_then(|()| out.flush().context("write the archive"));
-        // A reader that went away wanted no more; anything else ends the archive early, which readers notice.
-        if let Err(e) = result {
-            tracing::warn!("an archive ended early: {}", e.chain());
-        }
-    });
-    Ok(Box::pin(stream))
+        let _reader_gone = done.send(result);
+        // `out` closes after that: who sees the end finds the reason.
+    };
+    std::thread::Builder::new().name("archive".into()).spawn(write).context("cannot start a thread")?;
+    Ok(Box::pin(tokio::io::AsyncReadExt::chain(stream, Outcome(Some(outcome)))))
+}
+
+/// Nothing, or the error that ended an archive early.
+struct Outcome(Option<tokio::sync::oneshot::Receiver<Result<()>>>);
+
+impl tokio::io::AsyncRead for Outcome {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let Some(outcome) = &mut self.0 else { return Poll::Ready(Ok(())) };
+        let result = std::task::ready!(std::future::Future::poll(Pin::new(outcome), cx));
+        self.0 = None;
+        Poll::Ready(match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(std::io::Error::other(e)),
+            Err(_) => Err(std::io::Error::other("the archive's writer broke off")),
+        })
+    }
 }
 
 /// An async reader as a blocking one, for a blocking thread.

@@ -76,11 +76,9 @@ pub fn runtime_spec(spec: &ContainerSpec, prepared: Prepared, config: &EngineCon
     };
     let mut mounts = prepared.mounts.iter().map(mount).collect::<Result<Vec<_>>>()?;
     mounts.extend(own_files(spec, &prepared.mounts, &prepared.paths.dir));
-    let shm = match spec.namespaces.ipc {
-        NamespaceMode::Host | NamespaceMode::Container(_) => None,
-        _ => Some(spec.shm_size.filter(|s| *s > 0).unwrap_or(config.default_shm_size)),
-    };
-    out.mounts = rt::defaults::merge_mounts(rt::defaults::mounts(shm), mounts);
+    let mut defaults = rt::defaults::mounts(Some(spec.shm_size.filter(|s| *s > 0).unwrap_or(config.default_shm_size)));
+    share_memory(spec, &out.namespaces.ipc, &mut defaults);
+    out.mounts = rt::defaults::merge_mounts(defaults, mounts);
     out.cgroup.parent = spec.cgroup_parent.clone().or_else(|| config.cgroup_parent.clone());
     out.cgroup.resources = resources(&spec.resources)?;
     out.cgroup.devices = rt::defaults::device_rules();
@@ -100,6 +98,25 @@ pub fn runtime_spec(spec: &ContainerSpec, prepared: Prepared, config: &EngineCon
     };
     security(spec, config, &mut out)?;
     Ok(out)
+}
+
+/// `/dev/shm` belongs to the IPC namespace: the machine's with `--ipc host`, the other's with `--ipc container:X`,
+/// none with `--ipc none`.
+fn share_memory(spec: &ContainerSpec, ipc: &rs::Namespace, defaults: &mut Vec<rs::Mount>) {
+    const SHM: &str = "/dev/shm";
+    let source = match (&spec.namespaces.ipc, ipc) {
+        (NamespaceMode::None, _) => return defaults.retain(|m| m.target != SHM),
+        (NamespaceMode::Host, _) => {
+            rs::MountSource::Bind { path: SHM.into(), subpath: None, recursive: true, owners: None }
+        }
+        (NamespaceMode::Container(_), rs::Namespace::Join(rs::Join::Fd(process))) => {
+            rs::MountSource::Container { process: rs::ProcessFd(process.clone()), path: SHM.into() }
+        }
+        _ => return,
+    };
+    for mount in defaults.iter_mut().filter(|m| m.target == SHM) {
+        mount.source = source.clone();
+    }
 }
 
 /// The file of a container's json-file log.

@@ -1,10 +1,11 @@
 //! Start, stop, kill, restart, pause, rename, update, wait, remove; and taking up after a restart of the engine.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_model::{Error, ErrorKind, Result, Signal};
+use barque_model::{Error, ErrorKind, Result, Signal, Timestamp};
 use barque_runtime::Task;
 use barque_runtime::task::Reopened;
 
@@ -55,11 +56,12 @@ impl Engine {
     }
 
     async fn signal_task(&self, handle: &Arc<Handle>, task: &Arc<Task>, signal: Signal) -> Result<()> {
+        // Locked first: the event comes before that of the end it brings about.
+        let core = handle.lock().await;
         match task.kill(signal) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let core = handle.lock().await;
         self.container_event(&core, "kill", [("signal", signal.number().to_string())]);
         Ok(())
     }
@@ -67,7 +69,12 @@ impl Engine {
     /// Stops for the engine's own end: the container comes back with it if its policy says so.
     pub(crate) async fn stop_for_shutdown(&self, handle: &Arc<Handle>, secs: i64) -> Result<()> {
         let task = handle.lock().await.running_task()?;
-        let signal = handle.view().spec.stop_signal.unwrap_or(Signal::TERM);
+        let view = handle.view();
+        if view.state.running().is_some_and(|r| r.paused) {
+            let task = task.clone();
+            self.blocking(move || task.resume()).await?;
+        }
+        let signal = view.spec.stop_signal.unwrap_or(Signal::TERM);
         let _already_gone = task.kill(signal);
         if !wait::stopped_within(handle, u64::try_from(secs).ok().map(Duration::from_secs)).await {
             let _already_gone = task.kill(Signal::KILL);
@@ -78,8 +85,12 @@ impl Engine {
 
     pub async fn container_restart(&self, name: &str, options: StopOptions) -> Result<()> {
         let handle = self.find(name)?;
+        handle.lock().await.keep = true;
         match self.stop_handle(&handle, options).await {
-            Err(e) if e.kind() != ErrorKind::NotModified => return Err(e),
+            Err(e) if e.kind() != ErrorKind::NotModified => {
+                handle.lock().await.keep = false;
+                return Err(e);
+            }
             _ => {}
         }
         self.start_handle(&handle).await?;
@@ -157,12 +168,6 @@ impl Engine {
             return Err(Error::conflict("container is marked for removal and cannot be \"update\""));
         }
         let mut spec = (*core.spec).clone();
-        if let Some(resources) = update.resources {
-            if let Some(task) = &core.task {
-                task.update(&super::limits::resources(&resources)?)?;
-            }
-            spec.resources = resources;
-        }
         if let Some(restart) = update.restart {
             if spec.auto_remove && !matches!(restart, RestartPolicy::No) {
                 return Err(Error::conflict(
@@ -170,6 +175,13 @@ impl Engine {
                 ));
             }
             spec.restart = restart;
+        }
+        if let Some(resources) = update.resources {
+            if let Some(task) = core.task.clone() {
+                let limits = super::limits::resources(&resources)?;
+                self.blocking(move || task.update(&limits)).await?;
+            }
+            spec.resources = resources;
         }
         core.spec = Arc::new(spec);
         if let Some(document) = update.document {
@@ -192,32 +204,43 @@ impl Engine {
     pub async fn container_resize(&self, name: &str, rows: u16, cols: u16) -> Result<()> {
         let handle = self.find(name)?;
         let core = handle.lock().await;
-        core.running_task()?.resize(rows, cols)?;
+        let task = core.running_task()?;
+        self.blocking(move || task.resize(rows, cols)).await?;
         self.container_event(&core, "resize", [("height", rows.to_string()), ("width", cols.to_string())]);
         Ok(())
     }
 
     pub async fn container_remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
         let handle = self.find(name)?;
-        if options.force && handle.view().state.is_running() {
-            match self.signal_handle(&handle, Signal::KILL).await {
-                Err(e) if e.kind() != ErrorKind::Conflict => return Err(e),
-                _ => {}
+        // A restart may come between a kill and the removal: then it is killed once more.
+        loop {
+            if options.force && handle.view().state.is_up() {
+                self.end_for_removal(&handle).await?;
+                if handle.view().spec.auto_remove {
+                    return wait::removed(&handle).await;
+                }
             }
-            wait::must_stop_within(&handle, KILL_LIMIT).await?;
-            if handle.view().spec.auto_remove {
-                handle.gone().wait().await;
-                return Ok(());
+            match self.begin_removal(&handle).await {
+                // Somebody else removes it: done when they are.
+                Err(e) if options.force && e.message().contains("already in progress") => {
+                    return wait::removed(&handle).await;
+                }
+                Err(_) if options.force && handle.view().state.is_up() => {}
+                Err(e) => return Err(e),
+                Ok(()) => return self.finish_removal(&handle, options.volumes).await,
             }
         }
-        match self.begin_removal(&handle).await {
-            // Somebody else removes it: done when they are.
-            Err(e) if options.force && e.message().contains("already in progress") => {
-                handle.gone().wait().await;
-                Ok(())
-            }
-            Err(e) => Err(e),
-            Ok(()) => self.finish_removal(&handle, options.volumes).await,
+    }
+
+    /// Kills what runs, and ends the wait of a restart policy.
+    async fn end_for_removal(&self, handle: &Arc<Handle>) -> Result<()> {
+        let ended = match handle.view().state {
+            State::Restarting { .. } => self.request_stop(handle).await.map(drop),
+            _ => self.signal_handle(handle, Signal::KILL).await,
+        };
+        match ended {
+            Err(e) if !matches!(e.kind(), ErrorKind::Conflict | ErrorKind::NotModified) => Err(e),
+            _ => wait::must_stop_within(handle, KILL_LIMIT).await,
         }
     }
 
@@ -271,9 +294,7 @@ impl Engine {
         self.store().write(|tx| tx.container_delete(&id))?;
         self.store().discard_snapshot(&id)?;
         self.store().discard_dir(&fixed.paths.dir)?;
-        if fixed.paths.run_dir.exists() {
-            std::fs::remove_dir_all(&fixed.paths.run_dir)?;
-        }
+        discard_run_dir(&fixed.paths.run_dir);
         if volumes {
             for mount in &spec.mounts {
                 if let MountSource::Volume { name: Some(name), anonymous: true, .. } = &mount.source {
@@ -351,16 +372,24 @@ impl Engine {
         let run_dir = fixed.paths.run_dir.clone();
         let handle = Handle::new(self.new_core(fixed, row.name.clone(), spec, row.document.clone(), stored));
         self.register(handle.clone());
-        let found = self.blocking(move || Task::reopen(&run_dir)).await?;
+        let found = self.blocking(move || Task::reopen(&run_dir)).await;
         let mut core = handle.lock().await;
-        let was_up = matches!(core.state, State::Running(_) | State::Restarting { .. } | State::Starting { .. });
+        let was_up = core.state.is_up() || matches!(core.state, State::Starting { .. });
         match found {
-            Reopened::Running(task) => self.adopt(&handle, &mut core, Arc::new(task)).await?,
-            Reopened::Exited(exit) => self.settle_lost(&mut core, exit.code, exit.oom_killed),
-            Reopened::Absent if was_up => self.settle_lost(&mut core, 255, false),
-            Reopened::Absent => {}
+            Ok(Reopened::Running(task)) => self.adopt(&handle, &mut core, Arc::new(task)).await,
+            Ok(Reopened::Exited(exit)) => settle_lost(&mut core, exit.code, exit.oom_killed, exit.finished_at),
+            Ok(Reopened::Absent) if was_up => settle_lost(&mut core, 255, false, Timestamp::now()),
+            Ok(Reopened::Absent) => {}
+            Err(e) => {
+                // Nobody knows whether it runs: it is shown as ended, with the reason, and not started again.
+                settle_lost(&mut core, 255, false, Timestamp::now());
+                core.error = Some(e.chain());
+                self.keep_state(&core);
+                handle.publish(&core);
+                return Err(e);
+            }
         }
-        self.save_state(&core)?;
+        self.keep_state(&core);
         handle.publish(&core);
         let removal = core.spec.auto_remove && was_up && !core.state.is_running();
         let again = !core.state.is_running() && self.should_revive(&core, was_up);
@@ -383,40 +412,63 @@ impl Engine {
         }
     }
 
-    /// A run whose end nobody saw is over.
-    fn settle_lost(&self, core: &mut Core, code: i32, oom_killed: bool) {
-        if let State::Starting { .. } | State::Created { .. } = core.state {
-            return;
-        }
-        let policy = core.spec.restart;
-        if let State::Running(_) = core.state {
-            let restart = std::mem::take(&mut Arc::make_mut(&mut core.spec).restart);
-            let _ended = core.step(Event::ProcessExited { code, oom_killed });
-            Arc::make_mut(&mut core.spec).restart = restart;
-        }
-        if let State::Restarting { exit, .. } = &core.state {
-            core.state = State::Exited { exit: exit.clone() };
-        }
-        debug_assert_eq!(policy, core.spec.restart);
-    }
-
     /// A process that outlived the engine is taken under control again.
-    async fn adopt(&self, handle: &Arc<Handle>, core: &mut Core, task: Arc<Task>) -> Result<()> {
+    async fn adopt(&self, handle: &Arc<Handle>, core: &mut Core, task: Arc<Task>) {
         if !core.state.is_running() {
-            core.state = State::Starting { since: task.started_at() };
+            core.state = State::Starting { since: task.started_at(), before: None };
             let _started = core.step(Event::Started { pid: task.pid() });
         }
         core.task = Some(task.clone());
+        // First of all: whatever else fails, its end is seen.
+        self.supervise(handle.clone(), task.clone());
+        if core.state.running().is_some_and(|r| !r.paused) {
+            // The engine may have died while it froze the container for a commit.
+            let frozen = task.clone();
+            if let Err(e) = self.blocking(move || frozen.resume()).await {
+                tracing::debug!(container = %handle.id, "cannot thaw it: {}", e.chain());
+            }
+        }
         let (engine, id, spec, fixed) = (self.clone(), handle.id, core.spec.clone(), core.fixed.clone());
         let (name, pid) = (core.name.clone(), task.pid());
-        let plugged = self.blocking(move || engine.replug(&id, &name, &spec, &fixed, pid)).await?;
-        if !plugged.endpoints.is_empty() {
-            core.endpoints.clone_from(&plugged.endpoints);
+        match self.blocking(move || engine.replug(&id, &name, &spec, &fixed, pid)).await {
+            Ok(plugged) => {
+                if !plugged.endpoints.is_empty() {
+                    core.endpoints.clone_from(&plugged.endpoints);
+                }
+                core.ports.clone_from(&plugged.ports);
+                core.plugged = Some(plugged);
+            }
+            Err(e) => tracing::error!(container = %handle.id, "cannot take up its network: {}", e.chain()),
         }
-        core.ports.clone_from(&plugged.ports);
-        core.plugged = Some(plugged);
-        self.supervise(handle.clone(), task);
         self.start_health_checks(handle, core);
-        Ok(())
     }
+}
+
+/// A run whose end, at `ended`, nobody saw is over.
+fn settle_lost(core: &mut Core, code: i32, oom_killed: bool, ended: Timestamp) {
+    if let State::Starting { .. } | State::Created { .. } = core.state {
+        return;
+    }
+    let policy = core.spec.restart;
+    if let State::Running(_) = core.state {
+        let restart = std::mem::take(&mut Arc::make_mut(&mut core.spec).restart);
+        let _ended = core.step_at(Event::ProcessExited { code, oom_killed }, ended);
+        Arc::make_mut(&mut core.spec).restart = restart;
+    }
+    if let State::Restarting { exit, .. } = &core.state {
+        core.state = State::Exited { exit: exit.clone() };
+    }
+    debug_assert_eq!(policy, core.spec.restart);
+}
+
+/// Removes what a container had below the exec root. Monitors of its last execs may still write there.
+fn discard_run_dir(dir: &Path) {
+    for _ in 0..50 {
+        match std::fs::remove_dir_all(dir) {
+            Ok(()) => return,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    tracing::warn!("{} stays: it cannot be removed", dir.display());
 }

@@ -93,12 +93,12 @@ async fn pump(
     }
 }
 
-/// A position in a sequence of rotated files.
+/// A position in a sequence of rotated files. Which file comes next is told by inodes: names change with each rotation.
 struct Reader {
     path: PathBuf,
-    /// Older files still to be read.
-    older: VecDeque<PathBuf>,
     current: Option<BufReader<File>>,
+    /// What follows `current`, opened once that was seen to be rotated.
+    next: Option<BufReader<File>>,
     /// The start of a line whose end was not yet written.
     partial: Vec<u8>,
     options: LogOptions,
@@ -107,29 +107,19 @@ struct Reader {
 
 impl Reader {
     fn open(path: &Path, options: LogOptions) -> Result<Reader> {
-        let mut files: Vec<PathBuf> = vec![path.to_owned()];
-        for n in 1..ROTATED_MAX {
-            let rotated = PathBuf::from(format!("{}.{n}", path.display()));
-            if !rotated.exists() {
-                break;
-            }
-            files.push(rotated);
-        }
-        let mut start = 0;
-        if let Some(lines) = options.tail {
-            let (file, offset) = tail_position(&files, lines)?;
-            files.truncate(file + 1);
-            start = offset;
-        }
-        let mut older: VecDeque<PathBuf> = files.into_iter().rev().collect();
-        let current = match older.pop_front().map(File::open) {
-            Some(Ok(mut file)) => {
+        let files = rotated(path);
+        let (oldest, start) = match options.tail {
+            Some(lines) => tail_position(&files, lines)?,
+            None => (files.len() - 1, 0),
+        };
+        let current = match File::open(&files[oldest]) {
+            Ok(mut file) => {
                 file.seek(SeekFrom::Start(start)).context("seek in the log")?;
                 Some(BufReader::with_capacity(64 << 10, file))
             }
-            _ => None,
+            Err(_) => None,
         };
-        Ok(Reader { path: path.to_owned(), older, current, partial: Vec::new(), options, past_until: false })
+        Ok(Reader { path: path.to_owned(), current, next: None, partial: Vec::new(), options, past_until: false })
     }
 
     /// The next records; empty at the end of what is there.
@@ -179,24 +169,45 @@ impl Reader {
         }
     }
 
-    /// At the end of a file: goes on to a newer one, if there is one.
+    /// At the end of a file: goes on to a newer one, if there is one. Read once more before that: lines may have come
+    /// between the end and the rotation.
     fn next_file(&mut self) -> bool {
-        if let Some(next) = self.older.pop_front() {
-            self.current = File::open(next).ok().map(BufReader::new);
+        if let Some(next) = self.next.take() {
+            self.current = Some(next);
             self.partial.clear();
-            return self.current.is_some();
+            return true;
         }
-        let rotated = |open: &BufReader<File>| {
-            let (now, then) = (std::fs::metadata(&self.path).ok()?, open.get_ref().metadata().ok()?);
-            Some(now.ino() != then.ino())
-        };
-        if self.current.as_ref().and_then(rotated) != Some(true) {
-            return false;
-        }
-        self.current = File::open(&self.path).ok().map(BufReader::new);
-        self.partial.clear();
-        self.current.is_some()
+        self.next = self.current.as_ref().and_then(|f| self.successor(f.get_ref())).map(BufReader::new);
+        self.next.is_some()
     }
+
+    /// The file that was begun after `file`; `None` if that is the newest.
+    fn successor(&self, file: &File) -> Option<File> {
+        let inode = file.metadata().ok()?.ino();
+        let place = || rotated(&self.path).iter().position(|p| std::fs::metadata(p).is_ok_and(|m| m.ino() == inode));
+        for _ in 0..100 {
+            let before = place();
+            let files = rotated(&self.path);
+            let next = match before {
+                Some(0) => return None,
+                Some(n) => files.get(n - 1),
+                // Deleted: all that is left is newer.
+                None => files.last(),
+            };
+            let opened = next.and_then(|p| File::open(p).ok());
+            // Still at the same place, so that what was opened was the next.
+            if opened.is_some() && place() == before {
+                return opened;
+            }
+        }
+        None
+    }
+}
+
+/// The log and its rotated predecessors, the newest first.
+fn rotated(path: &Path) -> Vec<PathBuf> {
+    let older = (1..ROTATED_MAX).map(|n| PathBuf::from(format!("{}.{n}", path.display())));
+    std::iter::once(path.to_owned()).chain(older.take_while(|p| p.exists())).collect()
 }
 
 /// The file (index into `files`, newest first) and offset where the last `lines` lines begin.
@@ -318,6 +329,33 @@ mod tests {
         alive.send(false).unwrap();
         let rest: Vec<_> = stream.collect().await;
         assert_eq!(rest.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn no_line_is_lost_over_rotations() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let name = |n: u32| dir.path().join(format!("log.{n}"));
+        write(&name(1), 0, 2);
+        write(&path, 2, 4);
+        let options = LogOptions { stdout: true, ..LogOptions::default() };
+        let mut reader = Reader::open(&path, options).unwrap();
+        assert!(reader.line().unwrap().is_some());
+        // Rotated twice while its reader is slow, and written to between its end and the rotation.
+        std::fs::rename(name(1), name(3)).unwrap();
+        std::fs::rename(&path, name(2)).unwrap();
+        write(&name(1), 4, 6);
+        write(&path, 6, 8);
+        let mut rest = 0;
+        while reader.line().unwrap().is_some() {
+            rest += 1;
+        }
+        assert_eq!(rest, 7);
+        write(&path, 8, 9);
+        std::fs::rename(&path, name(4)).unwrap();
+        std::fs::rename(name(4), &path).unwrap();
+        assert!(reader.line().unwrap().is_some());
+        assert!(reader.line().unwrap().is_none());
     }
 
     #[test]

@@ -198,6 +198,10 @@ impl Engine {
             joins.pid = Some(pidfd(name, "PID")?);
         }
         if let NamespaceMode::Container(name) = &spec.namespaces.ipc {
+            if matches!(self.find(name)?.view().spec.namespaces.ipc, NamespaceMode::Private | NamespaceMode::None) {
+                return Err(Error::conflict(format!("cannot join IPC of container {name}: non-shareable IPC"))
+                    .with_hint("make that container with --ipc shareable"));
+            }
             joins.ipc = Some(pidfd(name, "IPC")?);
         }
         Ok(joins)

@@ -23,13 +23,30 @@ pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum State {
-    Created { error: Option<StartFailure> },
-    Starting { since: Timestamp },
+    Created {
+        error: Option<StartFailure>,
+    },
+    Starting {
+        since: Timestamp,
+        /// The run before: a start that fails does not undo it.
+        #[serde(default)]
+        before: Option<Exit>,
+    },
     Running(Running),
-    Restarting { exit: Exit, backoff: Duration, not_before: Timestamp },
-    Exited { exit: Exit },
-    Removing { exit: Option<Exit> },
-    Dead { why: String },
+    Restarting {
+        exit: Exit,
+        backoff: Duration,
+        not_before: Timestamp,
+    },
+    Exited {
+        exit: Exit,
+    },
+    Removing {
+        exit: Option<Exit>,
+    },
+    Dead {
+        why: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +118,7 @@ pub enum Denied {
     Paused,
     NotPaused,
     Running,
+    Restarting,
     Removing,
     Dead,
     Stale,
@@ -109,6 +127,11 @@ pub enum Denied {
 impl State {
     pub fn is_running(&self) -> bool {
         matches!(self, State::Running(_))
+    }
+
+    /// Running as Docker sees it: also between two runs of a restart policy.
+    pub fn is_up(&self) -> bool {
+        matches!(self, State::Running(_) | State::Restarting { .. })
     }
 
     pub fn running(&self) -> Option<&Running> {
@@ -147,10 +170,10 @@ pub fn step(state: &State, event: Event, policy: Policy, now: Timestamp) -> Resu
         (State::Removing { .. }, Event::RemoveFailed(why)) => Ok((State::Dead { why }, vec![])),
         (State::Removing { .. }, _) => Err(Denied::Removing),
         (State::Created { .. } | State::Exited { .. }, Event::StartRequested) => {
-            Ok((State::Starting { since: now }, vec![Effect::Launch]))
+            Ok((starting(state, now), vec![Effect::Launch]))
         }
         (State::Restarting { .. }, Event::StartRequested | Event::RestartDue) => {
-            Ok((State::Starting { since: now }, vec![Effect::CancelRestart, Effect::Launch]))
+            Ok((starting(state, now), vec![Effect::CancelRestart, Effect::Launch]))
         }
         (State::Running(r), Event::StartRequested) => {
             Err(if r.paused { Denied::Paused } else { Denied::AlreadyStarted })
@@ -161,7 +184,9 @@ pub fn step(state: &State, event: Event, policy: Policy, now: Timestamp) -> Resu
             let running = Running { pid, started_at: now, paused: false, stop_requested: false, backoff };
             Ok((State::Running(running), vec![]))
         }
-        (State::Starting { .. }, Event::StartFailed(failure)) => Ok(start_failed(failure, policy, now)),
+        (State::Starting { before, .. }, Event::StartFailed(failure)) => {
+            Ok(start_failed(failure, before.as_ref(), now))
+        }
         (State::Running(r), Event::StopRequested) => {
             Ok((State::Running(Running { stop_requested: true, ..r.clone() }), vec![]))
         }
@@ -175,6 +200,7 @@ pub fn step(state: &State, event: Event, policy: Policy, now: Timestamp) -> Resu
         (State::Running(r), Event::Unpaused) => Ok((State::Running(Running { paused: false, ..r.clone() }), vec![])),
         (State::Running(r), Event::ProcessExited { code, oom_killed }) => Ok(exited(r, code, oom_killed, policy, now)),
         (State::Running(_) | State::Starting { .. }, Event::RemoveRequested) => Err(Denied::Running),
+        (State::Restarting { .. }, Event::RemoveRequested) => Err(Denied::Restarting),
         (_, Event::RemoveRequested) => {
             let exit = state.last_exit().cloned();
             Ok((State::Removing { exit }, vec![Effect::CancelRestart, Effect::Remove]))
@@ -195,15 +221,19 @@ pub struct Policy {
     pub backoff: Option<Duration>,
 }
 
-fn start_failed(failure: StartFailure, policy: Policy, now: Timestamp) -> (State, Vec<Effect>) {
-    // A failed *re*start is an exit as far as the user sees; a failed first start leaves `created`.
-    if policy.restarts == 0 && policy.backoff.is_none() {
+fn starting(from: &State, now: Timestamp) -> State {
+    State::Starting { since: now, before: from.last_exit().cloned() }
+}
+
+/// A failed first start leaves `created`; a container that ran before has exited once more.
+fn start_failed(failure: StartFailure, before: Option<&Exit>, now: Timestamp) -> (State, Vec<Effect>) {
+    let Some(before) = before else {
         return (State::Created { error: Some(failure) }, vec![Effect::Ended]);
-    }
+    };
     let exit = Exit {
         code: failure.code,
         oom_killed: false,
-        started_at: None,
+        started_at: before.started_at,
         finished_at: now,
         error: failure.message,
         stopped_by_user: false,
@@ -314,6 +344,24 @@ mod tests {
         assert_eq!(e, [Effect::CancelRestart, Effect::Remove]);
         assert_eq!(step(&s, Event::StartRequested, Policy::default(), at(3)), Err(Denied::Removing));
         assert_eq!(s.last_exit().map(|x| x.code), Some(0));
+    }
+
+    #[test]
+    fn a_failed_start_does_not_undo_the_runs_before() {
+        let failure = || Event::StartFailed(StartFailure { message: "no".into(), code: 128, at: at(4) });
+        let start = |from: &State| step(from, Event::StartRequested, Policy::default(), at(3)).unwrap().0;
+        let first = step(&start(&State::Created { error: None }), failure(), Policy::default(), at(4)).unwrap().0;
+        assert_eq!(first.status(), "created");
+        let exited = step(&running(false), exit(0), Policy::default(), at(2)).unwrap().0;
+        let again = step(&start(&exited), failure(), Policy::default(), at(4)).unwrap().0;
+        assert_eq!(again.last_exit().map(|e| (e.code, e.started_at)), Some((128, Some(at(0)))));
+    }
+
+    #[test]
+    fn a_container_between_two_runs_is_up_and_not_removed() {
+        let waiting = step(&running(false), exit(1), policy(RestartPolicy::Always, 0), at(1)).unwrap().0;
+        assert!(waiting.is_up() && !waiting.is_running());
+        assert_eq!(step(&waiting, Event::RemoveRequested, Policy::default(), at(2)), Err(Denied::Restarting));
     }
 
     #[test]

@@ -44,10 +44,14 @@ pub fn wait(handle: &Arc<Handle>, condition: WaitCondition) -> impl Future<Outpu
         loop {
             let removed = gone.borrow_is_true();
             let done = match condition {
-                WaitCondition::NotRunning => !is_up(&view) || removed,
+                // An exit that a restart follows is one, too.
+                WaitCondition::NotRunning => !is_up(&view) || started.ended_since(&view) || removed,
                 WaitCondition::NextExit => started.ended_since(&view) || removed,
                 WaitCondition::Removed => removed,
             };
+            if let (State::Dead { why }, WaitCondition::Removed) = (&view.state, condition) {
+                return Ok(WaitResult { error: Some(why.clone()), ..last });
+            }
             if done {
                 return Ok(last);
             }
@@ -97,6 +101,19 @@ fn result_of(view: &ContainerView) -> WaitResult {
             code: e.code,
             error: Some(e.error.clone()).filter(|t| !t.is_empty()),
         }),
+    }
+}
+
+/// Waits for the end of a removal that somebody else began.
+///
+/// Errors: Internal if it failed.
+pub async fn removed(handle: &Arc<Handle>) -> Result<()> {
+    match wait(handle, WaitCondition::Removed).await?.error {
+        Some(why) if matches!(handle.view().state, State::Dead { .. }) => {
+            Err(Error::internal(format!("container {} could not be removed: {why}", handle.id))
+                .with_hint("mend the cause and remove it again"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -163,7 +163,7 @@ impl Engine {
     pub async fn image_remove(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<ImageRemoval>> {
         let (engine, name) = (self.clone(), name.to_owned());
         self.blocking(move || {
-            let running = |id: &barque_model::Id| engine.container(&id.to_string()).is_ok_and(|v| v.state.is_running());
+            let running = |id: &barque_model::Id| engine.container(&id.to_string()).is_ok_and(|v| v.state.is_up());
             let options = RemoveImage { force, prune_parents: !no_prune };
             let removal = engine.store().remove_image(&name, options, &running)?;
             Ok(engine.removals(removal.records))

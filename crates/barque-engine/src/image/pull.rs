@@ -13,8 +13,6 @@ use tokio::sync::{Semaphore, mpsc};
 use super::types::{Progress, ProgressSink, PullOptions, RegistryAuth, SearchHit};
 use crate::Engine;
 
-/// Layers in flight where the configuration does not say.
-const CONCURRENT: usize = 4;
 /// Bytes of an image configuration.
 const CONFIG_MAX: u64 = 8 << 20;
 /// Chunks between the network and the unpacking threads.
@@ -149,8 +147,7 @@ impl Pull {
     async fn layers(&self, descriptors: &[Descriptor], diff_ids: &[DiffId]) -> Result<()> {
         let chains = ChainId::chain(diff_ids);
         let mut fetches = Vec::new();
-        let limit = self.engine.config().registry.max_concurrent_downloads.unwrap_or(CONCURRENT).max(1);
-        let slots = Arc::new(Semaphore::new(limit));
+        let slots = self.engine.download_slots();
         for ((descriptor, diff_id), chain) in descriptors.iter().zip(diff_ids).zip(&chains) {
             let short = descriptor.digest.short();
             let (store, lease, chain) = (self.engine.store().clone(), self.lease.clone(), *chain);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use barque_model::{ChainId, DiffId, Error, ErrorKind, Platform, Reference, Result};
+use barque_model::{DiffId, Error, ErrorKind, Platform, Reference, Result};
 use barque_registry::{BytesSource, Client, Credentials, Descriptor, FileSource, PushBlob, Pushed, RawManifest};
 use barque_store::{Image, Lease};
 use bytes::Bytes;
@@ -11,10 +11,6 @@ use bytes::Bytes;
 use super::types::{Progress, ProgressSink, RegistryAuth};
 use crate::Engine;
 
-const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Blobs on their way at once, where the configuration does not say.
 const CONCURRENT: usize = 5;
 /// Repositories a registry is asked to link one blob from before it is sent.
@@ -113,58 +109,18 @@ impl Engine {
         })?;
         let image = image.image;
         let neighbours = self.neighbours(reference)?;
-        for manifest in self.store().read(|r| r.image_manifests(&image.id))? {
-            if !manifest.is_index {
-                return self.original(lease, &image, &manifest, &neighbours);
-            }
-        }
-        self.made_here(lease, &image, &neighbours)
-    }
-
-    /// The manifest the image was pulled or loaded with.
-    fn original(
-        &self,
-        lease: &Lease,
-        image: &Image,
-        manifest: &barque_store::Manifest,
-        neighbours: &Neighbours,
-    ) -> Result<Package> {
-        let raw = RawManifest::new(manifest.media_type.clone(), manifest.bytes.clone());
+        let manifest = self.store().image_manifest(lease, &image)?;
+        let raw = RawManifest::new(manifest.media_type, manifest.bytes);
         let barque_registry::Document::Image(parsed) = raw.parse()? else {
             return Err(Error::internal("a stored manifest is an index"));
         };
         let mut parts = Vec::new();
         for (index, layer) in parsed.layers.iter().enumerate() {
-            self.store().hold_blob(lease, &layer.digest)?;
             let path = self.store().blob_path(&layer.digest);
             parts.push(Part::layer(layer.clone(), path, neighbours.having(image.layers.get(index))));
         }
-        parts.push(config_part(parsed.config.clone(), image));
+        parts.push(config_part(parsed.config.clone(), &image));
         Ok(Package { manifest: raw, parts: each_once(parts) })
-    }
-
-    fn made_here(&self, lease: &Lease, image: &Image, neighbours: &Neighbours) -> Result<Package> {
-        let diff_ids: Vec<_> = image.layers.iter().map(|l| l.diff_id).collect();
-        let mut parts = Vec::new();
-        for (chain, layer) in ChainId::chain(&diff_ids).into_iter().zip(&image.layers) {
-            let blob = self.store().layer_blob(lease, &chain)?;
-            let digest = blob.blob.digest;
-            let descriptor = Descriptor::new(blob.media_type, digest, blob.blob.size);
-            parts.push(Part::layer(descriptor, self.store().blob_path(&digest), neighbours.having(Some(layer))));
-        }
-        let oci = parts.iter().any(|p| p.descriptor.media_type.contains("vnd.oci"));
-        let (media_type, config_type) = if oci { (OCI_MANIFEST, OCI_CONFIG) } else { (MANIFEST, CONFIG) };
-        let config = Descriptor::new(config_type, image.id.digest(), image.config.len() as u64);
-        let layers: Vec<&Descriptor> = parts.iter().map(|p| &p.descriptor).collect();
-        let document = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "config": config,
-            "layers": layers,
-        });
-        let bytes = serde_json::to_vec(&document).map_err(|e| Error::internal(e.to_string()))?;
-        parts.push(config_part(config, image));
-        Ok(Package { manifest: RawManifest::new(media_type, bytes), parts: each_once(parts) })
     }
 
     /// What other repositories of the same registry are known to have: those that images here came from or went to.

@@ -29,8 +29,11 @@ const CLIENTS_MAX: usize = 1024;
 /// How long output is waited for after the task has ended, while other processes hold its streams open.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a client that takes nothing is waited for after the task has ended.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client that takes nothing (a pager that waits for a key) is kept after the task has ended.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Most bytes of one stream that are still read once it is given up: a full pipe.
+const LATE_MAX: usize = 1 << 20;
 
 /// Between looks at the clock after the task has ended.
 const TICK: Duration = Duration::from_millis(100);
@@ -63,6 +66,7 @@ pub(super) fn run(mut task: Running, connection: OwnedFd) -> i32 {
         pump.turn();
     }
     pump.finish();
+    pump.serve_slow_readers();
     0
 }
 
@@ -100,9 +104,18 @@ enum Token {
 }
 
 impl Pump {
-    /// Ended, all output read, all of it delivered.
+    /// Ended, and all output read. Who reads slowly gets the rest of it after the end is reported.
     fn is_done(&self) -> bool {
-        self.ended.is_some() && self.outputs.iter().all(Option::is_none) && self.clients.iter().all(|c| c.queued() == 0)
+        self.ended.is_some() && self.outputs.iter().all(Option::is_none)
+    }
+
+    /// Delivers what attached clients have not taken yet.
+    fn serve_slow_readers(&mut self) {
+        self.progress = Instant::now();
+        while !self.clients.is_empty() && self.progress.elapsed() < CLIENT_PATIENCE {
+            self.turn();
+            self.clients.retain(|c| c.queued() > 0);
+        }
     }
 
     fn turn(&mut self) {
@@ -110,7 +123,7 @@ impl Pump {
             match token {
                 Token::Task => self.reap(),
                 Token::Listen => self.accept(),
-                Token::Output(stream) => self.read_output(stream),
+                Token::Output(stream) => drop(self.read_output(stream)),
                 Token::Stdin => self.stdin.flush(),
                 Token::Client(i) => self.serve_client(i, events),
             }
@@ -180,9 +193,11 @@ impl Pump {
         ready.filter(|(_, events)| !events.is_empty()).collect()
     }
 
-    /// Whether some client of `stream` has as much waiting as we keep for it.
+    /// Whether some client of `stream` has as much waiting as we keep for it. What is left in the pipe after the end
+    /// is taken, so that the end can be reported.
     fn is_congested(&self, stream: usize) -> bool {
-        self.clients.iter().any(|c| c.takes(stream) && c.queued() >= QUEUE_MAX)
+        let limit = if self.ended.is_some() { QUEUE_MAX + LATE_MAX } else { QUEUE_MAX };
+        self.clients.iter().any(|c| c.takes(stream) && c.queued() >= limit)
     }
 
     fn reap(&mut self) {
@@ -203,9 +218,10 @@ impl Pump {
         }
     }
 
-    /// Passes one chunk of output on. With a terminal there is one stream and no frames.
-    fn read_output(&mut self, stream: usize) {
-        let Some(fd) = &self.outputs[stream] else { return };
+    /// Passes one chunk of output on; its bytes. With a terminal there is one stream and no frames.
+    fn read_output(&mut self, stream: usize) -> usize {
+        let Some(fd) = &self.outputs[stream] else { return 0 };
+        let mut taken = 0;
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(FRAME + CHUNK, 0);
         match rustix::io::read(fd, &mut buffer[FRAME..]) {
@@ -223,12 +239,14 @@ impl Pump {
                     log.write(stream, &buffer[FRAME..FRAME + n], Timestamp::now().nanos());
                 }
                 self.progress = Instant::now();
+                taken = n;
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A terminal whose other side is closed everywhere says EIO.
             Err(_) => self.outputs[stream] = None,
         }
         self.buffer = buffer;
+        taken
     }
 
     fn serve_client(&mut self, i: usize, events: PollFlags) {
@@ -369,34 +387,39 @@ impl Pump {
         }
     }
 
-    /// After the end: streams that processes outside of the task keep open, and clients that do not read, are
-    /// not waited for forever.
+    /// After the end: streams that processes outside of the task keep open are not waited for forever. What is in
+    /// them by then is the task's own, most likely.
     fn give_up_waiting(&mut self) {
-        let Some(ended) = self.ended else { return };
-        for stream in 0..2 {
-            if self.outputs[stream].is_some() && !self.is_congested(stream) && ended.at.elapsed() > LINGER {
-                self.outputs[stream] = None;
-            }
+        if self.ended.is_none_or(|ended| ended.at.elapsed() <= LINGER) {
+            return;
         }
-        if self.progress.max(ended.at).elapsed() > CLIENT_PATIENCE {
-            self.clients.retain(|c| c.queued() == 0);
+        for stream in 0..2 {
+            let mut late = 0;
+            while late < LATE_MAX {
+                match self.read_output(stream) {
+                    0 => break,
+                    n => late += n,
+                }
+            }
+            self.outputs[stream] = None;
         }
     }
 
-    /// Everything is delivered: record and report the end, then clean up, which nobody waits for.
+    /// Everything is read: record and report the end, then clean up, which nobody waits for.
     fn finish(&mut self) {
         let Some(ended) = self.ended else { return };
         if let Some(log) = &mut self.log {
             log.finish();
         }
-        // The end of their streams.
-        self.clients.retain(|c| matches!(c.role, Role::Questions { waits: true, .. }));
+        // The end of their streams, for all who have taken everything.
+        self.clients.retain(|c| c.queued() > 0 || matches!(c.role, Role::Questions { waits: true, .. }));
         let exit = self.exit(ended);
         let _ = record::write(&self.task.run_dir, &exit);
         let _ = rustix::fs::unlinkat(&self.task.run_dir, crate::task::SOCKET, AtFlags::empty());
-        for client in &self.clients {
+        for client in self.clients.iter().filter(|c| matches!(c.role, Role::Questions { .. })) {
             client.answer(&Message::Exited(exit), None);
         }
+        self.clients.retain(|c| c.queued() > 0);
         self.task.groups.remove();
         self.task.hold = None;
     }
