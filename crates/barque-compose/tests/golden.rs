@@ -36,6 +36,7 @@ fn options(dir: &Path) -> Options {
             "service" => options.services.push(value.to_owned()),
             "no-deps" => options.no_deps = true,
             "no-interpolate" => options.no_interpolate = true,
+            "no-path-resolution" => options.no_path_resolution = true,
             "env-file" => options.env_files.push(value.into()),
             "project-directory" => options.project_dir = Some(value.into()),
             "project-name" => options.name = Some(value.to_owned()),

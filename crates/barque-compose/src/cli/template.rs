@@ -20,7 +20,7 @@ pub(super) fn render(host: &Host, format: &str, rows: &[Json]) -> Result<String,
         .iter()
         .map(|row| columns.iter().map(|c| fill(c, row)).collect::<Result<Vec<_>, _>>())
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(table(0, &header, &cells))
+    Ok(table(10, &header, &cells))
 }
 
 /// The field's name in capitals.

@@ -118,7 +118,7 @@ fn render(cx: &Context, rows: &[Row], args: &Stats) -> Result<String, Failure> {
         None | Some("table" | "") => {
             let header =
                 ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"];
-            Ok(table(0, &header, &cells))
+            Ok(table(10, &header, &cells))
         }
         Some(format) => {
             let rows: Vec<serde_json::Value> = cells

@@ -13,7 +13,7 @@ pub enum Form {
     V5,
     /// Docker Compose from 2.30 on: `create_host_path: true` is written.
     V2_30,
-    /// Docker Compose 2.26: `depends_on` and `profiles` count, modes are numbers.
+    /// Docker Compose 2.26: `depends_on` and `profiles` count, modes are numbers, a network's `priority` comes first.
     V2_26,
 }
 
@@ -63,6 +63,12 @@ pub fn hashed(service: &Value, form: Form) -> Value {
 }
 
 fn older(map: &mut serde_json::Map<String, Value>) {
+    for (_, network) in map.get_mut("networks").and_then(Value::as_object_mut).into_iter().flatten() {
+        let Some(network) = network.as_object_mut() else { continue };
+        if let Some(priority) = network.shift_remove("priority") {
+            network.shift_insert(0, "priority".to_owned(), priority);
+        }
+    }
     for key in ["configs", "secrets"] {
         for mount in map.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(mode) = mount.get_mut("mode") else { continue };

@@ -305,7 +305,11 @@ impl<'a> Loader<'a> {
         inner.add_files(self.files, &env_files).map_err(|d| d.or_at(include.span))?;
         let model = self.model(&files, &own_dir, &inner, chain).map_err(|d| d.or_at(include.span))?;
         let mut model = merge::untagged(Node::map(model, include.span));
-        if !self.options.no_path_resolution {
+        if self.options.no_path_resolution {
+            let own = include.at(&["project_directory"]).and_then(Node::as_str).map(PathBuf::from);
+            let own = own.unwrap_or_else(|| texts("path").first().map(|p| directory_of(p)).unwrap_or_default());
+            paths::resolve(&mut model, &own, None);
+        } else {
             paths::resolve(&mut model, &own_dir, home);
         }
         super::normalize::resolve_environment(&mut model, &inner.env);
@@ -349,9 +353,11 @@ impl<'a> Loader<'a> {
                 self.known(&services, &target, at, &extends)?;
                 let origin = Origin { name: &target, file: &file, services: &services };
                 let mut base = self.extend(&origin, vars, trail)?;
-                if !self.options.no_path_resolution {
-                    let dir = file.parent().unwrap_or(Path::new("/")).to_path_buf();
-                    paths::resolve_service(&mut base, &dir, self.options.home.as_deref());
+                if self.options.no_path_resolution {
+                    paths::resolve_service(&mut base, &directory_of(text), None);
+                } else {
+                    let dir = file.parent().unwrap_or(Path::new("/"));
+                    paths::resolve_service(&mut base, dir, self.options.home.as_deref());
                 }
                 base
             }
@@ -421,4 +427,12 @@ fn import(map: &mut Map, model: Node) -> Loaded<()> {
         }
     }
     Ok(())
+}
+
+/// The directory of a file named in another one, as written: what is relative to it is told from the other's.
+fn directory_of(path: &str) -> PathBuf {
+    match Path::new(path).parent() {
+        Some(parent) if parent.as_os_str() != "" => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }

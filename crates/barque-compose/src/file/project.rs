@@ -356,7 +356,8 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
         super::select::drop_dependencies(&mut tree, &selection);
     }
     if !options.no_env_resolution {
-        resolve_files(&mut tree, &selection.kept, &place.vars.env, loader.files)?;
+        let from = FilesFrom { files: loader.files, dir: &place.working_dir };
+        resolve_files(&mut tree, &selection.kept, &place.vars.env, &from)?;
     }
     let mut project = Project {
         name,
@@ -415,8 +416,20 @@ fn read<T: DeserializeOwned>(json: &Json, node: &Node, path: &str) -> Loaded<T> 
     T::deserialize(json).map_err(|e| Diag::at(node.span, format!("{path}: {e}")))
 }
 
+/// Files by paths that may be relative (`--no-path-resolution`).
+struct FilesFrom<'a> {
+    files: &'a dyn Files,
+    dir: &'a Path,
+}
+
+impl FilesFrom<'_> {
+    fn read(&self, path: &str) -> std::io::Result<String> {
+        self.files.read(&self.dir.join(path))
+    }
+}
+
 /// Reads `env_file` and `label_file` into `environment` and `labels`.
-fn resolve_files(tree: &mut Node, kept: &BTreeSet<String>, env: &Env, files: &dyn Files) -> Loaded<()> {
+fn resolve_files(tree: &mut Node, kept: &BTreeSet<String>, env: &Env, files: &FilesFrom<'_>) -> Loaded<()> {
     let services = tree.as_map_mut().and_then(|m| m.get_mut("services")).and_then(Node::as_map_mut);
     for (name, node) in services.into_iter().flat_map(Map::iter_mut) {
         if !kept.contains(name) {
@@ -438,13 +451,13 @@ fn resolve_files(tree: &mut Node, kept: &BTreeSet<String>, env: &Env, files: &dy
     Ok(())
 }
 
-fn env_files(list: &Node, own: Map, env: &Env, files: &dyn Files) -> Loaded<Map> {
+fn env_files(list: &Node, own: Map, env: &Env, files: &FilesFrom<'_>) -> Loaded<Map> {
     let mut read = Env::new();
     let mut out = Map::default();
     for item in list.as_seq().unwrap_or_default() {
         let path = item.at(&["path"]).and_then(Node::scalar_text).unwrap_or_default();
         let required = item.at(&["required"]).and_then(Node::as_bool).unwrap_or(true);
-        let text = match files.read(Path::new(&path)) {
+        let text = match files.read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => continue,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -480,13 +493,12 @@ fn env_files(list: &Node, own: Map, env: &Env, files: &dyn Files) -> Loaded<Map>
     Ok(out)
 }
 
-fn label_files(list: &Node, own: Map, files: &dyn Files) -> Loaded<Map> {
+fn label_files(list: &Node, own: Map, files: &FilesFrom<'_>) -> Loaded<Map> {
     let mut out = Map::default();
     for item in list.as_seq().unwrap_or_default() {
         let path = item.as_str().unwrap_or_default();
-        let text = files
-            .read(Path::new(path))
-            .map_err(|_| Diag::at(item.span, format!("label file {path} not found")).not_found())?;
+        let text =
+            files.read(path).map_err(|_| Diag::at(item.span, format!("label file {path} not found")).not_found())?;
         let known: Env =
             out.iter().map(|(k, n): (&str, &Node)| (k.to_owned(), n.scalar_text().unwrap_or_default())).collect();
         let found = dotenv::parse(&text, &|name| known.get(name).cloned())

@@ -118,7 +118,7 @@ pub fn value(node: &Node, kind: Kind, style: Style) -> Json {
             Value::Float(f) => float32(*f),
             _ => any(node),
         },
-        Kind::Ulimit => ulimit(node),
+        Kind::Ulimit => ulimit(node, style),
         Kind::Ssh => ssh(node),
         _ => any(node),
     }
@@ -141,12 +141,17 @@ fn float32(value: f64) -> Json {
     text.parse::<f64>().ok().and_then(Number::from_f64).map_or(Json::Null, Json::Number)
 }
 
-/// `{soft, hard}` in that order.
-fn ulimit(node: &Node) -> Json {
-    let Some(map) = node.as_map() else { return any(node) };
+/// One number, or `{soft, hard}` in that order; a single 0 counts as none given, and zeros stand in YAML only.
+fn ulimit(node: &Node, style: Style) -> Json {
+    let zero = node.with(Value::Int(0));
+    let parts = match (&node.value, node.as_map()) {
+        (Value::Int(0), _) => [Some(&zero), Some(&zero)],
+        (_, Some(map)) => [map.get("soft"), map.get("hard")],
+        _ => return any(node),
+    };
     let mut out = JsonMap::new();
-    for key in ["soft", "hard"] {
-        if let Some(value) = map.get(key).filter(|n| n.value != Value::Int(0)) {
+    for (key, value) in ["soft", "hard"].into_iter().zip(parts) {
+        if let Some(value) = value.filter(|n| style == Style::Yaml || n.value != Value::Int(0)) {
             out.insert(key.to_owned(), any(value));
         }
     }
