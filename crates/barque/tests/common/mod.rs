@@ -108,13 +108,13 @@ impl Machine {
         self.path(name).display().to_string()
     }
 
-    /// A command in the engine's network, with a home of its own and the program under all its names.
+    /// A command where the engine is, with a home of its own and the program under all its names. In the engine's mounts
+    /// too: paths mean the same to both.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
+        let script = "n=/proc/$1/ns; shift; exec nsenter --net=$n/net --mount=$n/mnt -- env -C \"$PWD\" \"$@\"";
+        let mut command = Command::new("sh");
         command
-            .arg(format!("--net=/proc/{}/ns/net", self.child.id()))
-            .arg("--")
-            .arg(program)
+            .args(["-c", script, "sh", &self.child.id().to_string(), program])
             .args(args)
             .env_clear()
             .env("PATH", format!("{}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.text("bin")))
