@@ -80,7 +80,8 @@ impl Handle {
             registry.no_proxy.clone_from(&first.no_proxy);
             registry.certs_dirs.clone_from(&first.certs_dirs);
             registry.index_url.clone_from(&first.index_url);
-            engine.reload_registry(&registry)?;
+            let live_restore = merged.live_restore.unwrap_or(engine.config().live_restore);
+            engine.reload(&registry, live_restore, merged.shutdown_timeout)?;
             let attributes = [
                 ("debug", merged.debug.to_string()),
                 ("registry-mirrors", format!("{:?}", merged.registry_mirrors)),
@@ -184,7 +185,7 @@ impl Daemon {
         let _in_time = tokio::time::timeout(GRACE, all_answered.recv()).await;
         // Attached clients stay connected while their containers stop, to see the end of the output.
         engine.shutdown().await;
-        let patience = if engine.config().live_restore { FAREWELL } else { GRACE };
+        let patience = if engine.live_restore() { FAREWELL } else { GRACE };
         let _in_time = tokio::time::timeout(patience, all_closed.recv()).await;
         Ok(())
     }

@@ -479,10 +479,12 @@ fn a_reload_takes_on_what_can_change() {
             ..Default::default()
         };
         let mut events = client.events(&query).await.unwrap();
-        let file = r#"{"labels": ["a=b"], "registry-mirrors": ["http://127.0.0.1:1"], "bip": "10.9.8.1/24"}"#;
+        let file = r#"{"labels": ["a=b"], "registry-mirrors": ["http://127.0.0.1:1"], "bip": "10.9.8.1/24",
+            "live-restore": true}"#;
+        assert!(!client.info().await.unwrap().live_restore_enabled);
         handle.reload(&settings(dir, file)).unwrap();
         let info = client.info().await.unwrap();
-        assert_eq!(info.labels, ["a=b"]);
+        assert_eq!((info.labels.as_slice(), info.live_restore_enabled), (&["a=b".to_owned()][..], true));
         assert_eq!(info.registry_config.unwrap().mirrors.unwrap(), ["http://127.0.0.1:1/"]);
         assert_eq!(events.next().await.unwrap().unwrap().kind, "daemon");
         handle.shutdown();

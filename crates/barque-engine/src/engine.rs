@@ -48,8 +48,28 @@ struct Inner {
     apparmor: Option<&'static str>,
     /// Set once: nothing is started any more.
     stopping: AtomicBool,
+    reloadable: RwLock<Reloadable>,
+}
+
+/// What a reload of the configuration changes.
+struct Reloadable {
     /// Layers of all pulls together that are fetched at the same time.
     downloads: Arc<Semaphore>,
+    uploads: Option<usize>,
+    live_restore: bool,
+    shutdown_timeout_secs: u64,
+}
+
+impl Reloadable {
+    fn new(registry: &RegistrySettings, live_restore: bool, shutdown_timeout_secs: u64) -> Reloadable {
+        let downloads = registry.max_concurrent_downloads.unwrap_or(CONCURRENT_DOWNLOADS).max(1);
+        Reloadable {
+            downloads: Arc::new(Semaphore::new(downloads)),
+            uploads: registry.max_concurrent_uploads,
+            live_restore,
+            shutdown_timeout_secs,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -92,7 +112,7 @@ impl Engine {
         fabric.ip_forward = config.network.ip_forward.unwrap_or(true);
         fabric.relay = config.network.userland_proxy.unwrap_or(fabric.relay);
         fabric.host_ip = config.network.default_ip;
-        let downloads = config.registry.max_concurrent_downloads.unwrap_or(CONCURRENT_DOWNLOADS).max(1);
+        let reloadable = Reloadable::new(&config.registry, config.live_restore, config.shutdown_timeout_secs);
         let engine = Engine(Arc::new(Inner {
             id,
             store,
@@ -107,7 +127,7 @@ impl Engine {
             images: Mutex::default(),
             apparmor: crate::apparmor::load(),
             stopping: AtomicBool::new(false),
-            downloads: Arc::new(Semaphore::new(downloads)),
+            reloadable: RwLock::new(reloadable),
             config,
         }));
         engine.load_networks()?;
@@ -142,7 +162,17 @@ impl Engine {
     }
 
     pub(crate) fn download_slots(&self) -> Arc<Semaphore> {
-        self.0.downloads.clone()
+        self.0.reloadable.read().unwrap_or_else(PoisonError::into_inner).downloads.clone()
+    }
+
+    /// Whether containers run on when the engine stops.
+    pub fn live_restore(&self) -> bool {
+        self.0.reloadable.read().unwrap_or_else(PoisonError::into_inner).live_restore
+    }
+
+    /// Blobs of one push on their way at once, where the configuration says.
+    pub(crate) fn max_uploads(&self) -> Option<usize> {
+        self.0.reloadable.read().unwrap_or_else(PoisonError::into_inner).uploads
     }
 
     pub(crate) fn spawner(&self) -> &Spawner {
@@ -161,10 +191,15 @@ impl Engine {
         self.0.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes on new registry settings (`SIGHUP`).
-    pub fn reload_registry(&self, settings: &RegistrySettings) -> Result<()> {
-        let client = Client::new(settings.client_config())?;
+    /// Takes on new settings: of registries and transfers, and what a stop of the engine does. Work that goes on
+    /// keeps its own.
+    ///
+    /// Errors: registry settings that cannot be used; then nothing was changed.
+    pub fn reload(&self, registry: &RegistrySettings, live_restore: bool, shutdown_timeout_secs: u64) -> Result<()> {
+        let client = Client::new(registry.client_config())?;
         *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.0.reloadable.write().unwrap_or_else(PoisonError::into_inner) =
+            Reloadable::new(registry, live_restore, shutdown_timeout_secs);
         Ok(())
     }
 
@@ -257,7 +292,7 @@ impl Engine {
     /// Stops: containers too, unless they are to outlive the engine.
     pub async fn shutdown(&self) {
         self.0.stopping.store(true, Ordering::Release);
-        if !self.0.config.live_restore {
+        if !self.live_restore() {
             self.stop_all().await;
         }
         let store = self.0.store.clone();
@@ -273,7 +308,8 @@ impl Engine {
     }
 
     async fn stop_all(&self) {
-        let limit = i64::try_from(self.0.config.shutdown_timeout_secs).unwrap_or(15);
+        let secs = self.0.reloadable.read().unwrap_or_else(PoisonError::into_inner).shutdown_timeout_secs;
+        let limit = i64::try_from(secs).unwrap_or(15);
         let up = |h: &Arc<Handle>| matches!(h.view().state, State::Running(_) | State::Starting { .. });
         let stops = self.handles().into_iter().filter(up).map(|handle| {
             let engine = self.clone();

@@ -115,6 +115,24 @@ fn a_creation_that_fails_leaves_no_volume() {
 }
 
 #[test]
+fn a_copy_into_a_volume_of_a_read_only_container() {
+    let Some(m) = machine() else { return };
+    std::fs::write(m.path("file"), "x").unwrap();
+    let options = ["create", "--name", "sealed", "--read-only", "-v", "open:/open", "-v", "shut:/shut:ro"];
+    m.barque(&[&options[..], &["barque/host", "sleep", "1000"]].concat());
+    let copy = |to: &str| m.try_run("barque", &["cp", "file", to]).unwrap();
+    for _ in ["stopped", "running"] {
+        assert!(copy("sealed:/open/").status.success());
+        for (place, why) in [("sealed:/shut/", "mounted volume is"), ("sealed:/root/", "container rootfs is")] {
+            let refused = copy(place);
+            let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(!refused.status.success() && text.contains(why), "{place}: {text}");
+        }
+        m.barque(&["start", "sealed"]);
+    }
+}
+
+#[test]
 fn a_slow_reader_gets_everything() {
     let Some(m) = machine() else { return };
     // More than the pipe and the monitor's queue hold, then an end long before the reader begins.

@@ -88,7 +88,7 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
         runtimes: runtimes(&settings),
         default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".into()),
         swarm: SwarmInfo::default(),
-        live_restore_enabled: state.engine.config().live_restore,
+        live_restore_enabled: state.engine.live_restore(),
         init_binary: "barque-init".into(),
         containerd_commit: commit(""),
         runc_commit: commit(&state.product.git_commit),

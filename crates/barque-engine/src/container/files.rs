@@ -33,13 +33,22 @@ pub struct CopyInOptions {
 struct Located {
     root: RootDir,
     path: PathBuf,
-    read_only: bool,
+    /// Why nothing may be written there.
+    read_only: Option<&'static str>,
     /// Keeps a volume mounted that is a mount.
     _mounted: Option<MountGuard>,
 }
 
 impl Located {
-    fn new(root: RootDir, path: impl Into<PathBuf>, read_only: bool) -> Located {
+    /// In the container's own root.
+    fn in_root(view: &ContainerView, root: RootDir, path: impl Into<PathBuf>) -> Located {
+        let read_only = view.spec.read_only.then_some("container rootfs is marked read-only");
+        Located { root, path: path.into(), read_only, _mounted: None }
+    }
+
+    /// In a mount.
+    fn in_mount(root: RootDir, path: impl Into<PathBuf>, read_only: bool) -> Located {
+        let read_only = read_only.then_some("mounted volume is marked read-only");
         Located { root, path: path.into(), read_only, _mounted: None }
     }
 }
@@ -137,11 +146,8 @@ impl Engine {
             if stat.kind != FileKind::Directory {
                 return Err(Error::invalid("extraction point is not a directory"));
             }
-            if located.read_only {
-                return Err(Error::new(ErrorKind::Forbidden, "mounted volume is marked read-only"));
-            }
-            if view.spec.read_only {
-                return Err(Error::new(ErrorKind::Forbidden, "container rootfs is marked read-only"));
+            if let Some(why) = located.read_only {
+                return Err(Error::new(ErrorKind::Forbidden, why));
             }
             let mut input = SyncIoBridge::new(archive);
             let untar = UntarOptions {
@@ -191,8 +197,12 @@ impl Engine {
     ) -> Result<Located> {
         let clean = clean_path(path);
         if let Some(root) = live {
-            let read_only = view.mounts.iter().any(|m| !m.read_write && inside(&clean, &m.target).is_some());
-            return Ok(Located::new(root, clean, read_only));
+            // The innermost mount decides.
+            let mounts = view.mounts.iter().filter(|m| inside(&clean, &m.target).is_some());
+            return Ok(match mounts.max_by_key(|m| m.target.len()) {
+                Some(mount) => Located::in_mount(root, &clean, !mount.read_write),
+                None => Located::in_root(view, root, &clean),
+            });
         }
         let root = make()?;
         // Links of the image may lead into a mount: resolved inside the root first.
@@ -206,9 +216,8 @@ impl Engine {
             }
         }
         let Some((mount, rest)) = best else {
-            return Ok(Located::new(root, real.clone(), false));
+            return Ok(Located::in_root(view, root, real.clone()));
         };
-        let mut mounted = None;
         let source = match &mount.source {
             MountSource::Bind { path, create_missing, .. } => {
                 if *create_missing && path.symlink_metadata().is_err() {
@@ -218,20 +227,20 @@ impl Engine {
                 path.clone()
             }
             MountSource::Volume { name: Some(name), subpath, .. } => {
-                mounted = self.mount_volume_for_now(name)?;
-                volume_part(&self.volume_dir(name), subpath.as_deref())?
+                let mounted = self.mount_volume_for_now(name)?;
+                let located = in_volume(&self.volume_dir(name), subpath.as_deref(), rest, mount.read_only)?;
+                return Ok(Located { _mounted: mounted, ..located });
             }
-            _ => return Ok(Located::new(root, real.clone(), false)),
+            _ => return Ok(Located::in_mount(root, real.clone(), mount.read_only)),
         };
         let open = |dir: &Path| RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()));
-        let located = match source.parent() {
+        Ok(match source.parent() {
             Some(parent) if source.is_file() => {
                 let name = Path::new("/").join(source.file_name().unwrap_or_default());
-                Located::new(open(parent)?, name, mount.read_only)
+                Located::in_mount(open(parent)?, name, mount.read_only)
             }
-            _ => Located::new(open(&source)?, Path::new("/").join(rest), mount.read_only),
-        };
-        Ok(Located { _mounted: mounted, ..located })
+            _ => Located::in_mount(open(&source)?, Path::new("/").join(rest), mount.read_only),
+        })
     }
 
     /// An image of the container's changes (`docker commit`).
@@ -240,13 +249,13 @@ impl Engine {
         let view = handle.view();
         let pause = options.pause && view.state.running().is_some_and(|r| !r.paused);
         let task = handle.lock().await.task.clone();
-        if pause && let Some(task) = &task {
-            task.pause()?;
+        if pause && let Some(task) = task.clone() {
+            self.blocking(move || task.pause()).await?;
         }
         let engine = self.clone();
         let result = self.blocking(move || engine.commit_blocking(&view, options)).await;
-        if pause && let Some(task) = &task {
-            task.resume()?;
+        if pause && let Some(task) = task {
+            self.blocking(move || task.resume()).await?;
         }
         let id = result?;
         self.container_event(&*handle.lock().await, "commit", [("imageID", id.to_string())]);
@@ -273,12 +282,22 @@ impl Engine {
     }
 }
 
-/// The part of a volume that is mounted, resolved inside it.
-fn volume_part(dir: &Path, subpath: Option<&str>) -> Result<PathBuf> {
-    let Some(subpath) = subpath.filter(|s| !s.is_empty()) else { return Ok(dir.to_owned()) };
-    let root = RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
-    let real = root.canonicalize(subpath)?;
-    Ok(dir.join(real.strip_prefix("/").unwrap_or(&real)))
+/// `rest` in the part of a volume that is mounted. The part is resolved inside the volume and held by its descriptor:
+/// a container that shares the volume may put links in its way meanwhile.
+fn in_volume(dir: &Path, subpath: Option<&str>, rest: &str, read_only: bool) -> Result<Located> {
+    let volume = RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+    let rest = Path::new("/").join(rest);
+    let Some(subpath) = subpath.filter(|s| !s.is_empty()) else {
+        return Ok(Located::in_mount(volume, rest, read_only));
+    };
+    let real = volume.canonicalize(subpath)?;
+    let real = real.strip_prefix("/").unwrap_or(&real);
+    let (part, rest) = match volume.lstat(real)?.kind {
+        FileKind::Directory => (real, rest),
+        _ => (real.parent().unwrap_or(Path::new("")), Path::new("/").join(real.file_name().unwrap_or_default())),
+    };
+    let part = RootDir::from_fd(volume.open_dir_no_links(part)?.into_fd());
+    Ok(Located::in_mount(part, rest, read_only))
 }
 
 /// Takes out what was made only to mount something on, and directories changed by nothing else.

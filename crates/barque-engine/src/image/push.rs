@@ -145,7 +145,7 @@ impl Engine {
         credentials: &Credentials,
         progress: &ProgressSink,
     ) -> Result<()> {
-        let limit = self.config().registry.max_concurrent_uploads.unwrap_or(CONCURRENT).max(1);
+        let limit = self.max_uploads().unwrap_or(CONCURRENT).max(1);
         let slots = tokio::sync::Semaphore::new(limit);
         let pushes = package.parts.iter().map(async |part| {
             let _slot = slots.acquire().await.map_err(|_| Error::canceled("the push was cancelled"))?;
