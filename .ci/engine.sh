@@ -23,7 +23,8 @@ b() { inside "$binary" -H "unix://$dir/sock" "$@"; }
 
 # engine OPTION...: starts it and waits until it answers; fails with its last words.
 engine() {
-  inside setsid "$binary" daemon --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
+  # Not by `inside`: its shell would be what is ended later.
+  nsenter --net="$ns" setsid "$binary" daemon --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
     -H "unix://$dir/sock" "$@" > "$dir/daemon.log" 2>&1 < /dev/null &
   echo $! > "$dir/engine.pid"
   for _ in $(seq 300); do
@@ -51,7 +52,7 @@ stop() {
   if [ -S "$dir/sock" ]; then
     b ps -aq 2> /dev/null | while read -r id; do b rm -f -v "$id" > /dev/null 2>&1; done
   fi
-  for file in "$dir"/*.pid "$dir"/registry*/pid; do
+  for file in "$dir"/pid "$dir"/*.pid "$dir"/registry*/pid; do
     [ -s "$file" ] || continue
     pid=$(cat "$file")
     kill "$pid" 2> /dev/null || continue
