@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use pair::{Engine, in_namespaces};
+use pair::{Engine, in_namespaces, sh};
 
 const SERVE: &str = "mkdir /w; echo served > /w/index.html; exec httpd -f -p 80 -h /w";
 
@@ -156,5 +156,36 @@ fn priv_a_connection_that_fails_leaves_nothing() {
         );
         engine.ok(&["network", "rm", "netb"]);
         std::fs::remove_dir(&hosts).unwrap();
+    });
+}
+
+#[test]
+fn priv_a_network_removed_while_it_is_joined_leaves_no_device() {
+    in_namespaces("priv_a_network_removed_while_it_is_joined_leaves_no_device", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let bridges = || sh("ip -o link show type bridge | wc -l");
+        let before = bridges();
+        for round in 0..15 {
+            engine.ok(&["network", "create", "contested"]);
+            let commands: [&[&str]; 3] = [
+                &["run", "--rm", "--network", "contested", "box", "true"],
+                &["network", "rm", "contested"],
+                &["run", "--rm", "--network", "contested", "box", "true"],
+            ];
+            let mut children: Vec<_> = commands.iter().map(|c| engine.command(c).spawn().unwrap()).collect();
+            let done: Vec<bool> = children.iter_mut().map(|c| c.wait().unwrap().success()).collect();
+            if !done[1] {
+                engine.ok(&["network", "rm", "contested"]);
+            }
+            // Devices are taken away in the background.
+            let gone = (0..50).any(|_| {
+                bridges() == before || {
+                    std::thread::sleep(Duration::from_millis(100));
+                    false
+                }
+            });
+            assert!(gone, "round {round}: {done:?} {}", sh("ip -o link show type bridge"));
+        }
     });
 }

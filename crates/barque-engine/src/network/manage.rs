@@ -220,7 +220,13 @@ impl Engine {
                 format!("configuration network {:?} is in use by network {}", record.def.name, other.def.name),
             ));
         }
-        self.store().write_durable(|tx| tx.network_delete(&record.def.id))?;
+        self.store().write_durable(|tx| {
+            if !self.networks_state().held(&record.def.id).is_empty() {
+                let text = format!("error while removing network: network {} is in use by a build", record.def.name);
+                return Err(Error::conflict(text).with_hint("wait for its end, or stop it"));
+            }
+            tx.network_delete(&record.def.id)
+        })?;
         self.networks_state().take(&record.def.id);
         self.fabric().dns().remove_names(&record.def.id);
         self.fabric().remove_network(&record.def)?;

@@ -124,13 +124,14 @@ impl Engine {
         default_gateway: bool,
         ns: Option<&NetNs>,
     ) -> Result<(Attached, EndpointView)> {
-        self.fabric().ensure_network(&record.def)?;
+        let ns = ns.ok_or_else(|| Error::internal("no network namespace to plug into"))?;
+        // First: from here on the network cannot be removed, and devices are not made for one that has been.
         let (v4, v6, mac) = self.allocate(request, record, wish)?;
         let endpoint_id = Id::random();
         let definition =
             EndpointDef { id: endpoint_id, v4, v6, mac, ifname: None, default_gateway, sysctls: Vec::new() };
-        let ns = ns.ok_or_else(|| Error::internal("no network namespace to plug into"))?;
-        let attached = match self.fabric().attach(&record.def, &definition, ns) {
+        let ready = self.fabric().ensure_network(&record.def);
+        let attached = match ready.and_then(|()| self.fabric().attach(&record.def, &definition, ns)) {
             Ok(attached) => attached,
             Err(e) => {
                 self.free_addresses(&request.id, &[record.def.id]);
@@ -182,6 +183,9 @@ impl Engine {
                 _ => None,
             };
             if request.transient {
+                if tx.network(&def.id)?.is_none() {
+                    return Err(Error::not_found(format!("network {} not found", def.name)));
+                }
                 self.networks_state().hold(&request.id, &def.id, v4, v6);
                 return Ok((v4, v6, mac));
             }
