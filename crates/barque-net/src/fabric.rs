@@ -158,17 +158,22 @@ impl Fabric {
     /// published ports. Makes missing devices, removes those of networks that are no more, and
     /// replaces the own table in one transaction.
     ///
-    /// Ports which someone took meanwhile come back with the error; their translation stays in place.
+    /// Networks that cannot be made now, such as one whose parent interface is missing, come back by their id with
+    /// the error; the others work, and the next attachment tries again. So do endpoints whose ports someone took
+    /// meanwhile; their translation stays in place.
     pub fn restore(&self, networks: &[NetworkDef], published: &[Publication]) -> Result<Vec<(Id, Error)>> {
         let host = &self.0.host;
         host.remove_strays(networks)?;
         let mut chains = BTreeMap::new();
-        for def in networks {
-            chains.insert(def.id, host.restore_device(def)?);
-        }
-        let find = |id: &Id| networks.iter().find(|n| n.id == *id);
-        let mut elements = BTreeMap::new();
         let mut failed = Vec::new();
+        for def in networks {
+            match host.restore_device(def) {
+                Ok(rules) => drop(chains.insert(def.id, rules)),
+                Err(error) => failed.push((def.id, error)),
+            }
+        }
+        let find = |id: &Id| networks.iter().find(|n| n.id == *id && chains.contains_key(id));
+        let mut elements = BTreeMap::new();
         for p in published {
             let Some(def) = find(&p.network) else {
                 failed.push((p.endpoint, Error::not_found(format!("network {} is not there", p.network.short()))));
@@ -200,10 +205,12 @@ impl Fabric {
     /// Writes all devices and the own table again from what this fabric knows; after someone
     /// flushed rules or deleted a bridge. Atomic, idempotent; other tables are never touched.
     pub fn sync(&self) -> Result<()> {
+        // One network that cannot be made leaves the others in order.
+        let mut result = Ok(());
         for def in self.0.host.networks() {
-            self.0.host.ensure_device(&def)?;
+            result = result.and(self.0.host.ensure_device(&def).map(drop));
         }
-        self.0.host.filter().sync()
+        self.0.host.filter().sync().and(result)
     }
 
     /// Makes the network real: bridge or parent device, sysctls, rules. Idempotent, and cheap where it

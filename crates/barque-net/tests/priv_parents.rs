@@ -76,6 +76,22 @@ fn what_the_kernel_or_the_machine_lacks_is_said() {
 }
 
 #[test]
+fn a_missing_parent_is_no_reason_to_lose_the_other_networks() {
+    on_machine(|machine| {
+        let outside = Machine::new();
+        machine.cable("up0", &["192.0.2.1/24"], &outside, "eth0", &["192.0.2.9/24"]);
+        let (lost, lan) = (network("macvlan", &[("parent", "later0")]), network("macvlan", &[("parent", "up0")]));
+        let fabric = fabric("m");
+        let failed = fabric.restore(&[lost.clone(), lan.clone()], &[]).unwrap();
+        assert_eq!(failed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [lost.id]);
+        assert!(failed[0].1.message().contains("parent interface later0"), "{}", failed[0].1);
+        serve(&Container::start(&fabric, &lan, Some("192.0.2.50"), None), "a", "0.0.0.0:80");
+        machine.cable("later0", &["198.51.100.1/24"], &outside, "eth1", &["198.51.100.9/24"]);
+        fabric.ensure_network(&lost).unwrap();
+    });
+}
+
+#[test]
 fn parents_of_our_own_come_and_go() {
     on_machine(|machine| {
         machine.cable("up0", &[], &Machine::new(), "x", &[]);

@@ -35,7 +35,9 @@ impl Engine {
             dns: plugged.dns,
         };
         let text = serde_json::to_vec(&stored).map_err(|e| Error::internal(e.to_string()))?;
-        std::fs::write(run_dir.join(FILE), text)?;
+        // Whole or as it was, whenever the engine is killed.
+        let fresh = run_dir.join(format!("{FILE}.new"));
+        std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, run_dir.join(FILE)))?;
         Ok(())
     }
 
@@ -86,8 +88,11 @@ impl Engine {
         let networks: Vec<_> = self.networks_state().all().into_iter().map(|r| r.def).collect();
         let engine = self.clone();
         self.blocking(move || {
-            for (endpoint, error) in engine.fabric().restore(&networks, &published)? {
-                tracing::error!(%endpoint, "a published port was lost: {}", error.chain());
+            for (id, error) in engine.fabric().restore(&networks, &published)? {
+                match networks.iter().find(|def| def.id == id) {
+                    Some(def) => tracing::error!("network {} cannot be used for now: {}", def.name, error.chain()),
+                    None => tracing::error!(endpoint = %id, "a published port was lost: {}", error.chain()),
+                }
             }
             let bridge = engine.network_record("bridge").ok().map(|r| r.def);
             if let Some(def) = &bridge {
