@@ -143,6 +143,8 @@ fn mounts_of_every_kind() {
         .await;
         assert!(built.log.contains("/home/web\n"), "{}", built.log);
         let out = files(built.ok(), dir).await;
+        let private = std::fs::metadata(dir.join("exec/build")).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(private, 0o700, "secrets lay there");
         let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
         assert_eq!(read("seen"), "busybox\nnew\npasswd\n");
         assert!(!context.join("new").exists() && !context.join("sub").exists(), "the context is not written to");
@@ -184,6 +186,28 @@ fn linked_copies_survive_their_base() {
         let second = open(&dir.join(SECOND)).await;
         load(&second, saved).await;
         assert_eq!(second.image(&image).await.unwrap().id.to_string(), image);
+    });
+}
+
+#[test]
+fn pruning_takes_nothing_from_a_build_that_goes_on() {
+    on_machine(async |dir| {
+        let (engine, context) = (open(dir).await, context(dir));
+        let known = format!("{BASE}RUN echo kept > /k\n");
+        build(&engine, &context, &known, exported).await.ok();
+        let text = format!("{} AS known\nRUN echo kept > /k\nFROM base\n", BASE.trim_end())
+            + "RUN sleep 3\nCOPY --from=known /k /k\nRUN cat /k\n";
+        let prune = async {
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            let options = PruneOptions { all: true, ..PruneOptions::default() };
+            engine.build_prune(options, |_| true).await.unwrap()
+        };
+        let (built, (pruned, _)) = tokio::join!(build(&engine, &context, &text, exported), prune);
+        assert!(built.is_cached("RUN echo kept") && !pruned.is_empty(), "{:?} {pruned:?}", built.cached);
+        assert_eq!(built.log, "kept\n", "{:?}", built.result.as_ref().err());
+        built.ok();
+        engine.build_prune(PruneOptions { all: true, ..PruneOptions::default() }, |_| true).await.unwrap();
+        assert_eq!(std::fs::read_dir(dir.join("data/build-data")).unwrap().count(), 0);
     });
 }
 

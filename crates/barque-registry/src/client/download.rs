@@ -8,7 +8,7 @@ use barque_model::{Error, Result, Timestamp};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::Method;
-use http::header::{CONTENT_DISPOSITION, LAST_MODIFIED};
+use http::header::LAST_MODIFIED;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,7 +28,6 @@ pub struct Download {
     idle: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
     size: Option<u64>,
-    name: Option<String>,
     modified: Option<Timestamp>,
 }
 
@@ -36,11 +35,6 @@ impl Download {
     /// Bytes, if the server tells.
     pub fn size(&self) -> Option<u64> {
         self.size
-    }
-
-    /// From `Content-Disposition` or the last part of the URL's path; never with a slash.
-    pub fn file_name(&self) -> Option<&str> {
-        self.name.as_deref()
     }
 
     /// `Last-Modified`.
@@ -92,19 +86,10 @@ impl Client {
             .map_err(|failure: Failure| failure.as_error())?;
         let size = answer.content_length();
         let modified = answer.header(LAST_MODIFIED).and_then(http_date);
-        let named = answer.header(CONTENT_DISPOSITION).and_then(disposition_name);
-        let last = answer.url.path_segments().and_then(|mut s| s.next_back()).map(super::percent_decode);
-        let name = named.or(last).filter(|n| !n.is_empty() && !n.contains('/') && n != "." && n != "..");
         let (body, permit) = answer.into_body();
         let patience = self.inner.config.idle_timeout;
-        Ok(Download { body, patience, idle: None, _permit: permit, size, name, modified })
+        Ok(Download { body, patience, idle: None, _permit: permit, size, modified })
     }
-}
-
-/// The `filename` parameter (RFC 6266), quoted or not.
-fn disposition_name(value: &str) -> Option<String> {
-    let parameter = value.split(';').map(str::trim).find_map(|p| p.strip_prefix("filename="))?;
-    Some(parameter.trim_matches('"').to_owned())
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
@@ -118,9 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_dates() {
-        assert_eq!(disposition_name("attachment; filename=\"a b.tar\"").unwrap(), "a b.tar");
-        assert_eq!(disposition_name("inline"), None);
+    fn dates() {
         let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         assert_eq!(date.to_string(), "1994-11-06T08:49:37Z");
     }
