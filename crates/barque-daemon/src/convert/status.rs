@@ -96,6 +96,12 @@ impl Status {
     }
 }
 
+/// A warning that belongs to no line of the Dockerfile.
+pub(crate) fn warned(text: &str) -> SolveStatus {
+    let warning = VertexWarning { level: 1, short: STANDARD.encode(text), ..VertexWarning::default() };
+    SolveStatus { warnings: vec![warning], ..SolveStatus::default() }
+}
+
 fn lint(warning: &Warning) -> VertexWarning {
     VertexWarning {
         vertex: String::new(),

@@ -172,16 +172,19 @@ fn registry_config(call: &Call) -> AuthConfigs {
 /// What follows the builder's own messages when a build succeeded.
 fn finished(image: Option<String>, unused: &[String], tags: &[Reference], style: &Style) -> Vec<JsonMessage> {
     let Some(id) = image else { return Vec::new() };
+    let list = unused.join(" ");
+    let warning = (!unused.is_empty()).then(|| format!("One or more build-args [{list}] were not consumed"));
+    let mut out = Vec::new();
     match style {
         Style::Quiet => return vec![JsonMessage::stream(format!("{id}\n"))],
-        Style::Status(_) => return vec![JsonMessage::aux(serde_json::json!({ "ID": id }))],
+        Style::Status(_) => {
+            out.extend(warning.map(|text| aux(build_extras::STATUS, &convert::status::warned(&text))));
+            out.push(JsonMessage::aux(serde_json::json!({ "ID": id })));
+            return out;
+        }
         Style::Classic(_) => {}
     }
-    let mut out = Vec::new();
-    if !unused.is_empty() {
-        let list = unused.join(" ");
-        out.push(JsonMessage::stream(format!("[Warning] One or more build-args [{list}] were not consumed\n")));
-    }
+    out.extend(warning.map(|text| JsonMessage::stream(format!("[Warning] {text}\n"))));
     out.extend(tags.iter().map(|tag| convert::build::message(Classic::tagged(&tag.familiar()))));
     out
 }
@@ -312,6 +315,8 @@ mod tests {
         let lines = finished(Some(id.clone()), &["X".into()], &tags, &Style::Classic(Mutex::new(Classic::new(true))));
         let text: String = lines.iter().map(|message| message.stream.as_str()).collect();
         assert_eq!(text, "[Warning] One or more build-args [X] were not consumed\nSuccessfully tagged a:latest\n");
+        let typed = finished(Some(id.clone()), &["BUILDKIT_X".into()], &tags, &Style::Status(Mutex::default()));
+        assert_eq!((typed.len(), typed[0].id.as_str()), (2, build_extras::STATUS));
         let quiet = finished(Some(id.clone()), &[], &tags, &Style::Quiet);
         assert_eq!((quiet.len(), quiet[0].stream.as_str()), (1, format!("{id}\n").as_str()));
     }
