@@ -114,3 +114,19 @@ fn usage_counts_what_is_on_the_disk() {
     assert_eq!(usage.layers, 5000);
     assert!(usage.blobs > 0 && usage.images.is_empty() && usage.build_cache == 0);
 }
+
+#[test]
+fn a_snapshot_half_made_is_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let id = Id::random();
+    let dirs = scratch.store.create_snapshot(id, None).unwrap();
+    // As a crash between the directory and its mode.
+    std::fs::remove_dir(&dirs.upper).unwrap();
+    let fresh = dirs.upper.with_file_name("upper.new");
+    std::fs::create_dir(&fresh).unwrap();
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o711)).unwrap();
+    let again = scratch.store.prepare_snapshot(&id).unwrap();
+    assert_eq!(std::fs::metadata(&again.upper).unwrap().permissions().mode() & 0o7777, 0o755);
+    assert!(!fresh.exists());
+}

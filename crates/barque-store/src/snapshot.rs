@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use barque_model::{ChainId, Error, Id, Result, Timestamp};
 use barque_sys::rootdir::{Dir, Stat};
-use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 
 use crate::Store;
 use crate::db::Snapshot;
@@ -44,10 +44,19 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             other => other.at("create the directory", &base)?,
         }
-        match make_dir(&dirs.upper) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).at("create the directory", &dirs.upper),
-            Ok(()) => adopt_root(&dirs)?,
+        if !dirs.upper.exists() {
+            // Whole when it gets its name: a crash leaves no root that only its owner may read.
+            let fresh = base.join("upper.new");
+            match make_dir(&fresh) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.at("create the directory", &fresh)?,
+            }
+            adopt_root(&fresh, dirs.lowers.first().map(PathBuf::as_path))?;
+            match rustix::fs::renameat_with(CWD, &fresh, CWD, &dirs.upper, RenameFlags::NOREPLACE) {
+                // Somebody else was quicker.
+                Err(rustix::io::Errno::EXIST) => remove_now(&fresh)?,
+                other => other.map_err(io::Error::from).at("create the directory", &dirs.upper)?,
+            }
         }
         match make_dir(&dirs.work) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -127,21 +136,21 @@ fn remove_now(path: &Path) -> Result<()> {
 }
 
 /// Makes the new upper directory look like the root of the topmost lower one.
-fn adopt_root(dirs: &SnapshotDirs) -> Result<()> {
-    let upper = Dir::open(&dirs.upper).at("open", &dirs.upper)?;
-    let Some(top) = dirs.lowers.first() else {
-        return upper.set_own_mode(0o755).at("chmod", &dirs.upper);
+fn adopt_root(fresh: &Path, top: Option<&Path>) -> Result<()> {
+    let upper = Dir::open(fresh).at("open", fresh)?;
+    let Some(top) = top else {
+        return upper.set_own_mode(0o755).at("chmod", fresh);
     };
     let lower = Dir::open(top).at("open the layer", top)?;
     let stat: Stat = lower.stat_self().at("examine", top)?;
-    let own = upper.stat_self().at("examine", &dirs.upper)?;
+    let own = upper.stat_self().at("examine", fresh)?;
     if (stat.uid, stat.gid) != (own.uid, own.gid) {
-        ignorable(upper.set_own_owner(stat.uid, stat.gid)).at("chown", &dirs.upper)?;
+        ignorable(upper.set_own_owner(stat.uid, stat.gid)).at("chown", fresh)?;
     }
-    upper.set_own_mode(stat.mode).at("chmod", &dirs.upper)?;
+    upper.set_own_mode(stat.mode).at("chmod", fresh)?;
     for (name, value) in lower.own_xattrs().at("read attributes of", top)? {
         if !is_overlay_attribute(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str())) {
-            ignorable(upper.set_own_xattr(&name, &value)).at("set attributes of", &dirs.upper)?;
+            ignorable(upper.set_own_xattr(&name, &value)).at("set attributes of", fresh)?;
         }
     }
     let times = rustix::fs::Timestamps {
@@ -151,6 +160,6 @@ fn adopt_root(dirs: &SnapshotDirs) -> Result<()> {
             tv_nsec: i64::from(stat.modified.nanos),
         },
     };
-    let _ = rustix::fs::utimensat(CWD, &dirs.upper, &times, AtFlags::empty());
+    let _ = rustix::fs::utimensat(CWD, fresh, &times, AtFlags::empty());
     Ok(())
 }

@@ -54,7 +54,19 @@ pub fn spawner() -> Spawner {
 fn remove_cgroups(root: &Path) {
     let mut hierarchies = vec![root.to_owned()];
     hierarchies.extend(std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()));
-    for hierarchy in hierarchies {
-        let _not_in_this_hierarchy = std::fs::remove_dir(hierarchy.join(cgroup_parent()));
+    for parent in hierarchies.iter().map(|h| h.join(cgroup_parent())).filter(|p| p.exists()) {
+        // Monitors have a group of their own in it, and end a moment after their containers.
+        let empty = || {
+            for child in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+                let _a_file = std::fs::remove_dir(child.path());
+            }
+            std::fs::remove_dir(&parent).is_ok()
+        };
+        for _ in 0..100 {
+            if empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
