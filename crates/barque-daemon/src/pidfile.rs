@@ -33,9 +33,17 @@ impl Pidfile {
 
 /// True if the process lives and runs the same program: pids are given out again after a reboot.
 fn same_program(pid: u32) -> bool {
-    let program = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    let other = program(&pid.to_string());
-    other.is_some() && other == program("self")
+    let other = living(&pid.to_string());
+    other.is_some() && other == living("self")
+}
+
+/// The name of a process's program (proc(5), `stat`); `None` once it has ended, whether or not its parent has asked
+/// how: where nobody adopts orphans nobody ever does.
+fn living(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold some itself.
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+    (!rest.starts_with(['Z', 'X', 'x'])).then(|| name.to_owned())
 }
 
 impl Drop for Pidfile {
@@ -50,6 +58,18 @@ impl Drop for Pidfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_ended_holds_nothing_though_nobody_asked_how() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap()).arg("--list").spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        while !fs::read_to_string(&stat).unwrap().contains(") Z") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(!same_program(child.id()));
+        child.wait().unwrap();
+        assert!(same_program(std::process::id()));
+    }
 
     #[test]
     fn stale_files_are_replaced() {
