@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use barque_model::{Error, Result};
 
-use super::{address, number};
+use super::{NAMED, address, number};
 use crate::network::Pool;
 
 /// The first and the last number containers may have: the range or subnet, without the
@@ -53,8 +53,23 @@ pub fn choose_address(
         let family = if v6 { "IPv6" } else { "IPv4" };
         let span = pool.ip_range.unwrap_or(pool.subnet);
         Error::unavailable(format!("no available {family} addresses on this network's address pools: {network}"))
-            .with_hint(format!("all of {span} is taken; remove containers, or use a network with a larger subnet"))
+            .with_hint(format!(
+                "all of {span} is taken: {}; remove containers, or use a network with a larger subnet",
+                holders(pool, used)
+            ))
     })
+}
+
+/// Who has the addresses of a pool; the first ones by name.
+fn holders(pool: &Pool, used: &[(IpAddr, String)]) -> String {
+    let span = pool.ip_range.unwrap_or(pool.subnet);
+    let gateway = pool.gateway.iter().map(|ip| (*ip, "the gateway"));
+    let auxiliary = pool.auxiliary.iter().map(|(name, ip)| (*ip, name.as_str()));
+    let all = gateway.chain(auxiliary).chain(used.iter().map(|(ip, by)| (*ip, by.as_str())));
+    let all: Vec<String> = all.filter(|(ip, _)| span.contains(ip)).map(|(ip, by)| format!("{ip} ({by})")).collect();
+    let more = all.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
 }
 
 fn lowest_free(pool: &Pool, reserved: &BTreeSet<u128>) -> Option<u128> {

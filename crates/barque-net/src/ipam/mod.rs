@@ -8,6 +8,9 @@ use ipnet::IpNet;
 pub use address::{choose_address, choose_gateway};
 pub use subnet::{check_subnet, choose_subnet, choose_subnet_v6, default_pools};
 
+/// Takers named in a hint.
+const NAMED: usize = 8;
+
 /// Networks are cut from `base` in pieces of prefix length `size` (`--default-address-pool base=…,size=…`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPool {

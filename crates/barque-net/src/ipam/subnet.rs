@@ -3,10 +3,7 @@
 use barque_model::{Error, ErrorKind, Result};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{AddressPool, Taken, address, number};
-
-/// Takers named in a hint.
-const NAMED: usize = 8;
+use super::{AddressPool, NAMED, Taken, address, number};
 
 /// Docker's pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in pieces of /20.
 pub fn default_pools() -> Vec<AddressPool> {

@@ -99,9 +99,13 @@ pub fn barque_program() -> PathBuf {
 impl Engine {
     /// Barque's daemon, driven by its own command line.
     pub fn barque(scratch: &Path, args: &[&str]) -> Engine {
+        Engine::barque_on(scratch, "bqpair0", &[&["--bip", "10.214.0.1/16"], args].concat())
+    }
+
+    /// The same on a bridge of this name, whose addresses the engine chooses.
+    pub fn barque_on(scratch: &Path, bridge: &str, args: &[&str]) -> Engine {
         let program = barque_program();
-        let mut start = vec![program.display().to_string(), "daemon".into()];
-        start.extend(["--bridge", "bqpair0", "--bip", "10.214.0.1/16"].map(str::to_owned));
+        let start = [&program.display().to_string(), "daemon", "--bridge", bridge].map(str::to_owned).to_vec();
         Engine::start("barque", scratch, program, start, args, "--pidfile")
     }
 
