@@ -27,6 +27,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_millis(50);
 /// How long a client may take to send the head of a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
+/// The pause before and between probes of a quiet connection.
+const PROBE: Duration = Duration::from_secs(15);
 /// The wait after the machine ran out of descriptors or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -243,6 +245,8 @@ async fn accept(socket: Socket, state: Arc<State>, stop: watch::Receiver<bool>, 
             Socket::Tcp(listener, tls) => match listener.accept().await {
                 Ok((stream, _)) => {
                     let _only_slower = stream.set_nodelay(true);
+                    // Who has closed a connection refuses the probe: else it would last as long as its container.
+                    let _forgotten_later = keep_alive(&stream);
                     let (tls, link) = (tls.clone(), tokens.link(false));
                     tokio::spawn(async move {
                         match tls {
@@ -262,6 +266,14 @@ async fn accept(socket: Socket, state: Arc<State>, stop: watch::Receiver<bool>, 
         tracing::warn!("cannot accept a connection: {refused}");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// Sends probes over a quiet connection.
+fn keep_alive(stream: &tokio::net::TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PROBE)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE)
 }
 
 /// Serves the requests of one connection.

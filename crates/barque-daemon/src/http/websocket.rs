@@ -63,7 +63,7 @@ where
         // It fails only if the client is gone.
         if let Ok(upgraded) = upgrade.await {
             let (input, output) = tokio::io::split(TokioIo::new(upgraded));
-            serve(Stream { input: Box::pin(input), output: Box::pin(output) }, work).await;
+            serve(Stream::new(input, output), work).await;
         }
         drop(alive);
     });
@@ -113,7 +113,7 @@ where
     let (near_read, near_write) = tokio::io::split(near);
     let frames = Frames { output: Mutex::new(Some(client.output)) };
     let work = async {
-        work(Stream { input: Box::pin(far_read), output: Box::pin(far_write) }).await;
+        work(Stream::new(far_read, far_write)).await;
     };
     let inward = frames.receive(client.input, near_write);
     let outward = frames.send_all(near_read);

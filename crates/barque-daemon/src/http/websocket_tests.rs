@@ -42,7 +42,7 @@ async fn next(client: &mut DuplexStream) -> (u8, Vec<u8>) {
 fn echo() -> (DuplexStream, tokio::task::JoinHandle<()>) {
     let (client, server) = duplex(256 << 10);
     let (input, output) = tokio::io::split(server);
-    let stream = Stream { input: Box::pin(input), output: Box::pin(output) };
+    let stream = Stream::new(input, output);
     let task = tokio::spawn(serve(stream, |mut stream| async move {
         let _client_gone = tokio::io::copy(&mut stream.input, &mut stream.output).await;
         let _client_gone = stream.output.shutdown().await;

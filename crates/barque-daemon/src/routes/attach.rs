@@ -75,7 +75,7 @@ fn contents<R: AsyncRead + Unpin + Send + 'static>(
 }
 
 /// Moves bytes until the process's output ends or the client detaches. The client's end of input reaches the
-/// process; the client's going away does not stop it.
+/// process; the client's going away does not stop it, but ends the attachment, though the process be silent.
 pub(super) async fn pump(client: Stream, process: AttachStream, wants_input: bool, keys: Option<Vec<u8>>) {
     exchange(client, process, wants_input, keys, InputEnd::LeavesOutput).await;
 }
@@ -96,7 +96,7 @@ async fn exchange(
     keys: Option<Vec<u8>>,
     input_end: InputEnd,
 ) {
-    let Stream { input, mut output } = client;
+    let Stream { input, mut output, gone } = client;
     let AttachStream { output: mut from_process, input: to_process, .. } = process;
     let inward = async {
         let detached = match wants_input {
@@ -104,7 +104,7 @@ async fn exchange(
             false => drain(input).await,
         };
         if !detached && input_end == InputEnd::LeavesOutput {
-            std::future::pending::<()>().await;
+            gone.await;
         }
     };
     let outward = copy_flushing(&mut from_process, &mut output);
@@ -181,7 +181,7 @@ mod tests {
         let (input, output) = ends(near);
         let (from, to) = ends(inner);
         let stream = AttachStream { output: from, input: to, tty: false };
-        let task = tokio::spawn(pump(Stream { input, output }, stream, true, None));
+        let task = tokio::spawn(pump(Stream::new(input, output), stream, true, None));
         client.write_all(b"hello").await.unwrap();
         client.shutdown().await.unwrap();
         let mut got = Vec::new();
@@ -204,7 +204,7 @@ mod tests {
         let stream = AttachStream { output: from, input: to, tty: true };
         let keys = detach::parse("").unwrap();
         client.write_all(b"ab\x10\x11").await.unwrap();
-        pump(Stream { input, output }, stream, true, Some(keys)).await;
+        pump(Stream::new(input, output), stream, true, Some(keys)).await;
         let mut got = [0u8; 2];
         process.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"ab");

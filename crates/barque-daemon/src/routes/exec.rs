@@ -54,7 +54,7 @@ async fn start(context: Context, id: String) -> Outcome {
 
 /// Writes one line to the client and ends.
 async fn tell(client: http::Stream, text: String, tty: bool) {
-    let http::Stream { input, mut output } = client;
+    let http::Stream { input, mut output, .. } = client;
     let mut bytes = Vec::new();
     match tty {
         true => bytes.extend_from_slice(format!("{text}\r\n").as_bytes()),

@@ -73,6 +73,8 @@ pub(super) enum Role {
 pub(super) struct Client {
     pub fd: OwnedFd,
     pub role: Role,
+    /// It takes nothing any more; what it has typed is still to be read.
+    pub deaf: bool,
 }
 
 /// What came of reading from a client.
@@ -90,16 +92,17 @@ pub(super) enum Input {
 
 impl Client {
     pub(super) fn asking(fd: OwnedFd) -> Client {
-        Client { fd, role: Role::Questions { input: Vec::new(), waits: false } }
+        Client { fd, role: Role::Questions { input: Vec::new(), waits: false }, deaf: false }
     }
 
     /// A connection that only waits for the end of the task.
     pub(super) fn waiting(fd: OwnedFd) -> Client {
-        Client { fd, role: Role::Questions { input: Vec::new(), waits: true } }
+        Client { fd, role: Role::Questions { input: Vec::new(), waits: true }, deaf: false }
     }
 
     pub(super) fn attached(fd: OwnedFd, streams: Attach) -> Client {
-        Client { fd, role: Role::Attached { streams, queue: Queue::default(), input_open: streams.stdin } }
+        let role = Role::Attached { streams, queue: Queue::default(), input_open: streams.stdin };
+        Client { fd, role, deaf: false }
     }
 
     pub(super) fn read(&self, buffer: &mut [u8]) -> Input {
@@ -133,6 +136,15 @@ impl Client {
             }
             _ => false,
         }
+    }
+
+    /// The client has gone. True if there may be input that it sent before.
+    pub(super) fn leaves_input(&mut self) -> bool {
+        let Role::Attached { streams, queue, input_open: true } = &mut self.role else { return false };
+        (streams.stdout, streams.stderr) = (false, false);
+        queue.clear();
+        self.deaf = true;
+        true
     }
 
     /// Sends what is waiting; how many bytes went, or `None` if the client is gone.

@@ -161,6 +161,8 @@ impl Pump {
             match &client.role {
                 Role::Questions { .. } => events |= PollFlags::IN,
                 Role::Dropped => continue,
+                // It would be ready at once, over and over.
+                Role::Attached { .. } if client.deaf && !self.stdin.accepts_more() => continue,
                 Role::Attached { queue, input_open, .. } => {
                     if *input_open && self.stdin.accepts_more() {
                         events |= PollFlags::IN;
@@ -231,7 +233,7 @@ impl Pump {
                 buffer[..FRAME].copy_from_slice(&frame_header(stream, n));
                 let bytes = &buffer[if framed { 0 } else { FRAME }..FRAME + n];
                 for client in self.clients.iter_mut().filter(|c| c.takes(stream)) {
-                    if !client.deliver(bytes) {
+                    if !client.deliver(bytes) && !client.leaves_input() {
                         drop_client(client);
                     }
                 }
@@ -255,12 +257,13 @@ impl Pump {
             match client.flush() {
                 Some(0) => {}
                 Some(_) => self.progress = Instant::now(),
+                None if client.leaves_input() => {}
                 None => return self.lose_client(i),
             }
         }
         if events.contains(PollFlags::IN) {
             self.read_client(i);
-        } else if events.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        } else if events.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) && !client.leaves_input() {
             self.lose_client(i);
         }
     }
