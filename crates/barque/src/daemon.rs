@@ -9,6 +9,7 @@ use barque_engine::Engine;
 use barque_model::{Context, Error, ErrorKind, Result};
 use barque_runtime::Spawner;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// What stands above the list of options.
 const HELP: &str = "\
@@ -42,7 +43,7 @@ pub fn run(words: &[String]) -> Result<()> {
         crate::say("configuration OK");
         return Ok(());
     }
-    start_logging(&settings)?;
+    let log_level = start_logging(&settings)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -58,7 +59,7 @@ pub fn run(words: &[String]) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let served = runtime.block_on(serve(settings, flags, spawner));
+    let served = runtime.block_on(serve(settings, flags, log_level, spawner));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     served
 }
@@ -98,25 +99,35 @@ fn read_capped(path: &str) -> Result<String> {
     Ok(text)
 }
 
-fn start_logging(settings: &Settings) -> Result<()> {
+/// Sets what is logged from now on.
+type LogLevel = Box<dyn Fn(&Settings) -> Result<()> + Send>;
+
+fn log_filter(settings: &Settings) -> Result<EnvFilter> {
     let level = if settings.debug { "debug" } else { settings.log_level.as_str() };
     let level = if level == "fatal" { "error" } else { level };
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
-        .map_err(|e| Error::invalid(format!("invalid log level '{level}': {e}")))?;
+    EnvFilter::try_new(level).map_err(|e| Error::invalid(format!("invalid log level '{level}': {e}")))
+}
+
+fn start_logging(settings: &Settings) -> Result<LogLevel> {
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(settings)?)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(!settings.raw_logs && rustix::termios::isatty(rustix::stdio::stderr()));
+        .with_ansi(!settings.raw_logs && rustix::termios::isatty(rustix::stdio::stderr()))
+        .with_filter_reloading();
+    let filter = log.reload_handle();
     match settings.log_format {
         LogFormat::Text => log.init(),
         // Without a JSON layer the text form is what there is.
         LogFormat::Json => return Err(Error::not_implemented("log-format json").with_hint("use log-format text")),
     }
-    Ok(())
+    Ok(Box::new(move |settings| {
+        let new = log_filter(settings)?;
+        filter.reload(new).map_err(|e| Error::internal("cannot change the log level").with_source(e))
+    }))
 }
 
-async fn serve(settings: Settings, flags: Flags, spawner: Spawner) -> Result<()> {
+async fn serve(settings: Settings, flags: Flags, log_level: LogLevel, spawner: Spawner) -> Result<()> {
     let mut config = settings.engine_config();
     config.seccomp_profile = match settings.seccomp_file() {
         Some(path) => Some(read_capped(path).with_context(|| format!("cannot read the seccomp profile {path}"))?),
@@ -139,7 +150,7 @@ async fn serve(settings: Settings, flags: Flags, spawner: Spawner) -> Result<()>
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&stopper, &flags),
+                _ = hangup.recv() => reload(&stopper, &flags, &log_level),
             }
         }
         crate::notify::tell("STOPPING=1");
@@ -150,8 +161,8 @@ async fn serve(settings: Settings, flags: Flags, spawner: Spawner) -> Result<()>
     daemon.serve(engine).await
 }
 
-fn reload(handle: &barque_daemon::Handle, flags: &Flags) {
-    match settings(flags).and_then(|new| handle.reload(&new)) {
+fn reload(handle: &barque_daemon::Handle, flags: &Flags, log_level: &LogLevel) {
+    match settings(flags).and_then(|new| handle.reload(&new).and_then(|()| log_level(&new))) {
         Ok(()) => tracing::info!("configuration reloaded"),
         Err(e) => tracing::error!("the configuration was not reloaded: {}", e.chain()),
     }
