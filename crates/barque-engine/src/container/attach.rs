@@ -141,9 +141,13 @@ impl Engine {
         let engine = self.clone();
         self.blocking(move || {
             let path = format!("/proc/{}/ns/net", task.pid());
-            let interfaces = barque_net::NetNs::open(std::path::Path::new(&path))
-                .and_then(|ns| engine.fabric().stats(&ns))
-                .unwrap_or_default();
+            let interfaces = match is_own_network(&path) {
+                // The machine's interfaces count for everybody on it.
+                true => Vec::new(),
+                false => barque_net::NetNs::open(std::path::Path::new(&path))
+                    .and_then(|ns| engine.fabric().stats(&ns))
+                    .unwrap_or_default(),
+            };
             Ok(ContainerStats {
                 cgroup: task.stats()?,
                 interfaces,
@@ -159,6 +163,13 @@ impl Engine {
 pub fn split(socket: StdUnixStream) -> Result<(tokio::net::unix::OwnedReadHalf, tokio::net::unix::OwnedWriteHalf)> {
     socket.set_nonblocking(true).context("cannot use a socket")?;
     Ok(UnixStream::from_std(socket).context("cannot use a socket")?.into_split())
+}
+
+/// Whether it is the network namespace of the engine.
+fn is_own_network(path: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = |path: &str| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    number(path).is_some_and(|theirs| number("/proc/thread-self/ns/net") == Some(theirs))
 }
 
 /// Whether the client of a container that has not started yet went away.
