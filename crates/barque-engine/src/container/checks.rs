@@ -7,8 +7,8 @@ use barque_model::{Error, Result, Timestamp};
 use tokio::io::AsyncReadExt;
 
 use super::driver::{Core, Handle};
-use super::exec::ExecStart;
-use super::health::{Health, HealthResult, OUTPUT_MAX};
+use super::exec::{ExecEntry, ExecStart};
+use super::health::{HealthResult, OUTPUT_MAX};
 use super::request::ExecSpec;
 use super::spec::{HealthSpec, HealthTest, ProcessSpec};
 use crate::Engine;
@@ -17,27 +17,29 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const START_INTERVAL: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 3;
+/// A check that took too long is killed so often at most, with this pause: it may only just be starting.
+const KILLS: u32 = 50;
+const KILL_AGAIN: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// Begins the checks of a container that has just started, if it has any.
+    /// Begins the checks of a container that runs, if it has any. What the run's checks have said so far counts on.
     pub(crate) fn start_health_checks(&self, handle: &Arc<Handle>, core: &mut Core) {
-        core.health = None;
         let Some(spec) = core.spec.healthcheck.clone() else { return };
         let Some(command) = command(&spec, core.spec.process.shell.as_deref()) else { return };
-        core.health = Some(Health::default());
+        let began = core.state.running().map_or_else(Timestamp::now, |r| r.started_at);
+        core.health.get_or_insert_default();
         let (engine, handle) = (self.clone(), handle.clone());
-        let task = tokio::spawn(async move { engine.check_health(handle, spec, command).await });
+        let task = tokio::spawn(async move { engine.check_health(handle, spec, command, began).await });
         core.health_task = Some(task.abort_handle());
     }
 
-    async fn check_health(&self, handle: Arc<Handle>, spec: HealthSpec, command: Vec<String>) {
+    async fn check_health(&self, handle: Arc<Handle>, spec: HealthSpec, command: Vec<String>, began: Timestamp) {
         let positive = |d: Option<Duration>| d.filter(|d| !d.is_zero());
         let interval = positive(spec.interval).unwrap_or(INTERVAL);
         let start_period = spec.start_period.unwrap_or_default();
         let start_interval = positive(spec.start_interval).unwrap_or(START_INTERVAL).min(interval);
         let retries = spec.retries.filter(|r| *r > 0).unwrap_or(RETRIES);
         let timeout = positive(spec.timeout).unwrap_or(TIMEOUT);
-        let began = Timestamp::now();
         loop {
             let young = Timestamp::now().since(began) < start_period;
             let starting =
@@ -60,6 +62,7 @@ impl Engine {
             let changed = health.record(result, retries, in_start_period);
             let status = health.status.as_str();
             handle.publish(&core);
+            self.keep_state(&core);
             if changed {
                 self.container_event(&core, &format!("health_status: {status}"), []);
             }
@@ -75,20 +78,36 @@ impl Engine {
             ..ProcessSpec::default()
         };
         let exec = ExecSpec { process, ..ExecSpec::default() };
-        match tokio::time::timeout(timeout, self.run_probe(handle, exec.clone())).await {
-            Ok(Ok((code, output))) => (if code == 0 { 0 } else { code.max(1) }, output),
-            Ok(Err(e)) => (-1, e.chain()),
+        let entry =
+            match self.exec_create(&handle.id.to_string(), exec).await.map(|id| self.exec_entry(&id.to_string())) {
+                Ok(Ok(entry)) => entry,
+                Ok(Err(e)) | Err(e) => return (-1, e.chain()),
+            };
+        let (engine, own) = (self.clone(), entry.clone());
+        // A task of its own: a launch that is under way at the end of the time must not be lost sight of.
+        let mut run = tokio::spawn(async move { engine.run_probe(&own).await });
+        match tokio::time::timeout(timeout, &mut run).await {
+            Ok(Ok(Ok((code, output)))) => (if code == 0 { 0 } else { code.max(1) }, output),
+            Ok(Ok(Err(e))) => (-1, e.chain()),
+            Ok(Err(e)) => (-1, format!("the check broke off: {e}")),
             Err(_) => {
-                self.kill_probe(handle, command).await;
+                let engine = self.clone();
+                tokio::spawn(async move {
+                    for _ in 0..KILLS {
+                        engine.kill_exec(&entry);
+                        if tokio::time::timeout(KILL_AGAIN, &mut run).await.is_ok() {
+                            return;
+                        }
+                    }
+                    run.abort();
+                });
                 (-1, format!("Health check exceeded timeout ({})", barque_model::duration::go(timeout)))
             }
         }
     }
 
-    async fn run_probe(&self, handle: &Arc<Handle>, exec: ExecSpec) -> Result<(i32, String)> {
-        let id = self.exec_create(&handle.id.to_string(), exec).await?.to_string();
-        let entry = self.exec_entry(&id)?;
-        let stream = self.exec_start(&id, ExecStart::default()).await?;
+    async fn run_probe(&self, entry: &Arc<ExecEntry>) -> Result<(i32, String)> {
+        let stream = self.exec_start(&entry.id.to_string(), ExecStart::default()).await?;
         let mut stream = stream.ok_or_else(|| Error::internal("a check without output"))?;
         let mut output = Vec::new();
         let mut header = [0u8; 8];
@@ -100,15 +119,8 @@ impl Engine {
             let room = OUTPUT_MAX.saturating_sub(output.len()).min(bytes.len());
             output.extend_from_slice(&bytes[..room]);
         }
-        let code = self.exec_exit_code(&entry).await;
+        let code = self.exec_exit_code(entry).await;
         Ok((code, String::from_utf8_lossy(&output).into_owned()))
-    }
-
-    async fn kill_probe(&self, handle: &Arc<Handle>, command: &[String]) {
-        let execs: Vec<_> = handle.lock().await.execs.values().cloned().collect();
-        for entry in execs.iter().filter(|e| e.spec.process.cmd.as_deref() == Some(command)) {
-            self.kill_exec(entry);
-        }
     }
 }
 

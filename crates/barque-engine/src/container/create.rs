@@ -11,7 +11,6 @@ use super::merge::{clean_path, merge_image};
 use super::names;
 use super::request::{ContainerPaths, CreateContainer, CreatedContainer};
 use super::spec::{ContainerSpec, MountSource, MountSpec, NetworkMode};
-use super::state::State;
 use super::view::{EndpointView, MountView};
 use crate::Engine;
 use crate::network::plug::idle_endpoint;
@@ -82,6 +81,7 @@ impl Engine {
             spec.network.publish_all = false;
         }
         warnings.extend(super::limits::ignored_weights(&spec.resources.block_devices));
+        warnings.extend(self.unprotected_sockets(&spec.mounts));
         if spec.auto_remove && !matches!(spec.restart, super::spec::RestartPolicy::No) {
             return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
         }
@@ -193,8 +193,7 @@ impl Engine {
             self.name_volume(mount, new_volumes)?;
         }
         let now = Timestamp::now();
-        let state = State::Created { error: None };
-        let stored = StoredState { state: state.clone(), restarts: 0, error: None };
+        let stored = StoredState::created();
         let mut row = barque_store::Container {
             id,
             name: String::new(),
@@ -276,11 +275,11 @@ impl Engine {
             task: None,
             plugged: None,
             link_env: Vec::new(),
-            health: None,
+            health: stored.health,
             execs: BTreeMap::new(),
             ports: Vec::new(),
             error: stored.error,
-            keep: false,
+            ended_from_outside: stored.ended_from_outside,
             restart_timer: None,
             health_task: None,
             fixed,

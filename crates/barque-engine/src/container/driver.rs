@@ -5,6 +5,7 @@
 //! waits watch the published views.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -28,9 +29,20 @@ pub struct Handle {
     pub id: Id,
     core: Mutex<Core>,
     view: watch::Sender<Arc<ContainerView>>,
+    /// How many `restart`s are between its end and its start: `--rm` does not apply meanwhile.
+    restarting: AtomicUsize,
     /// Sockets of clients that attached before the start.
     pub(crate) waiting: StdMutex<Vec<barque_runtime::task::Attachment>>,
     removed: watch::Sender<bool>,
+}
+
+/// A `restart` of a container that has not come to its end.
+pub struct BeingRestarted(Arc<Handle>);
+
+impl Drop for BeingRestarted {
+    fn drop(&mut self) {
+        self.0.restarting.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Tells when a container has been removed.
@@ -74,8 +86,8 @@ pub struct Core {
     pub endpoints: Vec<EndpointView>,
     pub ports: Vec<PublishedPort>,
     pub error: Option<String>,
-    /// Its end is part of `restart`: `--rm` does not apply.
-    pub keep: bool,
+    /// The machine or the engine ended the last run, not the container itself: a start that follows is no restart.
+    pub ended_from_outside: bool,
     /// Ends a wait for the next restart.
     pub restart_timer: Option<AbortHandle>,
     pub health_task: Option<AbortHandle>,
@@ -103,6 +115,18 @@ pub struct StoredState {
     pub restarts: u32,
     #[serde(default)]
     pub error: Option<String>,
+    #[serde(default)]
+    pub health: Option<Health>,
+    #[serde(default)]
+    pub ended_from_outside: bool,
+}
+
+impl StoredState {
+    /// That of a container which has never been started.
+    pub fn created() -> StoredState {
+        let state = State::Created { error: None };
+        StoredState { state, restarts: 0, error: None, health: None, ended_from_outside: false }
+    }
 }
 
 impl Core {
@@ -111,7 +135,13 @@ impl Core {
     }
 
     pub fn stored_state(&self) -> Result<String> {
-        let stored = StoredState { state: self.state.clone(), restarts: self.restarts, error: self.error.clone() };
+        let stored = StoredState {
+            state: self.state.clone(),
+            restarts: self.restarts,
+            error: self.error.clone(),
+            health: self.health.clone(),
+            ended_from_outside: self.ended_from_outside,
+        };
         serde_json::to_string(&stored).map_err(|e| Error::internal(format!("cannot write the state: {e}")))
     }
 
@@ -156,6 +186,14 @@ impl Core {
         }
     }
 
+    /// A start by the restart policy, after this wait.
+    pub fn count_restart(&mut self, waited: Duration) {
+        if !std::mem::take(&mut self.ended_from_outside) {
+            self.restarts += 1;
+        }
+        self.backoff = Some(state::next_backoff(waited));
+    }
+
     /// The running process, or Docker's refusal.
     pub fn running_task(&self) -> Result<Arc<Task>> {
         match (&self.state, &self.task) {
@@ -170,7 +208,18 @@ impl Handle {
         let view = watch::Sender::new(Arc::new(core.view()));
         let waiting = StdMutex::new(Vec::new());
         let removed = watch::Sender::new(false);
-        Arc::new(Handle { id: core.fixed.id, core: Mutex::new(core), view, waiting, removed })
+        let restarting = AtomicUsize::new(0);
+        Arc::new(Handle { id: core.fixed.id, core: Mutex::new(core), view, restarting, waiting, removed })
+    }
+
+    /// From here on the container is not removed at its end, until the value is dropped.
+    pub fn being_restarted(self: &Arc<Self>) -> BeingRestarted {
+        self.restarting.fetch_add(1, Relaxed);
+        BeingRestarted(self.clone())
+    }
+
+    fn is_being_restarted(&self) -> bool {
+        self.restarting.load(Relaxed) > 0
     }
 
     pub fn gone(&self) -> Gone {
@@ -255,7 +304,7 @@ impl Engine {
         }
         core.restarts = 0;
         core.backoff = None;
-        core.keep = false;
+        core.ended_from_outside = false;
         let result = self.launch(handle, &mut core).await;
         self.settle_start(handle, &mut core, result).await
     }
@@ -273,6 +322,7 @@ impl Engine {
                 core.error = None;
                 core.task = Some(task.clone());
                 self.supervise(handle.clone(), task);
+                core.health = None;
                 self.start_health_checks(handle, core);
                 Ok(())
             }
@@ -335,6 +385,7 @@ impl Engine {
         self.unplug(&mut core).await;
         let event = Event::ProcessExited { code: exit.code, oom_killed: exit.oom_killed };
         let Ok(effects) = core.step(event) else { return };
+        core.ended_from_outside = self.is_stopping();
         // Who hears of the end and asks gets the new state.
         handle.publish(&core);
         self.keep_state(&core);
@@ -346,20 +397,22 @@ impl Engine {
         self.container_event(&core, "die", [("exitCode", exit.code.to_string()), ("execDuration", duration)]);
         for effect in effects {
             if let Effect::ScheduleRestart(wait) = effect {
-                self.schedule_restart(handle, &mut core, wait);
+                self.schedule_restart(handle, &mut core, wait, wait);
             }
         }
-        let removed = core.spec.auto_remove && !core.keep && !matches!(core.state, State::Restarting { .. });
+        let removed =
+            core.spec.auto_remove && !handle.is_being_restarted() && !matches!(core.state, State::Restarting { .. });
         drop(core);
         if removed {
             self.remove_ended(handle).await;
         }
     }
 
-    fn schedule_restart(&self, handle: &Arc<Handle>, core: &mut Core, wait: Duration) {
+    /// Starts it again when `left` of its wait has passed.
+    pub(crate) fn schedule_restart(&self, handle: &Arc<Handle>, core: &mut Core, wait: Duration, left: Duration) {
         let (engine, waiting) = (self.clone(), handle.clone());
         let timer = tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(left).await;
             engine.restart_due(&waiting, wait).await;
         });
         core.restart_timer = Some(timer.abort_handle());
@@ -372,8 +425,7 @@ impl Engine {
         if self.is_stopping() || core.step(Event::RestartDue).is_err() {
             return;
         }
-        core.restarts += 1;
-        core.backoff = Some(state::next_backoff(waited));
+        core.count_restart(waited);
         let result = self.launch(handle, &mut core).await;
         if let Err(e) = self.settle_start(handle, &mut core, result).await {
             tracing::warn!(container = %handle.id, "restart failed: {}", e.chain());

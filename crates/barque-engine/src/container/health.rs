@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use barque_model::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Results kept for `inspect`.
 pub const LOG_LENGTH: usize = 5;
 /// Bytes of output kept of each.
 pub const OUTPUT_MAX: usize = 4096;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HealthStatus {
     Starting,
     Healthy,
@@ -26,14 +27,14 @@ impl HealthStatus {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     pub status: HealthStatus,
     pub failing_streak: u32,
     pub log: VecDeque<HealthResult>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthResult {
     pub start: Timestamp,
     pub end: Timestamp,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barque_model::{Error, ErrorKind, Result, Signal, Timestamp};
+use barque_model::{Context, Error, ErrorKind, Result, Signal, Timestamp};
 use barque_runtime::Task;
 use barque_runtime::task::Reopened;
 
@@ -33,12 +33,27 @@ impl Engine {
     }
 
     async fn stop_handle(&self, handle: &Arc<Handle>, options: StopOptions) -> Result<()> {
-        let Some(task) = self.request_stop(handle).await? else { return Ok(()) };
+        match self.request_stop(handle).await? {
+            Some(task) => self.end_task(handle, task, options).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops for the engine's own end: the container comes back with it if its policy says so.
+    pub(crate) async fn stop_for_shutdown(&self, handle: &Arc<Handle>, secs: i64) -> Result<()> {
+        let task = handle.lock().await.running_task()?;
+        self.end_task(handle, task, StopOptions { signal: None, timeout_secs: Some(secs) }).await
+    }
+
+    /// Asks the process to end, and makes it when its time is over.
+    async fn end_task(&self, handle: &Arc<Handle>, task: Arc<Task>, options: StopOptions) -> Result<()> {
         let view = handle.view();
         let signal = options.signal.or(view.spec.stop_signal).unwrap_or(Signal::TERM);
         let secs = options.timeout_secs.or(view.spec.stop_timeout_secs).unwrap_or(STOP_TIMEOUT_SECS);
         if view.state.running().is_some_and(|r| r.paused) {
-            task.resume()?;
+            // A freezer may take seconds.
+            let frozen = task.clone();
+            self.blocking(move || frozen.resume()).await?;
         }
         self.signal_task(handle, &task, signal).await?;
         let patience = u64::try_from(secs).ok().map(Duration::from_secs);
@@ -46,7 +61,7 @@ impl Engine {
             self.signal_task(handle, &task, Signal::KILL).await?;
             if !wait::stopped_within(handle, Some(KILL_LIMIT)).await {
                 // The first process is gone or stuck, but something still holds its output.
-                let _all = task.kill_all(Signal::KILL);
+                let _all = self.blocking(move || task.kill_all(Signal::KILL)).await;
                 wait::must_stop_within(handle, KILL_LIMIT).await?;
             }
         }
@@ -66,34 +81,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Stops for the engine's own end: the container comes back with it if its policy says so.
-    pub(crate) async fn stop_for_shutdown(&self, handle: &Arc<Handle>, secs: i64) -> Result<()> {
-        let task = handle.lock().await.running_task()?;
-        let view = handle.view();
-        if view.state.running().is_some_and(|r| r.paused) {
-            let task = task.clone();
-            self.blocking(move || task.resume()).await?;
-        }
-        let signal = view.spec.stop_signal.unwrap_or(Signal::TERM);
-        let _already_gone = task.kill(signal);
-        if !wait::stopped_within(handle, u64::try_from(secs).ok().map(Duration::from_secs)).await {
-            let _already_gone = task.kill(Signal::KILL);
-            wait::must_stop_within(handle, KILL_LIMIT).await?;
-        }
-        Ok(())
+    /// Goes on to its end although the caller goes away: between the two it would be a container that nobody starts.
+    pub async fn container_restart(&self, name: &str, options: StopOptions) -> Result<()> {
+        let (engine, handle) = (self.clone(), self.find(name)?);
+        let restart = tokio::spawn(async move { engine.restart_handle(&handle, options).await });
+        restart.await.map_err(|e| Error::internal(format!("the restart broke off: {e}")))?
     }
 
-    pub async fn container_restart(&self, name: &str, options: StopOptions) -> Result<()> {
-        let handle = self.find(name)?;
-        handle.lock().await.keep = true;
-        match self.stop_handle(&handle, options).await {
-            Err(e) if e.kind() != ErrorKind::NotModified => {
-                handle.lock().await.keep = false;
-                return Err(e);
-            }
+    async fn restart_handle(&self, handle: &Arc<Handle>, options: StopOptions) -> Result<()> {
+        let _not_removed = handle.being_restarted();
+        match self.stop_handle(handle, options).await {
+            Err(e) if e.kind() != ErrorKind::NotModified => return Err(e),
             _ => {}
         }
-        self.start_handle(&handle).await?;
+        match self.start_handle(handle).await {
+            // Somebody was quicker: it runs, anew.
+            Err(e) if e.kind() == ErrorKind::NotModified => {}
+            started => started?,
+        }
         let core = handle.lock().await;
         self.container_event(&core, "restart", []);
         Ok(())
@@ -343,6 +348,12 @@ impl Engine {
         let engine = self.clone();
         self.blocking(move || engine.settle_volume_mounts()).await?;
         for handle in revive {
+            let mut core = handle.lock().await;
+            if let State::Restarting { backoff, not_before, .. } = core.state {
+                self.schedule_restart(&handle, &mut core, backoff, not_before.since(Timestamp::now()));
+                continue;
+            }
+            drop(core);
             let engine = self.clone();
             tokio::spawn(async move {
                 if let Err(e) = engine.start_handle(&handle).await {
@@ -369,20 +380,33 @@ impl Engine {
             platform: "linux".into(),
             image_manifest: None,
         });
-        let run_dir = fixed.paths.run_dir.clone();
+        let (engine, known) = (self.clone(), fixed.clone());
         let handle = Handle::new(self.new_core(fixed, row.name.clone(), spec, row.document.clone(), stored));
         self.register(handle.clone());
-        let found = self.blocking(move || Task::reopen(&run_dir)).await;
+        let found = self.blocking(move || {
+            engine.settle_files(&known);
+            Task::reopen(&known.paths.run_dir)
+        });
+        let found = found.await;
         let mut core = handle.lock().await;
         let was_up = core.state.is_up() || matches!(core.state, State::Starting { .. });
         match found {
             Ok(Reopened::Running(task)) => self.adopt(&handle, &mut core, Arc::new(task)).await,
-            Ok(Reopened::Exited(exit)) => settle_lost(&mut core, exit.code, exit.oom_killed, exit.finished_at),
-            Ok(Reopened::Absent) if was_up => settle_lost(&mut core, 255, false, Timestamp::now()),
+            Ok(Reopened::Exited(exit)) => {
+                settle_lost(&mut core, exit.code, exit.oom_killed, exit.finished_at);
+                core.ended_from_outside |= exit.lost;
+            }
+            Ok(Reopened::Absent) if was_up => {
+                settle_lost(&mut core, 255, false, Timestamp::now());
+                core.ended_from_outside = true;
+            }
             Ok(Reopened::Absent) => {}
             Err(e) => {
                 // Nobody knows whether it runs: it is shown as ended, with the reason, and not started again.
                 settle_lost(&mut core, 255, false, Timestamp::now());
+                if let State::Restarting { exit, .. } = &core.state {
+                    core.state = State::Exited { exit: exit.clone() };
+                }
                 core.error = Some(e.chain());
                 self.keep_state(&core);
                 handle.publish(&core);
@@ -392,7 +416,7 @@ impl Engine {
         self.keep_state(&core);
         handle.publish(&core);
         let removal = core.spec.auto_remove && was_up && !core.state.is_running();
-        let again = !core.state.is_running() && self.should_revive(&core, was_up);
+        let again = !core.state.is_running() && self.should_revive(&core);
         drop(core);
         if removal {
             self.spawn_removal(handle);
@@ -401,21 +425,43 @@ impl Engine {
         Ok(again.then_some(handle))
     }
 
-    fn should_revive(&self, core: &Core, was_up: bool) -> bool {
-        let by_user = core.state.last_exit().is_some_and(|e| e.stopped_by_user);
-        let ever_ran = was_up || core.state.last_exit().is_some();
-        match core.spec.restart {
-            RestartPolicy::No => false,
-            RestartPolicy::Always => ever_ran,
-            RestartPolicy::UnlessStopped => ever_ran && !by_user,
-            RestartPolicy::OnFailure { .. } => was_up && core.state.last_exit().is_some_and(|e| e.code != 0),
+    /// The row of a container comes before its directories: what a crash left out between the two is made now.
+    fn settle_files(&self, fixed: &Fixed) {
+        let dir = &fixed.paths.dir;
+        let missing: Vec<_> = [dir, &fixed.upper].into_iter().filter(|d| !d.is_dir()).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let made = std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()));
+        let made = made.and_then(|()| self.store().prepare_snapshot(&fixed.id));
+        for path in missing {
+            match &made {
+                Ok(_) => tracing::warn!(container = %fixed.id, "{} was missing: made anew, empty", path.display()),
+                Err(e) => tracing::error!(container = %fixed.id, "{} is missing: {}", path.display(), e.chain()),
+            }
+        }
+    }
+
+    fn should_revive(&self, core: &Core) -> bool {
+        let Some(exit) = core.state.last_exit() else { return false };
+        match (&core.state, core.spec.restart) {
+            // As the policy said at its end.
+            (State::Restarting { .. }, _) => true,
+            // An engine's start is one more chance: for what somebody has stopped, and for what could not start.
+            (_, RestartPolicy::Always) => true,
+            (_, RestartPolicy::UnlessStopped) => !exit.stopped_by_user,
+            (_, RestartPolicy::No | RestartPolicy::OnFailure { .. }) => false,
         }
     }
 
     /// A process that outlived the engine is taken under control again.
     async fn adopt(&self, handle: &Arc<Handle>, core: &mut Core, task: Arc<Task>) {
         if !core.state.is_running() {
-            core.state = State::Starting { since: task.started_at(), before: None };
+            // The engine ended between the start and its record.
+            if let State::Restarting { backoff, .. } = core.state {
+                core.count_restart(backoff);
+            }
+            core.state = State::Starting { since: task.started_at(), before: core.state.last_exit().cloned() };
             let _started = core.step(Event::Started { pid: task.pid() });
         }
         core.task = Some(task.clone());
@@ -444,21 +490,11 @@ impl Engine {
     }
 }
 
-/// A run whose end, at `ended`, nobody saw is over.
+/// A run whose end, at `ended`, nobody saw is over; the restart policy decides about the next.
 fn settle_lost(core: &mut Core, code: i32, oom_killed: bool, ended: Timestamp) {
-    if let State::Starting { .. } | State::Created { .. } = core.state {
-        return;
-    }
-    let policy = core.spec.restart;
-    if let State::Running(_) = core.state {
-        let restart = std::mem::take(&mut Arc::make_mut(&mut core.spec).restart);
+    if core.state.is_running() {
         let _ended = core.step_at(Event::ProcessExited { code, oom_killed }, ended);
-        Arc::make_mut(&mut core.spec).restart = restart;
     }
-    if let State::Restarting { exit, .. } = &core.state {
-        core.state = State::Exited { exit: exit.clone() };
-    }
-    debug_assert_eq!(policy, core.spec.restart);
 }
 
 /// Removes what a container had below the exec root. Monitors of its last execs may still write there.

@@ -247,6 +247,24 @@ impl Engine {
         is_one.then(|| own.clone())
     }
 
+    /// Directories that are mounted read-only with a socket of the engine in them: that one keeps all its rights.
+    /// Covering it would last until the engine's next start makes a new socket, and no longer.
+    pub(super) fn unprotected_sockets(&self, mounts: &[MountSpec]) -> Vec<String> {
+        let sockets: Vec<PathBuf> = self.config().sockets.iter().flat_map(std::fs::canonicalize).collect();
+        let within = |mount: &MountSpec| {
+            let MountSource::Bind { path, .. } = &mount.source else { return None };
+            let dir = std::fs::canonicalize(path).ok().filter(|_| mount.read_only)?;
+            let socket = sockets.iter().find(|s| s.starts_with(&dir) && **s != dir)?;
+            Some(format!(
+                "{} is mounted read-only with the engine's socket {} in it, which takes every request all the same: mount \
+                 the socket itself with :ro for an API that only reads",
+                path.display(),
+                socket.display()
+            ))
+        };
+        mounts.iter().filter_map(within).collect()
+    }
+
     /// Everything the engine holds for a process that has ended.
     pub(crate) async fn unplug(&self, core: &mut Core) {
         let Some(mut plugged) = core.plugged.take() else { return };
