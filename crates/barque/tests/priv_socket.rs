@@ -44,3 +44,25 @@ fn so_does_a_socket_that_systemd_opened() {
     }
     reads_only(&Machine::start_activated());
 }
+
+#[test]
+fn a_directory_mounted_read_only_protects_no_socket_and_that_is_said() {
+    if let Some(why) = missing(&[]) {
+        println!("skipped: {why}");
+        return;
+    }
+    let machine = Machine::start(&[]);
+    std::fs::create_dir(machine.path("other")).unwrap();
+    let said = |form: &str| {
+        let done = machine.try_run("barque", &["create", "-v", form, "barque/host", "true"]).unwrap();
+        assert!(done.status.success());
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let socket = machine.path("sock").canonicalize().unwrap();
+    let warning = said(&format!("{}:/run/engine:ro", machine.dir.path().display()));
+    assert!(warning.contains("WARNING: ") && warning.contains(socket.to_str().unwrap()), "{warning}");
+    assert!(warning.contains("mount the socket itself with :ro"), "{warning}");
+    for form in [format!("{}:/s:ro", machine.text("sock")), format!("{}:/o:ro", machine.text("other"))] {
+        assert_eq!(said(&form), "");
+    }
+}
