@@ -76,15 +76,10 @@ fn collect_repository(
     let manifests = storage.links(name, "_manifests")?;
     let mut wanted: HashSet<Digest> = manifests.iter().copied().collect();
     if plan.untagged {
-        let reachable = reachable_manifests(storage, name, &manifests)?;
-        for digest in manifests.iter().filter(|digest| !reachable.contains(*digest)) {
-            if !is_old(&storage.manifest_link(name, *digest), plan.grace, now)? {
-                continue;
-            }
-            report.manifests += 1;
-            wanted.remove(digest);
-            if !plan.dry_run {
-                storage.delete_manifest(name, *digest)?;
+        for digest in untagged_manifests(storage, name, &manifests)? {
+            if remove_manifest(storage, name, digest, plan, now)? {
+                report.manifests += 1;
+                wanted.remove(&digest);
             }
         }
     }
@@ -109,6 +104,24 @@ fn collect_repository(
         }
     }
     Ok(())
+}
+
+/// Manifests that nothing leads to.
+fn untagged_manifests(storage: &Storage, name: &Name, manifests: &[Digest]) -> io::Result<Vec<Digest>> {
+    let reachable = reachable_manifests(storage, name, manifests)?;
+    Ok(manifests.iter().copied().filter(|digest| !reachable.contains(digest)).collect())
+}
+
+/// Removes a manifest that nothing leads to, unless somebody pushed it or came to rely on it meanwhile. Whether it
+/// went, or would have.
+fn remove_manifest(storage: &Storage, name: &Name, digest: Digest, plan: Plan, now: SystemTime) -> io::Result<bool> {
+    let link = storage.manifest_link(name, digest);
+    if plan.dry_run || !is_old(&link, plan.grace, now)? {
+        return is_old(&link, plan.grace, now);
+    }
+    let _gate = storage.gate.write();
+    // Looked at again behind the gate.
+    Ok(is_old(&link, plan.grace, now)? && storage.delete_manifest(name, digest)?)
 }
 
 /// Manifests that a tag names, and what those list, and what refers to any of these.
@@ -273,6 +286,44 @@ mod tests {
         assert!(fixture.storage.blob_size(&fixture.name, stray).unwrap().is_some());
         assert_eq!(fixture.collect(3600, false, false), GcReport::default());
         assert!(fixture.storage.blob_size(&fixture.name, stray).unwrap().is_some());
+    }
+
+    fn make_old(path: &Path) {
+        let old = SystemTime::now() - Duration::from_secs(7200);
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(old).unwrap();
+    }
+
+    #[test]
+    fn a_manifest_pushed_while_the_collector_looks_stays() {
+        let fixture = Fixture::new();
+        let Fixture { storage, name, .. } = &fixture;
+        let plan = Plan { grace: Duration::from_secs(3600), untagged: true, dry_run: false };
+        let now = SystemTime::now();
+        let found = || untagged_manifests(storage, name, &storage.links(name, "_manifests").unwrap()).unwrap();
+        // Pushed again, with a tag and without one.
+        for tag in [None, Some("t")] {
+            let layer = fixture.blob("l");
+            let image = fixture.image(&[layer], None);
+            make_old(&storage.manifest_link(name, image));
+            assert_eq!(found(), [image]);
+            fixture.image(&[layer], tag);
+            assert!(!remove_manifest(storage, name, image, plan, now).unwrap());
+            assert!(storage.manifest(name, image).unwrap().is_some());
+            storage.delete_manifest(name, image).unwrap();
+        }
+        // Listed by an index whose parts have been checked, and which is about to be stored.
+        let image = fixture.image(&[], None);
+        make_old(&storage.manifest_link(name, image));
+        assert_eq!(found(), [image]);
+        let text = serde_json::json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests":
+            [{"mediaType": media::OCI_MANIFEST, "digest": image, "size": 1}]});
+        let index = RawManifest::new(media::OCI_INDEX, text.to_string());
+        let parsed = index.parse().unwrap();
+        assert!(super::super::manifests::missing_part(storage, name, &parsed).unwrap().is_none());
+        assert!(!remove_manifest(storage, name, image, plan, now).unwrap());
+        storage.put_manifest(name, &index, None, Some(&Tag::parse("i").unwrap())).unwrap();
+        assert_eq!(collect(storage, None, plan).unwrap().manifests, 0);
+        assert!(storage.manifest(name, image).unwrap().is_some());
     }
 
     #[test]

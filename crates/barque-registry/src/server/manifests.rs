@@ -108,7 +108,7 @@ pub(super) fn stored(storage: &Storage, name: &Name, target: &Target) -> std::io
 }
 
 /// What a manifest names and the repository does not hold. Asking makes what is there safe from the collector.
-fn missing_part(storage: &Storage, name: &Name, document: &Document) -> std::io::Result<Option<Problem>> {
+pub(super) fn missing_part(storage: &Storage, name: &Name, document: &Document) -> std::io::Result<Option<Problem>> {
     let missing = |digest: Digest| {
         let message = format!("manifest references {digest}, which is unknown to the repository");
         Some(Problem::new(StatusCode::BAD_REQUEST, code::MANIFEST_BLOB_UNKNOWN, message))
@@ -132,7 +132,7 @@ fn missing_part(storage: &Storage, name: &Name, document: &Document) -> std::io:
         Document::Index(index) => {
             for entry in &index.manifests {
                 // An index may list blobs too, such as the layers of an attestation.
-                if !storage.has_manifest(name, entry.digest) && storage.blob_size(name, entry.digest)?.is_none() {
+                if !storage.has_manifest(name, entry.digest)? && storage.blob_size(name, entry.digest)?.is_none() {
                     return Ok(missing(entry.digest));
                 }
             }

@@ -263,9 +263,10 @@ impl Storage {
         Ok(true)
     }
 
-    /// Whether `name` holds a manifest.
-    pub(super) fn has_manifest(&self, name: &Name, digest: Digest) -> bool {
-        self.manifest_link(name, digest).exists()
+    /// Whether `name` holds a manifest. A promise as that of [`Storage::blob_size`].
+    pub(super) fn has_manifest(&self, name: &Name, digest: Digest) -> io::Result<bool> {
+        let _gate = self.gate.read();
+        self.touch(&self.manifest_link(name, digest))
     }
 
     /// A manifest of a repository.
