@@ -323,6 +323,18 @@ pub trait Worker: Send + Sync + 'static {
     /// A directory through which this crate reads `snapshot`.
     fn view(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<Root>> + Send;
 
+    /// Where the own files of an earlier layer and those of `active` lie, for unchanged ones to be linked from the
+    /// first to the second while no [`Root`] of `active` is in use. `None` if the layer is gone or this is not
+    /// possible. The layer's files must not be changed.
+    fn own_files(
+        &self,
+        active: &Self::Active,
+        earlier: &SnapshotId,
+    ) -> impl Future<Output = Result<Option<(Root, Root)>>> + Send {
+        let _ = (active, earlier);
+        async { Ok(None) }
+    }
+
     /// Runs a command to its end. A non-zero exit is `Ok`; `Err` means it could not be run. When `cancel`
     /// fires, kill it and return an error of kind `Canceled`.
     fn run(

@@ -146,6 +146,28 @@ async fn touching_files_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unchanged_files_are_taken_from_the_layer_before() {
+    let names: Vec<String> = (0..100).map(|n| format!("f{n:03}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "same")).collect();
+    let bench = Bench::new(&files);
+    let file = "FROM scratch\nCOPY . /app/\n";
+    let first = bench.build(file).await;
+    fs::write(bench.context.path().join("f050"), "changed").unwrap();
+    let own = |b: &Bench| b.worker.log.lock().unwrap().iter().filter(|l| l.starts_with("own files")).count();
+    let mut options = bench.options();
+    options.no_cache = true;
+    bench.with(file, options, CancellationToken::new()).await.unwrap();
+    assert_eq!(own(&bench), 0, "--no-cache takes nothing over");
+    fs::write(bench.context.path().join("f050"), "changed again").unwrap();
+    let second = bench.build(file).await;
+    assert_eq!(own(&bench), 1);
+    assert_eq!(bench.read(&second, "app/f050"), "changed again");
+    assert_eq!(bench.read(&first, "app/f050"), "same");
+    assert_eq!(bench.read(&second, "app/f051"), "same");
+    assert!(bench.worker.log.lock().unwrap().contains(&"99 links".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_cache_and_its_filter_execute_again() {
     let bench = Bench::new(&[]);
     let dockerfile = "FROM busybox AS a\nRUN echo 1 > /1\nFROM busybox AS b\nRUN echo 2 > /2\nCOPY --from=a /1 /1\n";

@@ -340,6 +340,58 @@ fn the_same_context_and_base_give_the_same_digest() {
     });
 }
 
+/// The files of a layer below the store, with their inodes, by name.
+fn inodes(dir: &Path, into: &mut std::collections::HashMap<String, Vec<u64>>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            inodes(&entry.path(), into);
+        } else {
+            into.entry(entry.file_name().to_string_lossy().into_owned()).or_default().push(meta.ino());
+        }
+    }
+}
+
+#[test]
+fn a_layer_of_links_is_the_layer_that_copies_make() {
+    on_machine(async |dir| {
+        let engine = open(dir).await;
+        let context = context(dir);
+        let app = context.join("app");
+        for n in 0..200 {
+            let dir = app.join(format!("d{}", n % 7));
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(format!("f{n}")), format!("content {n}")).unwrap();
+        }
+        symlink("d1/f1", app.join("link")).unwrap();
+        std::fs::hard_link(app.join("d1/f1"), app.join("d2/hard")).unwrap();
+        // On a directory that the base has, with a file in the way of one, and owners and modes of its own.
+        let text = format!(
+            "{BASE}RUN mkdir -p /srv/d3 && echo below > /srv/d3/f3 && chmod 750 /srv/d3\n\
+                            COPY --chown=web app /srv/\n"
+        );
+        let epoch = |job: &mut BuildJob| job.options.source_date_epoch = Some(Timestamp::from_secs(1_000_000_000));
+        build(&engine, &context, &text, epoch).await.ok();
+        std::fs::write(app.join("d3/f3"), "changed").unwrap();
+        std::fs::write(app.join("d3/new"), "new").unwrap();
+        std::fs::remove_file(app.join("d4/f4")).unwrap();
+        std::fs::set_permissions(app.join("d5/f5"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let linked = build(&engine, &context, &text, epoch).await.ok();
+        let mut found = std::collections::HashMap::new();
+        inodes(&dir.join("data"), &mut found);
+        let distinct = |name: &str| found[name].iter().collect::<std::collections::HashSet<_>>().len();
+        // The layer before and the new one.
+        assert_eq!((found["f100"].len(), distinct("f100")), (2, 1), "linked");
+        assert!(distinct("f3") > 1 && distinct("f5") == 2, "changed ones are copies");
+
+        let copied = build(&engine, &context, &text, |job| {
+            epoch(job);
+            job.options.no_cache = true;
+        });
+        assert_eq!(copied.await.ok().image, linked.image);
+    });
+}
+
 #[test]
 fn a_cache_travels_in_an_image() {
     on_machine(async |dir| {

@@ -300,6 +300,7 @@ fn speed_of_a_large_context() {
         chmod: None,
         now: barque_model::Timestamp::now(),
         cancel: &cancel,
+        earlier: None,
     };
     crate::copy::apply(&tree, &job).unwrap();
     println!("copy: {:?}, cpu {} ms", started.elapsed(), cpu() - before);

@@ -14,6 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
+use super::earlier::{Earlier, Wanted};
 use super::target::{Ids, Target, not_a_directory, shown};
 use crate::context::{Entry, Kind, Tree, changed, threads, xattr};
 use crate::instructions::Chmod;
@@ -28,6 +29,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) keep_owner: bool,
     pub(crate) chmod: Option<&'a Chmod>,
     pub(crate) cancel: &'a CancellationToken,
+    /// Where unchanged files may be found; they are left out, to be linked.
+    pub(crate) earlier: Option<&'a Earlier>,
 }
 
 impl Rules<'_> {
@@ -87,7 +90,7 @@ pub(crate) fn copy(source: &Tree, target: &Target<'_>, list: &[Placed<'_>], rule
     Ok(())
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(crate) fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
@@ -153,13 +156,14 @@ fn copy_group(
     let from_path = parent_of(&first.entry.path);
     let from = source.open_dir(from_path).with_context(|| format!("open {}", from_path.display()))?;
     let to = target.open_dir(parent_of(&first.to))?;
+    let before = rules.earlier.and_then(|e| Some((e, e.dir(parent_of(&first.to))?)));
     for placed in group {
         if rules.cancel.is_cancelled() {
             return Err(Error::canceled("copying was canceled"));
         }
         let name = placed.to.file_name().unwrap_or_default();
         match placed.entry.kind {
-            Kind::File => copy_file(source, &from, target, &to, placed, rules, buffer)?,
+            Kind::File => copy_file(source, &from, target, (&to, before.as_ref()), placed, rules, buffer)?,
             Kind::Symlink => {
                 symlink(target, &to, name, placed, rules)
                     .with_context(|| format!("make the link {}", shown(&placed.to)))?;
@@ -176,7 +180,7 @@ fn copy_file(
     source: &Tree,
     from: &OwnedFd,
     target: &Target<'_>,
-    to: &OwnedFd,
+    (to, before): (&OwnedFd, Option<&(&Earlier, OwnedFd)>),
     placed: &Placed<'_>,
     rules: &Rules<'_>,
     buffer: &mut [u8],
@@ -200,6 +204,13 @@ fn copy_file(
         }
     };
     check(&input)?;
+    if let Some((earlier, dir)) = before {
+        let (mode, ids) = (rules.mode(entry), target.settable(rules.ids(entry)));
+        let wanted = Wanted { to: &placed.to, source: &input, size: entry.size, mode, ids, mtime: entry.mtime };
+        if earlier.has(dir, &wanted).with_context(say)? {
+            return check(&input);
+        }
+    }
     let name = placed.to.file_name().unwrap_or_default();
     let output = target.create(to, name).map_err(|e| in_the_way(e, &placed.to))?;
     bytes(&input, &output, entry.size, buffer, rules.cancel).with_context(say)?;

@@ -1,5 +1,6 @@
 //! Puts the files of a `COPY` or `ADD` into a snapshot, and makes `WORKDIR`s.
 
+pub(crate) mod earlier;
 mod files;
 pub(crate) mod owner;
 pub(crate) mod target;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Entry, Kind, Owner, Selected, SelectedKind, Tree, UnpackOptions, is_archive, unpack};
 use crate::instructions::Chmod;
+use earlier::Earlier;
 use files::{Placed, Rules, in_the_way};
 use target::{Target, not_a_directory, shown};
 
@@ -30,6 +32,8 @@ pub(crate) struct Job<'a> {
     /// Times of what has none of its own (heredocs).
     pub(crate) now: Timestamp,
     pub(crate) cancel: &'a CancellationToken,
+    /// The layer that the same copy made before.
+    pub(crate) earlier: Option<&'a Earlier>,
 }
 
 /// One source.
@@ -127,7 +131,9 @@ impl Apply<'_> {
     }
 
     fn rules(&self, keep_owner: bool) -> Rules<'_> {
-        Rules { owner: self.owner, keep_owner, chmod: self.job.chmod, cancel: self.job.cancel }
+        // Links within an image matter and must not be mixed with ours.
+        let earlier = self.job.earlier.filter(|_| !keep_owner);
+        Rules { owner: self.owner, keep_owner, chmod: self.job.chmod, cancel: self.job.cancel, earlier }
     }
 
     fn selected(&self, tree: &Tree, part: &Selected, keep_owner: bool) -> Result<()> {
@@ -135,12 +141,21 @@ impl Apply<'_> {
         if let SelectedKind::File { name } = &part.kind {
             let to = self.file_place(name)?;
             let list: Vec<Placed<'_>> = part.entries.iter().map(|entry| Placed { entry, to: to.clone() }).collect();
+            self.ready_for_links(files::parent_of(&to), &rules)?;
             return files::copy(tree, &self.target, &list, &rules);
         }
         self.make_destination(&self.destination)?;
         let place = |entry| Placed { entry, to: self.destination.join(part.relative(entry)) };
         let list: Vec<Placed<'_>> = part.entries.iter().map(place).collect();
+        if !list.is_empty() {
+            self.ready_for_links(&self.destination, &rules)?;
+        }
         files::copy(tree, &self.target, &list, &rules)
+    }
+
+    /// What is linked into `dir` later needs it in the layer, even if nothing else is written there.
+    fn ready_for_links(&self, dir: &Path, rules: &Rules<'_>) -> Result<()> {
+        if rules.earlier.is_some() { self.target.touch(dir) } else { Ok(()) }
     }
 
     fn make_destination(&self, path: &Path) -> Result<()> {

@@ -132,6 +132,16 @@ impl<'a> Target<'a> {
         Ok(rustix::fs::futimens(file.as_fd(), &times(mtime))?)
     }
 
+    /// Sets a directory's time to now, as a file made in it would: it then is in the layer, whatever else is.
+    pub(crate) fn touch(&self, path: &Path) -> Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let dir = self.open_dir(path)?;
+        rustix::fs::futimens(&dir, &times)
+            .map_err(io::Error::from)
+            .with_context(|| format!("touch the directory {}", shown(path)))
+    }
+
     /// Sets the time of `name` itself, not of what a link leads to.
     pub(crate) fn set_time(&self, dir: &OwnedFd, name: &OsStr, mtime: i64) -> io::Result<()> {
         Ok(rustix::fs::utimensat(dir, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)

@@ -42,11 +42,22 @@ impl Scene {
     }
 
     fn put(&self, context: &ContextDir, selected: &[Selected], destination: &str, chown: Option<&str>) -> Result<()> {
+        self.put_on(context, selected, destination, chown, None)
+    }
+
+    fn put_on(
+        &self,
+        context: &ContextDir,
+        selected: &[Selected],
+        destination: &str,
+        chown: Option<&str>,
+        earlier: Option<&Earlier>,
+    ) -> Result<()> {
         let tree = Tree::open(Root::new(self.root())).unwrap();
         let cancel = CancellationToken::new();
         let items = vec![Item::Files { tree: context.tree(), selected, keep_owner: false, unpack: true }];
         let now = Timestamp::from_secs(1);
-        apply(&tree, &Job { verb: "COPY", destination, items, chown, chmod: None, now, cancel: &cancel })
+        apply(&tree, &Job { verb: "COPY", destination, items, chown, chmod: None, now, cancel: &cancel, earlier })
     }
 
     fn outside_is_empty(&self) -> bool {
@@ -194,4 +205,72 @@ fn sockets_are_left_out_and_fifos_kept() {
     scene.copy("", "/x").unwrap();
     let names: Vec<_> = fs::read_dir(scene.root().join("x")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["pipe"]);
+}
+
+/// What a copy on top of the layer of an earlier one leaves: whether all could be linked, and the root.
+fn copied_again(change: impl FnOnce(&Path), spoil: impl FnOnce(&Path)) -> (bool, Scene, Scene) {
+    let (old, new) = (Scene::new(), Scene::new());
+    for name in ["a/one", "a/two", "b/three", "four"] {
+        let path = old.context.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("content of {name}")).unwrap();
+    }
+    let select = || {
+        let context = ContextDir::open(old.context.path().to_owned(), "Dockerfile").unwrap();
+        let entries = crate::context::list(context.tree(), &Ignore::default()).unwrap();
+        let selected = vec![Selected { kind: SelectedKind::Contents { root: "".into() }, entries }];
+        (context, selected)
+    };
+    let (context, selected) = select();
+    old.put(&context, &selected, "/app", None).unwrap();
+    change(old.context.path());
+    let (context, selected) = select();
+    let earlier = Earlier::open(Root::new(old.root()), None).unwrap();
+    new.put_on(&context, &selected, "/app", None, Some(&earlier)).unwrap();
+    spoil(&new.root());
+    let upper = Tree::open(Root::new(new.root())).unwrap();
+    (earlier.link(&upper).unwrap(), old, new)
+}
+
+#[test]
+fn unchanged_files_are_links_to_those_of_the_earlier_layer() {
+    let change = |context: &Path| {
+        // Of the same length and time.
+        let time = fs::metadata(context.join("a/one")).unwrap().modified().unwrap();
+        fs::write(context.join("a/one"), "CONTENT of a/one").unwrap();
+        fs::File::open(context.join("a/one")).unwrap().set_modified(time).unwrap();
+        fs::set_permissions(context.join("b/three"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(context.join("five"), "new").unwrap();
+        let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::open(context.join("a")).unwrap().set_modified(past).unwrap();
+    };
+    let (linked, old, new) = copied_again(change, |_| {});
+    assert!(linked);
+    let inode = |scene: &Scene, name: &str| fs::metadata(scene.root().join("app").join(name)).unwrap().ino();
+    for (name, same) in [("a/one", false), ("a/two", true), ("b/three", false), ("four", true)] {
+        assert_eq!(inode(&old, name) == inode(&new, name), same, "{name}");
+        assert_eq!(
+            fs::read(new.root().join("app").join(name)).unwrap(),
+            fs::read(old.context.path().join(name)).unwrap(),
+            "{name}"
+        );
+    }
+    assert_eq!(fs::read_to_string(old.root().join("app/a/one")).unwrap(), "content of a/one");
+    assert_eq!(fs::metadata(new.root().join("app/b/three")).unwrap().mode() & 0o777, 0o755);
+    assert_eq!(fs::read_to_string(new.root().join("app/five")).unwrap(), "new");
+    assert_eq!(fs::metadata(new.root().join("app/a")).unwrap().mtime(), 1_000_000_000);
+}
+
+#[test]
+fn what_cannot_be_linked_is_said() {
+    let missing = |root: &Path| fs::remove_dir_all(root.join("app/a")).unwrap();
+    assert!(!copied_again(|_| {}, missing).0);
+    let taken = |root: &Path| fs::write(root.join("app/four"), "another source's").unwrap();
+    assert!(!copied_again(|_| {}, taken).0);
+    let led_away = |root: &Path| {
+        fs::remove_dir_all(root.join("app/a")).unwrap();
+        symlink("../../outside", root.join("app/a")).unwrap();
+    };
+    let (linked, _, scene) = copied_again(|_| {}, led_away);
+    assert!(!linked && scene.outside_is_empty());
 }

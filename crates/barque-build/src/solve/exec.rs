@@ -8,6 +8,7 @@ use barque_model::{Error, Result, Timestamp};
 use super::FailedStep;
 use super::solver::{Failure, Fetched, Shared, blocking};
 use crate::context::{Digested, Entry, Selected, SelectedKind, Tree};
+use crate::copy::earlier::Earlier;
 use crate::copy::{Item, Job, apply, make_workdir};
 use crate::event::BuildEvent;
 use crate::graph::{CopyOp, CopySource, FsRef, Op, PlannedKind, PlannedMount, RunOp, Vertex};
@@ -23,12 +24,13 @@ impl<W: Worker> Shared<W> {
         vertex: &Vertex,
         parent: Option<&SnapshotId>,
         files: &[Option<Arc<Digested>>],
+        earlier: Option<&SnapshotId>,
     ) -> Result<Layer, Failure<W>> {
         let active = self.worker.prepare(parent).await?;
         let active = match &vertex.op {
             Op::Run(op) => self.run(vertex, op, active).await?,
             Op::Copy(op) => {
-                self.copy(op, &active, files).await?;
+                self.copy(op, &active, files, earlier).await?;
                 active
             }
             Op::Mkdir(op) => {
@@ -175,7 +177,14 @@ impl<W: Worker> Shared<W> {
         Ok(Some(RunMount { target: mount.target.clone(), read_only: mount.read_only, kind }))
     }
 
-    async fn copy(&self, op: &CopyOp, active: &W::Active, files: &[Option<Arc<Digested>>]) -> Result<()> {
+    /// `earlier` is the layer that the same copy made on the same parent before.
+    async fn copy(
+        &self,
+        op: &CopyOp,
+        active: &W::Active,
+        files: &[Option<Arc<Digested>>],
+        earlier: Option<&SnapshotId>,
+    ) -> Result<()> {
         let mut sources = Vec::new();
         for (index, source) in op.sources.iter().enumerate() {
             sources.push(match source {
@@ -198,11 +207,24 @@ impl<W: Worker> Shared<W> {
                 },
             });
         }
-        let root = self.worker.root(active).await?;
-        let op = op.clone();
-        let cancel = self.cancel.clone();
         let now = self.graph.epoch.unwrap_or_else(Timestamp::now);
-        blocking(move || write(&Tree::open(root)?, &op, &sources, now, &cancel)).await
+        let work = Arc::new(Work { op: op.clone(), sources, now, cancel: self.cancel.clone() });
+        if let Some(earlier) = earlier
+            && let Some((own, upper)) = self.worker.own_files(active, earlier).await?
+        {
+            let (root, work) = (self.worker.root(active).await?, work.clone());
+            let epoch = self.graph.epoch;
+            let linked = blocking(move || {
+                let earlier = Earlier::open(own, epoch)?;
+                work.write(&Tree::open(root)?, Some(&earlier))?;
+                earlier.link(&Tree::open(upper)?)
+            });
+            if linked.await? {
+                return Ok(());
+            }
+        }
+        let root = self.worker.root(active).await?;
+        blocking(move || work.write(&Tree::open(root)?, None)).await
     }
 }
 
@@ -228,60 +250,66 @@ enum Ready {
     Git(Tree),
 }
 
-fn write(
-    target: &Tree,
-    op: &CopyOp,
-    sources: &[Ready],
+/// A copy whose sources are there.
+struct Work {
+    op: CopyOp,
+    sources: Vec<Ready>,
     now: Timestamp,
-    cancel: &tokio_util::sync::CancellationToken,
-) -> Result<()> {
-    // Opened first, so that the items can borrow them.
-    let mut downloads: Vec<(Tree, Entry)> = Vec::new();
-    let mut checkouts: Vec<Vec<Selected>> = Vec::new();
-    for source in sources {
-        match source {
-            Ready::Url { file, .. } => {
-                let tree = Tree::open(file.root.clone())?;
-                let entry = tree.entry(std::path::Path::new(file.stored_name()))?;
-                downloads.push((tree, entry));
-            }
-            Ready::Git(tree) => checkouts.push(whole(tree, &op.exclude)?),
-            _ => {}
-        }
-    }
-    let (mut downloads, mut checkouts) = (downloads.iter(), checkouts.iter());
-    let mut items = Vec::new();
-    for source in sources {
-        match source {
-            Ready::Files { tree, files, unpack } => {
-                let keep_owner = matches!(tree, From::Tree(_));
-                let selected = files.as_ref().map_or(&[][..], |f| &f.selected);
-                items.push(Item::Files { tree: tree.tree(), selected, keep_owner, unpack: *unpack });
-            }
-            Ready::Inline { name, content } => items.push(Item::Inline { name, content }),
-            Ready::Url { file, unpack } => {
-                if let Some((tree, entry)) = downloads.next() {
-                    let (name, modified) = (file.file_name.as_str(), file.modified);
-                    items.push(Item::Download { tree, entry, name, modified, unpack: *unpack });
+    cancel: tokio_util::sync::CancellationToken,
+}
+
+impl Work {
+    /// Blocking. Files that `earlier` has are left for it to link.
+    fn write(&self, target: &Tree, earlier: Option<&Earlier>) -> Result<()> {
+        // Opened first, so that the items can borrow them.
+        let mut downloads: Vec<(Tree, Entry)> = Vec::new();
+        let mut checkouts: Vec<Vec<Selected>> = Vec::new();
+        for source in &self.sources {
+            match source {
+                Ready::Url { file, .. } => {
+                    let tree = Tree::open(file.root.clone())?;
+                    let entry = tree.entry(std::path::Path::new(file.stored_name()))?;
+                    downloads.push((tree, entry));
                 }
-            }
-            Ready::Git(tree) => {
-                if let Some(selected) = checkouts.next() {
-                    items.push(Item::Files { tree, selected, keep_owner: false, unpack: false });
-                }
+                Ready::Git(tree) => checkouts.push(whole(tree, &self.op.exclude)?),
+                _ => {}
             }
         }
+        let (mut downloads, mut checkouts) = (downloads.iter(), checkouts.iter());
+        let mut items = Vec::new();
+        for source in &self.sources {
+            match source {
+                Ready::Files { tree, files, unpack } => {
+                    let keep_owner = matches!(tree, From::Tree(_));
+                    let selected = files.as_ref().map_or(&[][..], |f| &f.selected);
+                    items.push(Item::Files { tree: tree.tree(), selected, keep_owner, unpack: *unpack });
+                }
+                Ready::Inline { name, content } => items.push(Item::Inline { name, content }),
+                Ready::Url { file, unpack } => {
+                    if let Some((tree, entry)) = downloads.next() {
+                        let (name, modified) = (file.file_name.as_str(), file.modified);
+                        items.push(Item::Download { tree, entry, name, modified, unpack: *unpack });
+                    }
+                }
+                Ready::Git(tree) => {
+                    if let Some(selected) = checkouts.next() {
+                        items.push(Item::Files { tree, selected, keep_owner: false, unpack: false });
+                    }
+                }
+            }
+        }
+        let job = Job {
+            verb: self.op.verb,
+            destination: &self.op.destination,
+            items,
+            chown: self.op.chown.as_deref(),
+            chmod: self.op.chmod.as_ref(),
+            now: self.now,
+            cancel: &self.cancel,
+            earlier,
+        };
+        apply(target, &job)
     }
-    let job = Job {
-        verb: op.verb,
-        destination: &op.destination,
-        items,
-        chown: op.chown.as_deref(),
-        chmod: op.chmod.as_ref(),
-        now,
-        cancel,
-    };
-    apply(target, &job)
 }
 
 /// Everything in a checkout.

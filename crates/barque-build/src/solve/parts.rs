@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use barque_model::Result;
 
-use super::keys;
+use super::keys::{self, Inputs};
 use super::lookup::source_name;
 use super::prepare::join_all;
 use super::solver::{Failure, Shared, blocking};
@@ -17,6 +17,16 @@ use crate::worker::{Layer, SnapshotId, Worker};
 
 /// Parts made at the same time: one copies while another is committed.
 const AT_ONCE: usize = 2;
+
+/// Copies of fewer files are quicker made than looked up.
+const WORTH_LINKING: usize = 64;
+
+/// Where the newest layer of a copy stands in the cache, whatever its files were.
+struct Newest {
+    place: Inputs,
+    part: String,
+    layer: Option<SnapshotId>,
+}
 
 impl<W: Worker> Shared<W> {
     /// `COPY --link`, where it can be made without its parent: names of owners could not be looked up.
@@ -59,7 +69,51 @@ impl<W: Worker> Shared<W> {
                 return self.in_parts(vertex, op, below, parent_text, (done, parts)).await;
             }
         }
-        Ok(vec![self.execute(vertex, below, files).await?])
+        let newest = self.newest(vertex, parent_text, "1 of 1", files)?;
+        let earlier = newest.as_ref().and_then(|n| n.layer.as_ref());
+        let layer = self.clone().execute(vertex, below, files, earlier).await?;
+        self.keep_newest(vertex, newest, &layer);
+        Ok(vec![layer])
+    }
+
+    /// The newest layer that this copy (or part of it) made on the same parent; `None` if links to its files are
+    /// not worth while.
+    fn newest(
+        &self,
+        vertex: &Vertex,
+        parent_text: &str,
+        part: &str,
+        files: &[Option<Arc<Digested>>],
+    ) -> Result<Option<Newest>> {
+        let Op::Copy(op) = &vertex.op else { return Ok(None) };
+        let from_context =
+            |s: &CopySource| matches!(s, CopySource::Path(path) if matches!(path.from, FsRef::Context(_)));
+        let count: usize = files.iter().flatten().flat_map(|f| &f.selected).map(|s| s.entries.len()).sum();
+        if count < WORTH_LINKING || !op.sources.iter().all(from_context) {
+            return Ok(None);
+        }
+        let mut place = keys::copy(op, parent_text).clamped(self.graph.epoch);
+        place.add("newest of", &self.request.options.scope);
+        for source in &op.sources {
+            place.add("source", source_name(source));
+        }
+        place.add("part", part);
+        let record = self.recorded(vertex, &place)?.filter(|r| !r.layer.empty);
+        let layer = record.map(|r| SnapshotId(r.layer.snapshot));
+        Ok(Some(Newest { place, part: part.to_owned(), layer }))
+    }
+
+    fn keep_newest(&self, vertex: &Vertex, newest: Option<Newest>, layer: &Layer) {
+        if let Some(Newest { place, part, .. }) = newest.filter(|_| !layer.empty) {
+            let identity = self.part_identity(vertex, &part);
+            self.keep(&self.record(place.key(), identity, place.0, std::slice::from_ref(layer)), None, &[]);
+        }
+    }
+
+    /// Not that of the step itself: `--why` compares whole steps.
+    fn part_identity(&self, vertex: &Vertex, part: &str) -> StepIdentity {
+        let step = self.identity(vertex);
+        StepIdentity { instruction: format!("{} (part {part})", step.instruction), ordinal: 0, ..step }
     }
 
     async fn in_parts(
@@ -88,11 +142,12 @@ impl<W: Worker> Shared<W> {
                 }
                 let _turn = gate.acquire().await;
                 let files = Arc::new(whole.part(&part));
-                let layer = shared.clone().execute(vertex, below, &[Some(files)]).await?;
-                let step = shared.identity(vertex);
-                let instruction = format!("{} (part {} of {count})", step.instruction, number + 1);
-                // Not the step itself: `--why` compares whole steps.
-                let identity = StepIdentity { instruction, ordinal: 0, ..step };
+                let (files, part) = ([Some(files)], format!("{} of {count}", number + 1));
+                let newest = shared.newest(vertex, parent_text, &part, &files)?;
+                let earlier = newest.as_ref().and_then(|n| n.layer.as_ref());
+                let layer = shared.clone().execute(vertex, below, &files, earlier).await?;
+                shared.keep_newest(vertex, newest, &layer);
+                let identity = shared.part_identity(vertex, &part);
                 let record = shared.record(inputs.key(), identity, inputs.0, std::slice::from_ref(&layer));
                 shared.keep(&record, None, &[]);
                 Ok(layer)

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -166,6 +167,15 @@ pub fn listing(root: &Path, contents: bool) -> String {
     let mut out = Vec::new();
     walk(root, root, contents, &mut out);
     out.join("\n") + "\n"
+}
+
+/// Files below `dir` that have another name elsewhere.
+fn links(dir: &Path) -> usize {
+    let entry = |e: io::Result<fs::DirEntry>| {
+        let (path, meta) = e.map(|e| (e.path(), e.metadata().unwrap())).unwrap();
+        if meta.is_dir() { links(&path) } else { usize::from(meta.is_file() && meta.nlink() > 1) }
+    };
+    fs::read_dir(dir).unwrap().map(entry).sum()
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -344,6 +354,11 @@ impl Worker for FakeWorker {
         Ok(Root::new(self.snapshot_path(snapshot)))
     }
 
+    async fn own_files(&self, active: &Active, earlier: &SnapshotId) -> Result<Option<(Root, Root)>> {
+        self.note(format!("own files of {earlier}"));
+        Ok(Some((Root::new(self.snapshot_path(earlier)), Root::new(active.path.clone()))))
+    }
+
     async fn run(
         &self,
         active: &Active,
@@ -368,6 +383,7 @@ impl Worker for FakeWorker {
     }
 
     async fn commit(&self, active: Active, _: Option<Timestamp>) -> Result<Layer> {
+        self.note(format!("{} links", links(&active.path)));
         let snapshot = self.store(&active.path);
         let empty = active.parent.as_ref() == Some(&snapshot);
         self.note(format!("commit{}", if empty { " empty" } else { "" }));

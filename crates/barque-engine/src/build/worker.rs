@@ -187,6 +187,21 @@ impl Worker for EngineWorker {
         self.engine.blocking(move || crate::rootfs::read_only(&store.lower_dirs(&chain)?).map(rooted)).await
     }
 
+    async fn own_files(&self, active: &Active, earlier: &SnapshotId) -> Result<Option<(Root, Root)>> {
+        let (chain, upper) = (chain_of(earlier)?, active.dirs.upper.clone());
+        let (store, lease) = (self.engine.store().clone(), self.lease.clone());
+        self.engine
+            .blocking(move || {
+                // Held until the build ends, so that nothing takes it away meanwhile.
+                if !store.hold_layer(&lease, &chain)? {
+                    return Ok(None);
+                }
+                let own = store.lower_dirs(&chain)?.into_iter().next();
+                Ok(own.map(|own| (Root::new(own), Root::new(upper))))
+            })
+            .await
+    }
+
     async fn run(
         &self,
         active: &Active,
