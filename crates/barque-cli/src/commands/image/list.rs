@@ -1,7 +1,7 @@
 //! `images`, `history`, `inspect`, `tag`, `rmi`, `prune`.
 
 use barque_api::container::{ContainerSummary, PruneQuery};
-use barque_api::image::{ImageInspect, ImageInspectQuery, ImageListQuery, ImageRemoveQuery, ImageSummary};
+use barque_api::image::{ImageInspect, ImageInspectQuery, ImageListQuery, ImageRemoveQuery};
 
 use super::{platform_json, reference};
 use crate::cli::Invocation;
@@ -9,8 +9,8 @@ use crate::commands::inspect::inspect_each;
 use crate::commands::{Faults, prune as pruning};
 use crate::error::{CliResult, Failure};
 use crate::opts::filter;
+use crate::output::listing;
 use crate::output::rows::images::{self, View};
-use crate::output::{human, listing, tabwriter};
 
 pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;
@@ -30,12 +30,13 @@ pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
         filters.add("reference", name);
     }
     let (quiet, digests) = (flags.is("quiet"), flags.is("digests"));
-    let query = ImageListQuery { all: flags.is("all"), filters, ..ImageListQuery::default() };
+    let query =
+        ImageListQuery { all: flags.is("all"), filters, manifests: flags.is("tree"), ..ImageListQuery::default() };
     let mut found = inv.client().await?.image_list(&query).await?;
     // The engine's order is not promised; the newest first is what is expected.
     found.sort_by_key(|image| std::cmp::Reverse(image.created));
     if flags.is("tree") {
-        return tree(inv, &found).await;
+        return super::tree::show(inv, &found).await;
     }
     let source = listing::choose(flags.text("format"), Some(inv.cli.config().text("imagesFormat")), quiet);
     let format = images::format(source, quiet, digests);
@@ -46,27 +47,6 @@ pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
         inv.cli
             .err(&format!("\nNo images found matching {name:?}: did you mean \"{} image {name}\"?", inv.cli.program));
     }
-    Ok(0)
-}
-
-/// Each image with its names and, below, the platform it is for: a name stands for one image of one platform.
-async fn tree(inv: &Invocation<'_>, found: &[ImageSummary]) -> CliResult<u8> {
-    let client = inv.client().await?;
-    let mut text = String::from("IMAGE\tID\tDISK USAGE\tIN USE\n");
-    for image in found {
-        let details = client.image_inspect(&image.id, &ImageInspectQuery::default()).await?;
-        let id: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
-        let size = human::size(image.size);
-        let used = if image.containers > 0 { "U" } else { "" };
-        let names: Vec<&str> = image.repo_tags.iter().map(String::as_str).filter(|n| !n.starts_with('<')).collect();
-        let names = if names.is_empty() { vec!["<untagged>"] } else { names };
-        for name in names {
-            text.push_str(&format!("{name}\t{id}\t{size}\t{used}\n"));
-        }
-        let variant = if details.variant.is_empty() { String::new() } else { format!("/{}", details.variant) };
-        text.push_str(&format!("└─ {}/{}{variant}\t{id}\t{size}\t{used}\n", details.os, details.architecture));
-    }
-    inv.cli.out(&tabwriter::align(&text, tabwriter::TABLE))?;
     Ok(0)
 }
 

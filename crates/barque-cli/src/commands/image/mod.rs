@@ -10,6 +10,7 @@ mod context;
 mod list;
 mod nearby;
 mod transfer;
+mod tree;
 
 pub(crate) use build::build;
 pub(crate) use list::{dangling, history, inspect, ls, prune, rm, tag};
