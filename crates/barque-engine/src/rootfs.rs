@@ -32,10 +32,6 @@ pub fn writable(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<View> {
 
 /// Layers and a writable one that is only read here, because something else may write to it.
 pub fn with_upper_read_only(layers: &[PathBuf], upper: &Path) -> Result<View> {
-    // overlayfs takes no lower layer inside another: over the machine's own root it has to be the upper one.
-    if layers.iter().any(|l| upper.starts_with(l)) {
-        return writable(layers, upper, &upper.with_file_name("work"));
-    }
     let mut all = vec![upper.to_owned()];
     all.extend_from_slice(layers);
     read_only(&all)

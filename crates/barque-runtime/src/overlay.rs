@@ -43,19 +43,50 @@ pub fn mount(layers: &Layers<'_>) -> Result<OwnedFd> {
     if layers.lower.is_empty() {
         return Err(Error::invalid("a root file system needs at least one layer"));
     }
+    match mount_plainly(layers) {
+        Err(f) if f.error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => mount_nested(layers),
+        other => other,
+    }
+    .map_err(|f| explain(layers, f.option, f.error))
+}
+
+fn mount_plainly(layers: &Layers<'_>) -> Result<OwnedFd, Failure> {
     if let Some((_, work)) = layers.upper {
+        // An attempt that failed leaves the mark, too.
         forget_volatile(work);
     }
     match mount_by_layer(layers) {
         // Before kernel 6.5 there is no option for a single layer; some only say so at the end.
-        Err(Failure { errno: Errno::INVAL, .. }) => mount_by_string(layers).map_err(|e| explain(layers, "mount", e)),
-        other => other.map_err(|f| explain(layers, f.option, f.errno.into())),
+        Err((_, Errno::INVAL)) => mount_by_string(layers).map_err(|error| Failure { option: "mount", error }),
+        other => other.map_err(|(option, errno)| Failure { option, error: errno.into() }),
     }
+}
+
+/// A lower layer that lies inside another, as those over the machine's own root do: overlayfs refuses them. It takes
+/// them over an overlay of the outer one alone, the last, since that is another file system.
+fn mount_nested(layers: &Layers<'_>) -> Result<OwnedFd, Failure> {
+    /// No layer is there, and the thread has no other use for it.
+    const PLACE: &str = "/sys";
+    let [inner @ .., outer] = layers.lower else { return mount_plainly(layers) };
+    let mounted = barque_sys::mount::in_private_mounts(|| {
+        let place = Path::new(PLACE);
+        rustix::mount::mount(c"none", place, c"tmpfs", MountFlags::empty(), None)?;
+        let (nothing, again) = (place.join("nothing"), place.join("outer"));
+        std::fs::create_dir(&nothing)?;
+        std::fs::create_dir(&again)?;
+        let (base, options) = options(&Layers { lower: &[outer.clone(), nothing], upper: None, volatile: false });
+        rustix::process::chdir(&base)?;
+        let options = CString::new(options).map_err(io::Error::other)?;
+        rustix::mount::mount(c"overlay", &again, c"overlay", MountFlags::RDONLY, options.as_c_str())?;
+        let lower = [inner, &[again]].concat();
+        mount_plainly(&Layers { lower: &lower, ..*layers }).map_err(|f| f.error)
+    });
+    mounted.map_err(|error| Failure { option: "layers inside one another", error })
 }
 
 struct Failure {
     option: &'static str,
-    errno: Errno,
+    error: io::Error,
 }
 
 fn explain(layers: &Layers<'_>, what: &str, e: io::Error) -> Error {
@@ -82,8 +113,8 @@ fn forget_volatile(work: &Path) {
 }
 
 /// fsconfig(2) layer by layer: no limit but the kernel's 500 layers.
-fn mount_by_layer(layers: &Layers<'_>) -> Result<OwnedFd, Failure> {
-    let at = |option| move |errno| Failure { option, errno };
+fn mount_by_layer(layers: &Layers<'_>) -> Result<OwnedFd, (&'static str, Errno)> {
+    let at = |option| move |errno| (option, errno);
     let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(at("fsopen"))?;
     let fs = fs.as_fd();
     fsconfig_set_string(fs, "source", "overlay").map_err(at("source"))?;

@@ -158,3 +158,39 @@ fn a_program_that_is_a_directory_is_126_for_dockers_client() {
     let done = m.try_run(docker, &["run", "--rm", "barque/host", "/etc"]).unwrap();
     assert_eq!(done.status.code(), Some(126), "{}", String::from_utf8_lossy(&done.stderr));
 }
+
+#[test]
+fn a_machine_that_was_changed_is_an_image_and_an_archive() {
+    let Some(m) = machine() else { return };
+    let script = "echo made > /made; rm -rf /opt/gone; exec sleep 1000";
+    m.barque(&["run", "-d", "--name", "changed", "--network", "none", "barque/host", "sh", "-c", script]);
+    until("the change", || m.try_run("barque", &["exec", "changed", "test", "-e", "/made"]).unwrap().status.success());
+    m.barque(&["commit", "changed", "machine:1"]);
+    assert_eq!(m.barque(&["run", "--rm", "--network", "none", "machine:1", "cat", "/made"]), "made\n");
+    // A change of a change, looked at while both run.
+    m.barque(&[
+        "run",
+        "-d",
+        "--name",
+        "again",
+        "--network",
+        "none",
+        "machine:1",
+        "sh",
+        "-c",
+        &script.replace("made >", "more >>"),
+    ]);
+    until("the change", || m.barque(&["exec", "again", "cat", "/made"]) == "made\nmore\n");
+    m.barque(&["commit", "again", "machine:2"]);
+    assert_eq!(m.barque(&["run", "--rm", "--network", "none", "machine:2", "cat", "/made"]), "made\nmore\n");
+    for (name, expected) in [("changed", "made\n"), ("again", "made\nmore\n")] {
+        assert!(m.barque(&["diff", name]).contains("/made"));
+        let script = format!("barque export {name} | tar -xO --occurrence=1 made");
+        let done = m.try_run("sh", &["-c", &script]).unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout), expected);
+        m.barque(&["exec", name, "sh", "-c", "echo on > /tmp/goes-on"]);
+        m.barque(&["stop", "-t", "0", name]);
+        m.barque(&["cp", &format!("{name}:/made"), "copied"]);
+        assert_eq!(std::fs::read_to_string(m.path("copied")).unwrap(), expected);
+    }
+}
