@@ -266,7 +266,7 @@ impl Engine {
     /// All containers, the newest first.
     pub fn containers(&self) -> Vec<Arc<ContainerView>> {
         let mut views: Vec<_> = self.handles().iter().map(|h| h.view()).collect();
-        views.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+        views.sort_by_key(|view| std::cmp::Reverse(view.created_at));
         views
     }
 

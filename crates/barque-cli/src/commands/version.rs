@@ -214,7 +214,7 @@ fn document(client: &Client, server: Option<&Version>) -> Data {
             }),
         ));
     }
-    let client = crate::template::Struct::new("system.clientVersion", shown);
+    let client = crate::template::Struct::shown("system.clientVersion", shown);
     let server = server.map_or(Data::Nil, typed);
-    crate::template::Struct::new("system.versionInfo", vec![("Client", client), ("Server", server)])
+    crate::template::Struct::shown("system.versionInfo", vec![("Client", client), ("Server", server)])
 }

@@ -19,13 +19,12 @@ pub(crate) fn resolve(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> St
     }
 }
 
+/// Gives the value of a variable of the caller's own environment.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Parses the text of an env file named `name`. A line without `=` takes its value from `lookup`, and is left
 /// out where that has none; without `lookup` such a line is left out always.
-pub(crate) fn file(
-    name: &str,
-    bytes: &[u8],
-    lookup: Option<&dyn Fn(&str) -> Option<String>>,
-) -> Result<Vec<String>, String> {
+pub(crate) fn file(name: &str, bytes: &[u8], lookup: Option<Lookup<'_>>) -> Result<Vec<String>, String> {
     let fault = |text: String| format!("invalid env file ({name}): {text}");
     let mut found = Vec::new();
     for (index, raw) in bytes.split(|&b| b == b'\n').enumerate() {

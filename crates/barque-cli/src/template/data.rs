@@ -57,7 +57,7 @@ impl Struct {
     }
 
     /// A struct of shown fields.
-    pub(crate) fn new(type_name: &str, fields: Vec<(&str, Data)>) -> Data {
+    pub(crate) fn shown(type_name: &str, fields: Vec<(&str, Data)>) -> Data {
         Struct::build(type_name, fields, false)
     }
 

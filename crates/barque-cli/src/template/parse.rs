@@ -77,7 +77,7 @@ pub(crate) fn parse(text: &str) -> Result<(Vec<Node>, Defined), String> {
 #[derive(Debug, PartialEq)]
 enum End {
     Eof,
-    End,
+    Closed,
     Else,
     /// `{{else if` and `{{else with`: the rest of the action follows.
     ElseChain(String),
@@ -157,7 +157,7 @@ impl Parser {
             "if" | "with" | "range" => self.branch(name).map(Control::Node),
             "end" if inside.is_some() => {
                 self.expect_close("end")?;
-                Ok(Control::End(End::End))
+                Ok(Control::End(End::Closed))
             }
             "else" if inside.is_some() => self.else_action().map(Control::End),
             "define" => self.define().map(|()| Control::Nothing),
@@ -207,12 +207,12 @@ impl Parser {
             End::ElseChain(chained) => vec![self.branch(&chained)?],
             End::Else => {
                 let (other, end) = self.list(Some(name))?;
-                if end != End::End {
+                if end != End::Closed {
                     return Err((self.peek().at, "expected end; found {{else}}".into()));
                 }
                 other
             }
-            End::End | End::Eof => Vec::new(),
+            End::Closed | End::Eof => Vec::new(),
         };
         self.variables.truncate(outer);
         self.depth -= 1;

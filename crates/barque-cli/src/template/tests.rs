@@ -107,7 +107,7 @@ fn missing_keys_can_be_errors() {
 
 #[test]
 fn structs_know_their_fields() {
-    let row = Struct::new("*formatter.ContainerContext", vec![("ID", Data::str("abc"))]);
+    let row = Struct::shown("*formatter.ContainerContext", vec![("ID", Data::str("abc"))]);
     let template = Template::parse("{{.ID}}{{.Foo}}").expect("parses");
     assert_eq!(
         template.execute(&row, Missing::NoValue).unwrap_err(),

@@ -218,7 +218,7 @@ impl ser::Serializer for Builder<'_> {
         Ok(unset(self.field))
     }
     fn serialize_unit_struct(self, _: &'static str) -> Result<Data, Never> {
-        Ok(Struct::new("struct {}", Vec::new()))
+        Ok(Struct::shown("struct {}", Vec::new()))
     }
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Data, Never> {
         Ok(Data::str(variant))
@@ -295,7 +295,7 @@ impl ser::SerializeMap for Entries {
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Never> {
         let key = std::mem::take(&mut self.key);
         let value = match self.is_set {
-            true => Struct::new("struct {}", Vec::new()),
+            true => Struct::shown("struct {}", Vec::new()),
             false => value.serialize(Builder { field: &key })?,
         };
         self.found.push((key, value));

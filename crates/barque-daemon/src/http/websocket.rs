@@ -140,10 +140,10 @@ impl Frames {
         let mut guard = self.output.lock().await;
         let Some(output) = guard.as_mut() else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let done = write_frame(output, kind, payload).await;
-        if kind == CLOSE || done.is_err() {
-            if let Some(mut output) = guard.take() {
-                let _client_gone = output.shutdown().await;
-            }
+        if (kind == CLOSE || done.is_err())
+            && let Some(mut output) = guard.take()
+        {
+            let _client_gone = output.shutdown().await;
         }
         done
     }

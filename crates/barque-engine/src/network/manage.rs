@@ -136,7 +136,7 @@ impl Engine {
     /// All networks, the newest first.
     pub async fn networks(&self) -> Result<Vec<NetworkView>> {
         let mut all: Vec<NetworkView> = self.networks_state().all().into_iter().map(|r| self.network_view(r)).collect();
-        all.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+        all.sort_by_key(|network| std::cmp::Reverse(network.created_at));
         Ok(all)
     }
 

@@ -102,7 +102,8 @@ fn modules_of_security(list: &str) -> Option<Finding> {
 fn cgroups(layout: Option<&Layout>, v2_controllers: &str, systemd: bool) -> Vec<Finding> {
     let mount = "mount it: mount -t cgroup2 none /sys/fs/cgroup (systemd does so at boot)";
     let Some(layout) = layout else { return vec![Finding::fault(CGROUPS, "no cgroup file system is mounted", mount)] };
-    let (name, has): (String, Box<dyn Fn(&str) -> bool>) = match layout {
+    type HasController = Box<dyn Fn(&str) -> bool>;
+    let (name, has): (String, HasController) = match layout {
         Layout::V2(root) => {
             let found: Vec<String> = v2_controllers.split_whitespace().map(str::to_owned).collect();
             (format!("version 2 at {}", root.display()), Box::new(move |c| found.iter().any(|f| f == c)))

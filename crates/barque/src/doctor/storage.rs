@@ -91,7 +91,7 @@ fn overlay(fault: Option<String>, data: &Path) -> Finding {
 
 fn room(what: &str, path: &Path, space: &StatVfs) -> Vec<Finding> {
     let (free, total) = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize);
-    let share = |part: u64, whole: u64| if whole == 0 { 100 } else { part * 100 / whole };
+    let share = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(100);
     let text = format!("{} free of {} for {what} ({})", binary(free), binary(total), path.display());
     let cure = "see what takes it: barque system df; what could go: barque system prune --dry-run";
     // State is small; images and volumes are not.

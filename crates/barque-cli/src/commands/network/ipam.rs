@@ -62,7 +62,6 @@ pub(super) fn lower(flags: &Flags) -> Result<Ipam, String> {
         driver: flags.get("ipam-driver").unwrap_or("default").to_owned(),
         options: Some(opts::map(flags.all("ipam-opt"))),
         config: Some(configs.into_iter().map(|(_, config)| config).collect()),
-        ..Ipam::default()
     })
 }
 

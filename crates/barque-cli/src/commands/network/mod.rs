@@ -41,7 +41,6 @@ pub(crate) async fn create(inv: &Invocation<'_>) -> CliResult<u8> {
         ipam: Some(ipam::lower(flags)?),
         options: Some(opts::map(flags.all("opt"))),
         labels: Some(opts::map(flags.all("label"))),
-        ..NetworkCreateRequest::default()
     };
     let reply = inv.client().await?.network_create(&request).await?;
     if !reply.warning.is_empty() {

@@ -93,7 +93,7 @@ fn tables(inv: &Invocation<'_>, usage: &DiskUsage) -> CliResult<u8> {
 
 fn template(inv: &Invocation<'_>, usage: &DiskUsage, format: &str) -> CliResult<u8> {
     let list = |items: Vec<Data>| Data::List(std::rc::Rc::new(items));
-    let all = Struct::new(
+    let all = Struct::shown(
         "*formatter.diskUsageContext",
         vec![
             ("Images", list(usage.images.iter().flatten().map(|i| image_row(i, false)).collect())),

@@ -66,7 +66,7 @@ fn with_client(server: Data, inv: &Invocation<'_>) -> CliResult<Data> {
     let mut all: Vec<(&str, Data)> =
         fields.fields.iter().filter(|f| !f.omitted).map(|f| (f.name.as_str(), f.value.clone())).collect();
     all.push(("ClientInfo", client));
-    Ok(Struct::new("system.dockerInfo", all))
+    Ok(Struct::shown("system.dockerInfo", all))
 }
 
 async fn pretty(inv: &Invocation<'_>) -> CliResult<u8> {
