@@ -62,6 +62,8 @@ pub struct BuildExtras {
     pub inline_cache: bool,
     /// Also make an image that holds what the cache knows, for [`CACHE`].
     pub export_cache: bool,
+    /// That image also holds the steps of other stages than the target's.
+    pub cache_all: bool,
 }
 
 /// A `RUN` that failed, kept as an image.

@@ -8,6 +8,12 @@ use crate::worker::{Layer, SnapshotId};
 /// Where an image's configuration keeps the records of its steps (`--cache-to`).
 pub const CONFIG_KEY: &str = "barque.build.cache";
 
+/// The ingredient of a key that names the snapshot below a step.
+pub(crate) const PARENT: &str = "parent";
+
+/// Its value where there is none.
+pub(crate) const NO_PARENT: &str = "scratch";
+
 /// Records as a value for [`CONFIG_KEY`]; who reads them elsewhere has no use for this machine's paths.
 pub(crate) fn exported(records: &[CacheRecord], created: Option<Timestamp>) -> serde_json::Value {
     let portable = |record: &CacheRecord| {
@@ -83,6 +89,12 @@ impl CacheRecord {
     /// All layers of the step, bottom first.
     pub fn layers(&self) -> Vec<Layer> {
         self.parts.iter().chain([&self.layer]).map(Layer::from).collect()
+    }
+
+    /// The snapshot it was made on; `None` for nothing.
+    pub fn parent(&self) -> Option<&str> {
+        let input = self.inputs.iter().find(|i| i.name == PARENT)?;
+        Some(input.value.as_str()).filter(|value| *value != NO_PARENT)
     }
 
     /// Bytes for a column or file; [`CacheRecord::decode`] reads them back.

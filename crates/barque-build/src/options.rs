@@ -78,6 +78,8 @@ pub struct BuildOptions {
     pub inline_cache: bool,
     /// Make a second image with those records ([`crate::BuildOutcome::cache_image`]).
     pub export_cache: bool,
+    /// That image also holds the steps of other stages than the target's (`mode=max`).
+    pub cache_all: bool,
     /// Writable scratch directory for this build, private to it, on any file system. Removed by the engine.
     pub scratch: PathBuf,
 }
@@ -115,6 +117,7 @@ impl BuildOptions {
             check_only: false,
             inline_cache: false,
             export_cache: false,
+            cache_all: false,
             scratch,
         }
     }

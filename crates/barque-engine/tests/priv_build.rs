@@ -420,6 +420,41 @@ fn a_cache_travels_in_an_image() {
     });
 }
 
+/// Builds several stages, takes the cache to another engine and builds there: it answers the steps that are true.
+fn cache_travels(all: bool, steps: [(&'static str, bool); 4]) {
+    on_machine(async move |dir| {
+        let (first, context) = (open(&dir.join("one")).await, context(dir));
+        let text = format!(
+            "{BASE}RUN echo tool > /tool\nFROM scratch AS data\nCOPY passwd /data\n\
+             FROM base\nCOPY --from=1 /tool /tool\nCOPY --from=data /data /data\nCOPY --link passwd /copied\n"
+        );
+        let export = |job: &mut BuildJob| (job.options.export_cache, job.options.cache_all) = (true, all);
+        let cache = build(&first, &context, &text, export).await.ok().cache_image.unwrap().to_string();
+        let mut saved = Vec::new();
+        let names = std::slice::from_ref(&cache);
+        first.image_save(names, Vec::new()).await.unwrap().read_to_end(&mut saved).await.unwrap();
+        let second = open(&dir.join(SECOND)).await;
+        load(&second, saved).await;
+        let again = build(&second, &context, &text, |job| job.cache_from = vec![cache.clone()]).await;
+        for (step, expected) in steps {
+            assert_eq!(again.is_cached(step), expected, "{step}: {:?}", again.cached);
+        }
+        again.ok();
+        let out = files(build(&second, &context, &text, exported).await.ok(), dir).await;
+        assert_eq!(std::fs::read_to_string(out.join("tool")).unwrap(), "tool\n");
+        assert_eq!(std::fs::read(out.join("copied")).unwrap(), std::fs::read(context.join("passwd")).unwrap());
+    });
+}
+
+#[test]
+fn the_cache_of_all_stages_travels_if_asked() {
+    for all in [false, true] {
+        let steps =
+            [("RUN echo tool", all), ("COPY passwd /data", all), ("COPY --from=1", true), ("COPY --link passwd", true)];
+        cache_travels(all, steps);
+    }
+}
+
 #[test]
 fn hostile_contexts_stay_inside() {
     on_machine(async |dir| {

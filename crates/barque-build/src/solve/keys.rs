@@ -2,7 +2,7 @@
 
 use barque_model::{Digest, Hasher, Timestamp};
 
-use crate::cache::KeyInput;
+use crate::cache::{KeyInput, PARENT};
 use crate::graph::{CopyOp, FsRef, MkdirOp, PathSource, PlannedKind, RunOp, mount_text};
 use crate::instructions::Chmod;
 use crate::options::{BuildOptions, NetworkMode};
@@ -18,7 +18,7 @@ impl Inputs {
     pub(super) fn new(kind: &str, parent: &str) -> Self {
         let mut inputs = Inputs::default();
         inputs.add("kind", kind);
-        inputs.add("parent", parent);
+        inputs.add(PARENT, parent);
         inputs
     }
 

@@ -1,6 +1,7 @@
 //! The solver: executes what the target needs, in parallel, with a cache.
 
 mod exec;
+mod export;
 mod finish;
 mod keys;
 mod lookup;

@@ -14,7 +14,7 @@ use super::finish::{self, LayerFact};
 use super::lookup::files_name;
 use super::prepare::{Internal, Prepared};
 use super::{BuildFailure, BuildOutcome, FailedStep};
-use crate::cache::{CONFIG_KEY, Cache, CacheRecord, KeyInput, LayerRecord, StepIdentity, exported};
+use crate::cache::{CONFIG_KEY, Cache, CacheRecord, KeyInput, LayerRecord, NO_PARENT, StepIdentity, exported};
 use crate::context::Digested;
 use crate::event::{BuildEvent, EventSink, StepInfo, VertexId, VertexInfo};
 use crate::graph::{BuildGraph, FsRef, Op, Vertex};
@@ -385,7 +385,7 @@ impl<W: Worker> Shared<W> {
         // A linked copy is made on nothing and laid on top of its parent afterwards.
         let apart = self.is_apart(&vertex.op).then_some(parent.as_ref()).flatten();
         let below = if apart.is_some() { None } else { parent.as_ref() };
-        let parent_text = below.map_or_else(|| "scratch".to_owned(), |s| s.0.clone());
+        let parent_text = below.map_or_else(|| NO_PARENT.to_owned(), |s| s.0.clone());
         let began = Instant::now();
         let keyed = match self.keyed(vertex, &parent_text).await {
             Ok(keyed) => keyed,
@@ -521,18 +521,12 @@ impl<W: Worker> Shared<W> {
         finish::complete(&mut config, &self.graph.history, |id| facts.get(&id).copied(), self.graph.epoch);
         // What the base says of its own steps is not this image's.
         config.other.remove(CONFIG_KEY);
-        let known = || exported(&records, self.graph.epoch);
         let cache_image = match self.request.options.export_cache {
-            true => {
-                let mut config = config.clone();
-                config.other.insert(CONFIG_KEY.to_owned(), known());
-                self.ensure(&self.graph.target).await?;
-                Some(self.worker.finish(&self.finish_spec(&config, &layers, snapshot.as_ref())).await?)
-            }
+            true => Some(self.cache_image(&config, &layers, snapshot.as_ref(), &records).await?),
             false => None,
         };
         if self.request.options.inline_cache {
-            config.other.insert(CONFIG_KEY.to_owned(), known());
+            config.other.insert(CONFIG_KEY.to_owned(), exported(&records, self.graph.epoch));
         }
         let image = self.store(&config, &layers, snapshot.as_ref(), next_internal).await?;
         Ok(BuildOutcome {
@@ -547,7 +541,7 @@ impl<W: Worker> Shared<W> {
         })
     }
 
-    fn finish_spec(
+    pub(super) fn finish_spec(
         &self,
         config: &crate::config::ImageConfig,
         layers: &[Layer],

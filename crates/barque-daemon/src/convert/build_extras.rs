@@ -28,6 +28,7 @@ pub(crate) fn apply(options: &mut BuildOptions, extras: &BuildExtras, local: boo
     options.make_image = !extras.export;
     options.inline_cache |= extras.inline_cache;
     options.export_cache = extras.export_cache;
+    options.cache_all = extras.cache_all;
     options.no_cache_filter.clone_from(&extras.no_cache_filter);
     options.source_date_epoch = extras.source_date_epoch.map(Timestamp::from_secs);
     for entitlement in &extras.allow {

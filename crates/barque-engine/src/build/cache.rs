@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use barque_build::cache::{Cache, CacheRecord, StepIdentity};
-use barque_model::{ChainId, Context, Digest, Error, Result};
+use barque_model::{ChainId, Context, DiffId, Digest, Error, Result};
 use barque_store::{CacheEntry, Lease};
 
 use barque_build::event::{BuildEvent, EventSink, LogStream, VertexId, VertexInfo};
@@ -27,11 +27,17 @@ pub struct EngineCache {
     /// The build's: results that were found stay until it ends.
     lease: Arc<Lease>,
     /// Records of other machines (`--cache-from`): they count for this build, and stay if they were of use.
-    imported: HashMap<Digest, CacheRecord>,
+    imported: HashMap<Digest, Imported>,
+}
+
+/// A record of another machine, and the layers that came with it.
+pub(super) struct Imported {
+    record: CacheRecord,
+    layers: Arc<HashMap<DiffId, ChainId>>,
 }
 
 impl EngineCache {
-    pub fn new(engine: Engine, lease: Arc<Lease>, imported: HashMap<Digest, CacheRecord>) -> Self {
+    pub fn new(engine: Engine, lease: Arc<Lease>, imported: HashMap<Digest, Imported>) -> Self {
         EngineCache { engine, lease, imported }
     }
 
@@ -42,6 +48,27 @@ impl EngineCache {
             // Nothing on nothing.
             None => Ok(true),
         }
+    }
+
+    /// Lays the layers of an imported step on its own parent: they came in an image, in an order of that. `false` if
+    /// the parent is not here.
+    fn restore(&self, imported: &Imported) -> Result<bool> {
+        let (store, record) = (self.engine.store(), &imported.record);
+        let mut below: Option<ChainId> = record.parent().and_then(|p| p.parse().ok());
+        for layer in record.layers().iter().filter(|l| !l.empty) {
+            let (Some(diff), Ok(chain)) = (layer.diff_id, layer.snapshot.0.parse::<ChainId>()) else {
+                return Ok(false);
+            };
+            if !store.hold_layer(&self.lease, &chain)? {
+                let here = below.is_none_or(|b| store.hold_layer(&self.lease, &b).unwrap_or(false));
+                match imported.layers.get(&diff).filter(|_| here && ChainId::on(below, diff) == chain) {
+                    Some(of) => store.stack_layer(&self.lease, of, below)?,
+                    None => return Ok(false),
+                };
+            }
+            below = Some(chain);
+        }
+        self.hold(record)
     }
 
     fn blob_path(&self, name: &str) -> PathBuf {
@@ -64,9 +91,12 @@ impl Cache for EngineCache {
     fn get(&self, key: &Digest) -> Result<Option<CacheRecord>> {
         let hex = key.hex();
         let Some(entry) = self.engine.store().read(|r| r.cache_get(&hex))? else {
-            let Some(record) = self.imported.get(key) else { return Ok(None) };
-            unneeded(self.put(record));
-            return Ok(Some(record.clone()));
+            let Some(imported) = self.imported.get(key) else { return Ok(None) };
+            if !self.restore(imported)? {
+                return Ok(None);
+            }
+            unneeded(self.put(&imported.record));
+            return Ok(Some(imported.record.clone()));
         };
         let Some(record) = CacheRecord::decode(entry.record.as_bytes()) else { return Ok(None) };
         if !self.hold(&record)? {
@@ -150,7 +180,7 @@ impl Engine {
         names: &[String],
         platform: &Platform,
         events: &EventSink,
-    ) -> HashMap<Digest, CacheRecord> {
+    ) -> HashMap<Digest, Imported> {
         let mut known = HashMap::new();
         for (number, name) in names.iter().enumerate() {
             let id = VertexId(IMPORTS + u32::try_from(number).unwrap_or(0));
@@ -161,7 +191,7 @@ impl Engine {
             let line = match self.import_from(worker, name, platform).await {
                 Ok(records) => {
                     let count = records.len();
-                    known.extend(records.into_iter().map(|r| (r.key, r)));
+                    known.extend(records.into_iter().map(|r| (r.record.key, r)));
                     format!("{count} steps\n")
                 }
                 Err(e) => format!("nothing imported: {}\n", e.chain()),
@@ -174,17 +204,22 @@ impl Engine {
         known
     }
 
-    async fn import_from(&self, worker: &EngineWorker, name: &str, platform: &Platform) -> Result<Vec<CacheRecord>> {
+    async fn import_from(&self, worker: &EngineWorker, name: &str, platform: &Platform) -> Result<Vec<Imported>> {
         let was_here = worker.is_here(name).await?;
         let request = BaseRequest { reference: name.to_owned(), platform: platform.clone(), platform_explicit: false };
         let image = worker.resolve(&request, PullPolicy::Missing, ProgressSink::new(|_| {})).await?;
         let mut records = barque_build::cache::imported(&image.config);
-        // Only results that are here, and they stay here until the build ends.
-        let held = |record: &CacheRecord| {
-            let chain = EngineCache::chain(record)?;
-            self.store().hold_layer(&worker.lease, &chain).ok().filter(|here| *here)
-        };
-        records.retain(|record| held(record).is_some());
+        let mut layers = HashMap::new();
+        for layer in &image.layers {
+            let (Some(diff), Ok(chain)) = (layer.diff_id, layer.snapshot.0.parse::<ChainId>()) else { continue };
+            // They stay here until the build ends.
+            if self.store().hold_layer(&worker.lease, &chain)? {
+                layers.insert(diff, chain);
+            }
+        }
+        records.retain(|r| r.layers().iter().all(|l| l.empty || l.diff_id.is_some_and(|d| layers.contains_key(&d))));
+        let layers = Arc::new(layers);
+        let records = records.into_iter().map(|record| Imported { record, layers: layers.clone() }).collect();
         if !was_here {
             self.image_remove(name, false, false).await?;
         }

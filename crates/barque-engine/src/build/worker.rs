@@ -246,7 +246,7 @@ impl Worker for EngineWorker {
         let (store, lease) = (self.engine.store().clone(), self.lease.clone());
         self.engine
             .blocking(move || {
-                let stacked = store.stack_layer(&lease, &of, parent)?;
+                let stacked = store.stack_layer(&lease, &of, Some(parent))?;
                 Ok(Layer {
                     snapshot: SnapshotId(stacked.chain_id.to_string()),
                     diff_id: Some(stacked.diff_id),

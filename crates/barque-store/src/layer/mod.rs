@@ -178,11 +178,11 @@ impl Store {
     /// other's files, which stay as long as it does. The layer may only add files and directories.
     ///
     /// Errors: NotFound if one of the two is not here; Unsupported for this machine's own root file system.
-    pub fn stack_layer(&self, lease: &Lease, of: &ChainId, parent: ChainId) -> Result<Layer> {
+    pub fn stack_layer(&self, lease: &Lease, of: &ChainId, parent: Option<ChainId>) -> Result<Layer> {
         let missing = || barque_model::Error::not_found(format!("layer {of} not found"));
         self.write(|tx| {
             let below = tx.layer(of)?.ok_or_else(missing)?;
-            let chain_id = ChainId::on(Some(parent), below.diff_id);
+            let chain_id = ChainId::on(parent, below.diff_id);
             let layer = match tx.layer(&chain_id)? {
                 Some(layer) => layer,
                 None => {
@@ -194,7 +194,7 @@ impl Store {
                         Some(shared) => shared.clone(),
                         None => Path::new("layers").join(of.0.hex()).join("diff"),
                     };
-                    let layer = Layer { chain_id, parent: Some(parent), path: Some(path), ..below };
+                    let layer = Layer { chain_id, parent, path: Some(path), ..below };
                     tx.layer_insert(&layer, true)?;
                     layer
                 }

@@ -166,16 +166,16 @@ fn a_layer_lies_on_another_without_a_copy() {
     let lease = scratch.lease();
     let base = scratch.chain(&lease, &[Tar::new().file("base", "b").done()]);
     let apart = scratch.chain(&lease, &[Tar::new().dir("d/").file("d/f", "text").done()]);
-    let stacked = scratch.store.stack_layer(&lease, &apart, base).unwrap();
+    let stacked = scratch.store.stack_layer(&lease, &apart, Some(base)).unwrap();
     assert_eq!(stacked.chain_id, barque_model::ChainId::on(Some(base), stacked.diff_id));
-    assert_eq!(scratch.store.stack_layer(&lease, &apart, base).unwrap(), stacked, "again is the same");
+    assert_eq!(scratch.store.stack_layer(&lease, &apart, Some(base)).unwrap(), stacked, "again is the same");
     let dirs = scratch.store.lower_dirs(&stacked.chain_id).unwrap();
     assert_eq!(dirs, [scratch.layer_path(&apart), scratch.layer_path(&base)]);
     let mut tar = Vec::new();
     scratch.store.layer_tar(&stacked.chain_id, &mut tar).unwrap();
     assert_eq!(Digest::of(&tar), stacked.diff_id.0);
     // On top of itself: no directory twice.
-    let twice = scratch.store.stack_layer(&lease, &apart, stacked.chain_id).unwrap();
+    let twice = scratch.store.stack_layer(&lease, &apart, Some(stacked.chain_id)).unwrap();
     assert_eq!(scratch.store.lower_dirs(&twice.chain_id).unwrap().len(), 2);
     let snapshot = barque_model::Id::random();
     assert_eq!(scratch.store.create_snapshot(snapshot, Some(twice.chain_id)).unwrap().lowers, dirs);

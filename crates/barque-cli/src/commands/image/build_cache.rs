@@ -23,6 +23,8 @@ use crate::output::progress::{self, Sink};
 pub(super) struct Exports {
     /// Into the image.
     pub(super) inline: bool,
+    /// Steps of all stages, not only the target's (`mode=max`); an image itself never has others.
+    pub(super) all: bool,
     directories: Vec<PathBuf>,
     names: Vec<String>,
 }
@@ -52,8 +54,10 @@ pub(super) fn exports(texts: &[&str]) -> CliResult<Exports> {
             "" => Err(Failure::new(format!("--cache-to {text}: {key}= is missing"))),
             value => Ok(value.to_owned()),
         };
-        if field("mode") == "max" {
-            return Err(Failure::unbuilt("build --cache-to with mode=max (steps of other stages than the target's)"));
+        match field("mode") {
+            "" | "min" => {}
+            "max" => out.all = true,
+            other => return Err(Failure::new(format!("--cache-to {text}: mode={other} is not min or max"))),
         }
         match field("type") {
             "inline" => out.inline = true,
@@ -207,7 +211,10 @@ mod tests {
         assert_eq!(to("type=registry,ref=a/b").expect("registry").names, ["a/b"]);
         assert_eq!(to("a/b").expect("short").names, ["a/b"]);
         assert_eq!(to("type=gha").expect_err("unknown").code, 125);
-        assert_eq!(to("type=local,dest=d,mode=max").expect_err("max").code, 125);
+        assert!(
+            to("type=local,dest=d,mode=max").expect("max").all && !to("type=local,dest=d,mode=min").expect("min").all
+        );
+        assert!(to("type=local,dest=d,mode=most").expect_err("mode").message.contains("min or max"));
         assert_eq!(to("type=local").expect_err("no dest").code, 1);
         assert_eq!(import("user/app:cache").expect("short"), Import::Image("user/app:cache".into()));
         assert_eq!(import("type=registry,ref=a").expect("registry"), Import::Image("a".into()));

@@ -48,6 +48,7 @@ pub(super) fn extras(
         status: true,
         inline_cache: exports.inline,
         export_cache: exports.apart(),
+        cache_all: exports.all,
         ..BuildExtras::default()
     };
     if let Some(epoch) = variable("SOURCE_DATE_EPOCH").filter(|t| !t.is_empty()) {
