@@ -195,6 +195,7 @@ async fn descend(cli: &Cli, cmd: &'static Cmd, path: String, words: &[String]) -
     cmdline::check_args(cmd, &cli.program, &path, operands.len())?;
     let invocation = Invocation { cli, cmd, path, flags, operands };
     check_versions(&invocation).await?;
+    check_trust(&invocation)?;
     run(&invocation).await
 }
 
@@ -221,6 +222,20 @@ pub(crate) fn help_text(cmd: &Cmd, path: &str) -> String {
 fn usage_failure(cmd: &Cmd, path: &str, message: &str) -> Failure {
     let usage = cmdline::usage_line(cmd, path);
     Failure::new(format!("{message}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information")).code(125)
+}
+
+/// Who asks for images to be verified must not get them unverified.
+fn check_trust(invocation: &Invocation<'_>) -> CliResult<()> {
+    const FLAG: &str = "disable-content-trust";
+    let Invocation { cmd, flags, .. } = invocation;
+    if !cmd.all_flags().any(|flag| flag.name == FLAG) {
+        return Ok(());
+    }
+    let wished = std::env::var("DOCKER_CONTENT_TRUST").is_ok_and(|text| matches!(text.as_str(), "1" | "true"));
+    match flags.on(FLAG, !wished) {
+        true => Ok(()),
+        false => Err(Failure::unbuilt("content trust: an image's digest (NAME@sha256:…) says what it has to be")),
+    }
 }
 
 /// Flags that are newer than the engine are refused by name.

@@ -266,3 +266,20 @@ fn variables_that_are_no_text_do_no_harm() {
         assert!(text(&done.stdout).starts_with(wanted), "{}", text(&done.stdout));
     }
 }
+
+#[test]
+fn images_that_are_to_be_verified_are_not_taken_unverified() {
+    let engine = engine(Vec::new(), 0, None);
+    for args in [&["pull"][..], &["run", "-d"], &["create"], &["push"]] {
+        let asked = engine.run(&[args, &["--disable-content-trust=false", "app:1"]].concat());
+        assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(125), ""), "{args:?}");
+        assert!(text(&asked.stderr).contains("not implemented yet: content trust"), "{}", text(&asked.stderr));
+        let wished =
+            engine.command(&[args, &["app:1"]].concat()).env("DOCKER_CONTENT_TRUST", "1").output().expect("runs");
+        assert_eq!(wished.status.code(), Some(125), "{args:?}");
+    }
+    assert!(engine.seen().is_empty());
+    let args = ["run", "-d", "--disable-content-trust", "app:1"];
+    let waived = engine.command(&args).env("DOCKER_CONTENT_TRUST", "1").output().expect("runs");
+    assert_eq!(waived.status.code(), Some(0), "{}", text(&waived.stderr));
+}
