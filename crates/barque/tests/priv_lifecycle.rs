@@ -194,3 +194,28 @@ fn a_machine_that_was_changed_is_an_image_and_an_archive() {
         assert_eq!(std::fs::read_to_string(m.path("copied")).unwrap(), expected);
     }
 }
+
+#[test]
+fn copies_into_a_container_that_is_started_meanwhile_are_whole() {
+    let Some(m) = machine() else { return };
+    let tree = m.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    for n in 0..200 {
+        std::fs::write(tree.join(n.to_string()), n.to_string()).unwrap();
+    }
+    for round in 0..3 {
+        m.barque(&["create", "--name", "filled", "--network", "none", "barque/host", "sleep", "1000"]);
+        let copy =
+            |n: usize| m.command("barque", &["cp", "tree", &format!("filled:/copied{}", n % 3)]).spawn().unwrap();
+        let mut children: Vec<_> = (0..6).map(copy).collect();
+        children.iter_mut().for_each(|copy| assert!(copy.wait().unwrap().success(), "round {round}"));
+        // Those that find it running may meet one another at the same file: each has its own place.
+        let copy = |n: usize| m.command("barque", &["cp", "tree", &format!("filled:/other{n}")]).spawn().unwrap();
+        let mut children: Vec<_> = (0..6).map(copy).collect();
+        children.push(m.command("barque", &["start", "filled"]).spawn().unwrap());
+        children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success(), "round {round}"));
+        let count = m.barque(&["exec", "filled", "sh", "-c", "find /copied? /other? -maxdepth 1 -type f | wc -l"]);
+        assert_eq!(count.trim(), (3 * 200 + 6 * 200).to_string(), "round {round}");
+        m.barque(&["rm", "-f", "filled"]);
+    }
+}

@@ -29,6 +29,9 @@ pub struct Handle {
     pub id: Id,
     core: Mutex<Core>,
     view: watch::Sender<Arc<ContainerView>>,
+    /// Held by who has the writable layer mounted while the container is down, and by a start until it has it. Taken
+    /// before the core is locked.
+    pub(crate) layer: Arc<Mutex<()>>,
     /// How many `restart`s are between its end and its start: `--rm` does not apply meanwhile.
     restarting: AtomicUsize,
     /// Sockets of clients that attached before the start.
@@ -209,7 +212,8 @@ impl Handle {
         let waiting = StdMutex::new(Vec::new());
         let removed = watch::Sender::new(false);
         let restarting = AtomicUsize::new(0);
-        Arc::new(Handle { id: core.fixed.id, core: Mutex::new(core), view, restarting, waiting, removed })
+        let (id, layer) = (core.fixed.id, Arc::default());
+        Arc::new(Handle { id, core: Mutex::new(core), view, layer, restarting, waiting, removed })
     }
 
     /// From here on the container is not removed at its end, until the value is dropped.
@@ -297,6 +301,7 @@ fn denied(core: &Core, denied: Denied, what: &str) -> Error {
 
 impl Engine {
     pub(crate) async fn start_handle(&self, handle: &Arc<Handle>) -> Result<()> {
+        let _own_layer = handle.layer.lock().await;
         let mut core = handle.lock().await;
         core.step(Event::StartRequested).map_err(|d| denied(&core, d, "start"))?;
         if let Some(timer) = core.restart_timer.take() {
@@ -419,6 +424,7 @@ impl Engine {
     }
 
     async fn restart_due(&self, handle: &Arc<Handle>, waited: Duration) {
+        let _own_layer = handle.layer.lock().await;
         let mut core = handle.lock().await;
         core.restart_timer = None;
         // An engine that stops starts nothing; the next one finds the container waiting.

@@ -138,8 +138,12 @@ impl Engine {
         options: CopyInOptions,
     ) -> Result<()> {
         let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
+        let layer = handle.layer.clone().lock_owned().await;
         let root = self.live_root(&handle).await?;
+        // One mount of a layer for writing at a time; while the container runs, that is the container's own.
+        let layer = root.is_none().then_some(layer);
         self.blocking(move || {
+            let _until_done = layer;
             let view = handle.view();
             let located = engine.locate_writable(&view, root, &path)?;
             let stat = located.root.stat(&located.path).map_err(|e| missing(e.into(), &path, &handle))?;

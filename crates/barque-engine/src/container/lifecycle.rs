@@ -81,14 +81,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes on to its end although the caller goes away: between the two it would be a container that nobody starts.
     pub async fn container_restart(&self, name: &str, options: StopOptions) -> Result<()> {
-        let (engine, handle) = (self.clone(), self.find(name)?);
-        let restart = tokio::spawn(async move { engine.restart_handle(&handle, options).await });
-        restart.await.map_err(|e| Error::internal(format!("the restart broke off: {e}")))?
-    }
-
-    async fn restart_handle(&self, handle: &Arc<Handle>, options: StopOptions) -> Result<()> {
+        let handle = &self.find(name)?;
         let _not_removed = handle.being_restarted();
         match self.stop_handle(handle, options).await {
             Err(e) if e.kind() != ErrorKind::NotModified => return Err(e),
