@@ -151,7 +151,7 @@ pub enum RunMountKind {
 pub enum MountSource {
     Empty,
     Snapshot(SnapshotId),
-    /// A build context. Files its `.dockerignore` excludes should not be visible; a worker may show them.
+    /// A build context. Files its `.dockerignore` excludes ([`ContextDir::excluded`]) must not be visible.
     Context(Arc<ContextDir>),
 }
 

@@ -159,6 +159,37 @@ fn mounts_of_every_kind() {
 }
 
 #[test]
+fn mounts_hide_what_the_ignore_file_excludes() {
+    on_machine(async |dir| {
+        let (engine, context) = (open(dir).await, context(dir));
+        for name in ["src/main", "src/secret", "deep/only/hidden", "modules/a/b"] {
+            std::fs::create_dir_all(context.join(name).parent().unwrap()).unwrap();
+            std::fs::write(context.join(name), name).unwrap();
+        }
+        std::fs::set_permissions(context.join("src"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        std::fs::write(context.join(".dockerignore"), "**/secret\ndeep/only\nmodules\n!modules/a/b\n").unwrap();
+        let text = format!(
+            "{BASE}RUN --mount=type=bind,target=/mnt cd /mnt && find . -type f | sort > /all && stat -c %a src > /mode\n\
+             RUN --mount=type=bind,rw,source=src,target=/w echo new > /w/new && ls /w > /writable\n"
+        );
+        let run = async |wanted: bool| {
+            let built = build(&engine, &context, &text, exported).await;
+            assert_eq!(built.is_cached("--mount=type=bind,target"), wanted, "{:?}", built.cached);
+            built.ok()
+        };
+        let out = files(run(false).await, dir).await;
+        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(read("all"), "./.dockerignore\n./busybox\n./modules/a/b\n./passwd\n./src/main\n");
+        assert_eq!((read("mode").as_str(), read("writable").as_str()), ("750\n", "main\nnew\n"));
+        // What is not seen does not count.
+        std::fs::write(context.join("src/secret"), "another").unwrap();
+        run(true).await;
+        std::fs::write(context.join("src/main"), "another").unwrap();
+        run(false).await;
+    });
+}
+
+#[test]
 fn linked_copies_survive_their_base() {
     on_machine(async |dir| {
         let (engine, context) = (open(dir).await, context(dir));

@@ -139,11 +139,9 @@ impl ContextDir {
         self.selected(cache, exclude, from.select(source, parents, exclude)?)
     }
 
-    /// As [`ContextDir::digest`], with the files that the ignore file excludes.
-    pub(crate) fn digest_unfiltered(&self, cache: &dyn Cache, source: &PathSource, verb: &str) -> Result<Digested> {
-        let all = Ignore::default();
-        let from = select::From { tree: &self.tree, ignore: &all, verb };
-        self.selected(cache, &all, from.select(source, false, &all)?)
+    /// What the ignore file excludes, as the highest paths, sorted: all below them is excluded too. Blocking.
+    pub fn excluded(&self) -> Result<Vec<PathBuf>> {
+        if self.ignore.is_empty() { Ok(Vec::new()) } else { walk::excluded(&self.tree, &self.ignore) }
     }
 
     fn selected(&self, cache: &dyn Cache, exclude: &Ignore, selected: Vec<Selected>) -> Result<Digested> {

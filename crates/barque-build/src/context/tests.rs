@@ -498,15 +498,13 @@ fn capabilities_of_unpacked_files_stay() {
 }
 
 #[test]
-fn mounts_of_a_context_count_all_their_files() {
-    let dir = tree(&["a/keep=1", "a/drop=2", ".dockerignore=a/drop\n"]);
-    let context = open(&dir);
-    let all = || context.digest_unfiltered(&Blobs::default(), &source("a"), "RUN").unwrap();
-    let (filtered, before) = (digest_of(&context, "a").unwrap().digest, all());
-    assert_eq!(names(&before), ["drop", "keep"]);
-    fs::write(dir.path().join("a/drop"), "other").unwrap();
-    assert_ne!(all().digest, before.digest);
-    assert_eq!(digest_of(&context, "a").unwrap().digest, filtered);
+fn what_is_excluded_is_named_by_its_highest_path() {
+    let files = ["a/keep=1", "a/drop=2", "b/x=", "b/y/z=", "c/d/in=", "c/d/out=", "c/e/out=", "f="];
+    let dir = tree(&[&files[..], &[".dockerignore=a/drop\nb\nc\n!c/d/in\n"]].concat());
+    let excluded: Vec<String> = open(&dir).excluded().unwrap().iter().map(|p| p.display().to_string()).collect();
+    assert_eq!(excluded, ["a/drop", "b", "c/d/out", "c/e"]);
+    fs::remove_file(dir.path().join(".dockerignore")).unwrap();
+    assert!(open(&dir).excluded().unwrap().is_empty());
 }
 
 proptest! {

@@ -36,11 +36,25 @@ struct Found {
     kept: Vec<Entry>,
     /// Ignored directories that may hold something re-included.
     undecided: Vec<Entry>,
+    /// Ignored, with all that is below.
+    hidden: Vec<PathBuf>,
     todo: Vec<Task>,
 }
 
 /// Everything below `dir` (not `dir` itself), sorted by path. `dir` must have no link in it.
 pub(crate) fn walk(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Vec<Entry>> {
+    walked(tree, dir, filter).map(|found| found.kept)
+}
+
+/// What [`walk`] leaves out of the whole tree because of `ignore`, as the highest paths, sorted.
+pub(crate) fn excluded(tree: &Tree, ignore: &Ignore) -> Result<Vec<PathBuf>> {
+    let mut hidden = walked(tree, Path::new(""), Filter { ignore, exclude: &Ignore::default() })?.hidden;
+    hidden.sort_unstable();
+    hidden.dedup_by(|below, above| below.starts_with(above));
+    Ok(hidden)
+}
+
+fn walked(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Found> {
     let ignore = state_of(filter.ignore, dir);
     let mut found = Found::default();
     let mut todo = vec![Task { dir: dir.to_owned(), ignore, exclude: DirMatch::default() }];
@@ -54,18 +68,16 @@ pub(crate) fn walk(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Vec<En
     sort(&mut found.kept);
     sort(&mut found.undecided);
     if !found.undecided.is_empty() {
-        let needed: Vec<Entry> = found
-            .undecided
-            .into_iter()
-            .filter(|d| {
+        let (needed, empty): (Vec<Entry>, Vec<Entry>) =
+            std::mem::take(&mut found.undecided).into_iter().partition(|d| {
                 let at = found.kept.partition_point(|e| e.path <= d.path);
                 found.kept.get(at).is_some_and(|e| e.path.starts_with(&d.path))
-            })
-            .collect();
+            });
+        found.hidden.extend(empty.into_iter().map(|d| d.path));
         found.kept.extend(needed);
         sort(&mut found.kept);
     }
-    Ok(found.kept)
+    Ok(found)
 }
 
 /// By path, as `Path` compares, without taking paths apart: a `/` comes before everything else.
@@ -136,8 +148,9 @@ fn list(tree: &Tree, top: &Path, filter: Filter<'_>, task: &Task, found: &mut Fo
                 continue;
             }
         }
-        if !ignored {
-            found.kept.push(entry);
+        match ignored {
+            true => found.hidden.push(entry.path),
+            false => found.kept.push(entry),
         }
     }
     Ok(())
@@ -203,6 +216,7 @@ fn parallel(tree: &Tree, top: &Path, filter: Filter<'_>, todo: Vec<Task>, found:
     for part in parts {
         found.kept.extend(part.kept);
         found.undecided.extend(part.undecided);
+        found.hidden.extend(part.hidden);
     }
     Ok(())
 }

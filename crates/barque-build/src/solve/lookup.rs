@@ -83,10 +83,9 @@ impl<W: Worker> Shared<W> {
             origin: "build context".to_owned(),
             unpack: false,
         };
-        // A context read in place shows ignored files too, and then they count.
         let (context, cache) = (self.context(context)?, self.cache.clone());
         let digest = move || {
-            let done = context.digest_unfiltered(&*cache, &source, "RUN")?;
+            let done = context.digest(&*cache, &source, false, &Ignore::default(), "RUN")?;
             let name = files_name(&done.digest.to_string());
             let kept = match cache.has_blob(&name) {
                 Ok(true) => Ok(()),

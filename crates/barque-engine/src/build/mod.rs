@@ -3,6 +3,7 @@
 mod cache;
 mod failed;
 mod fetch;
+mod mask;
 mod mounts;
 mod prune;
 mod recover;

@@ -45,8 +45,11 @@ pub(super) async fn prepare(engine: &Engine, mounts: &[RunMount], dir: &Path, sc
             RunMountKind::Cache { source, path, mode, uid, gid, .. } => {
                 let cache = cache.ok_or_else(|| Error::internal("a cache without a directory"))?;
                 let (engine, source, path) = (engine.clone(), source.clone(), path.clone());
-                let (filled, owner) = (cache.clone(), (*mode, *uid, *gid));
-                engine.clone().blocking(move || fill_cache(&engine, &filled, &source, &path, owner)).await?;
+                let (filled, owner, scratch) = (cache.clone(), (*mode, *uid, *gid), scratch.to_owned());
+                engine
+                    .clone()
+                    .blocking(move || fill_cache(&engine, &filled, (&source, &path), owner, &scratch))
+                    .await?;
                 bind(&clean_path(&mount.target), cache, None, mount.read_only)
             }
             RunMountKind::Ssh { agent, mode, uid, gid, .. } => {
@@ -96,7 +99,7 @@ fn lower(engine: &Engine, mount: &RunMount, dir: &Path, scratch: &Path, index: u
             Ok(bind(&target, file, None, true))
         }
         RunMountKind::Bind { source, path } => {
-            let found = find(engine, source, path)?;
+            let found = find(engine, source, path, scratch)?;
             match mount.read_only {
                 true => found.read_only(&target, &file),
                 false => found.writable(&target, &scratch.join(barque_model::Id::random().to_string())),
@@ -160,8 +163,8 @@ impl Found {
     }
 }
 
-/// Finds `path` in what `source` stands for; links are followed inside of it only.
-fn find(engine: &Engine, source: &MountSource, path: &str) -> Result<Found> {
+/// Finds `path` in what `source` stands for; links are followed inside of it only. `scratch` takes what has to be made.
+fn find(engine: &Engine, source: &MountSource, path: &str, scratch: &Path) -> Result<Found> {
     let path = clean_path(path);
     let missing = || {
         Error::invalid(format!("failed to calculate checksum of ref: \"{path}\": not found"))
@@ -170,7 +173,7 @@ fn find(engine: &Engine, source: &MountSource, path: &str) -> Result<Found> {
     let layers = match source {
         MountSource::Empty if path == "/" => return Ok(Found::Nothing),
         MountSource::Empty => return Err(missing()),
-        MountSource::Context(context) => vec![context.path().to_owned()],
+        MountSource::Context(context) => super::mask::layers(context, scratch)?,
         MountSource::Snapshot(snapshot) => engine.store().lower_dirs(&snapshot.0.parse()?)?,
     };
     if path == "/" {
@@ -308,16 +311,16 @@ fn private_cache(base: &Path) -> Result<(PathBuf, OwnedRwLockWriteGuard<()>)> {
 fn fill_cache(
     engine: &Engine,
     cache: &Path,
-    source: &MountSource,
-    path: &str,
+    source: (&MountSource, &str),
     (mode, uid, gid): (u32, u32, u32),
+    scratch: &Path,
 ) -> Result<()> {
     if cache.exists() {
         return Ok(());
     }
     let parent = cache.parent().unwrap_or(cache);
     let fresh = parent.join(format!(".{}", barque_model::Id::random()));
-    let filled = fill(engine, &fresh, source, path).and_then(|()| own(&fresh, mode, uid, gid));
+    let filled = fill(engine, &fresh, source, scratch).and_then(|()| own(&fresh, mode, uid, gid));
     let placed = filled.and_then(|()| match std::fs::rename(&fresh, cache) {
         // Another step was first.
         Err(_) if cache.exists() => Ok(()),
@@ -332,9 +335,9 @@ fn fill_cache(
     placed
 }
 
-fn fill(engine: &Engine, fresh: &Path, source: &MountSource, path: &str) -> Result<()> {
+fn fill(engine: &Engine, fresh: &Path, (source, path): (&MountSource, &str), scratch: &Path) -> Result<()> {
     std::fs::create_dir_all(fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
-    if let Found::Directory(layers) = find(engine, source, path)? {
+    if let Found::Directory(layers) = find(engine, source, path, scratch)? {
         let from = crate::rootfs::read_only(&layers)?.root;
         let to = RootDir::open(fresh).context("cannot open a new cache")?;
         for entry in from.dir().entries().context("cannot read the files of a new cache")? {
