@@ -229,27 +229,42 @@ fn priv_updates_reach_what_runs() {
     });
 }
 
+/// Played on Docker too, so that it is known to be Docker's behaviour.
+fn shown_networks(engine: &Engine) {
+    engine.import_busybox("box", &["ENV PATH=/bin"]);
+    for (name, network) in
+        [("hosts", "host"), ("guest", "container:hosts"), ("own", "bridge"), ("joined", "container:own")]
+    {
+        engine.ok(&["run", "-d", "--name", name, "--network", network, "box", "sleep", "1000"]);
+    }
+    let networks = |name: &str| {
+        let socket = format!("{}/sock", engine.dir.display());
+        let url = format!("http://e/containers/{name}/stats?stream=0&one-shot=1");
+        let body = sh(&format!("curl -s --unix-socket {socket} '{url}'"));
+        body.split_once(r#""networks":"#).map(|(_, rest)| rest.split('{').nth(1).unwrap_or_default().to_owned())
+    };
+    assert_eq!((networks("hosts"), networks("guest")), (None, None), "{}", engine.name);
+    let eth0 = |name: &str| networks(name).is_some_and(|networks| networks.contains("eth0"));
+    assert!(eth0("own") && eth0("joined"), "{}", engine.name);
+    let shown = engine.ok(&["stats", "--no-stream", "--format", "{{.NetIO}}", "hosts"]);
+    assert!(["0B / 0B", "--"].contains(&shown.as_str()), "{} {shown}", engine.name);
+    engine.ok(&["rm", "-f", "guest", "joined", "hosts", "own"]);
+}
+
 #[test]
 fn priv_the_machines_interfaces_are_no_containers_network() {
     in_namespaces("priv_the_machines_interfaces_are_no_containers_network", |scratch| {
         sh("ip link add office type veth peer name far && ip link set office up");
-        let engine = Engine::barque(scratch, &[]);
-        engine.import_busybox("box", &["ENV PATH=/bin"]);
-        for (name, network) in
-            [("hosts", "host"), ("guest", "container:hosts"), ("own", "bridge"), ("joined", "container:own")]
-        {
-            engine.ok(&["run", "-d", "--name", name, "--network", network, "box", "sleep", "1000"]);
+        shown_networks(&Engine::barque(scratch, &[]));
+    });
+}
+
+#[test]
+fn priv_the_machines_interfaces_are_none_on_docker() {
+    in_namespaces("priv_the_machines_interfaces_are_none_on_docker", |scratch| {
+        if let Some(docker) = Engine::docker(scratch, &[]) {
+            shown_networks(&docker);
         }
-        let networks = |name: &str| {
-            let socket = format!("{}/sock", engine.dir.display());
-            let url = format!("http://e/containers/{name}/stats?stream=0&one-shot=1");
-            let body = sh(&format!("curl -s --unix-socket {socket} '{url}'"));
-            body.split_once(r#""networks":"#).map(|(_, rest)| rest.split('{').nth(1).unwrap_or_default().to_owned())
-        };
-        assert_eq!((networks("hosts"), networks("guest")), (None, None));
-        assert!(networks("own").unwrap().contains("eth0") && networks("joined").unwrap().contains("eth0"));
-        let shown = engine.ok(&["stats", "--no-stream", "--format", "{{.NetIO}}", "hosts"]);
-        assert_eq!(shown, "0B / 0B");
     });
 }
 
