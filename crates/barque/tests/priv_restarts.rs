@@ -81,6 +81,31 @@ fn priv_restart_policies_go_on_over_the_end_of_the_engine() {
 }
 
 #[test]
+fn priv_what_the_engine_stopped_comes_back_without_counting() {
+    in_namespaces("priv_what_the_engine_stopped_comes_back_without_counting", |scratch| {
+        let mut engine = Engine::barque(scratch, &["--live-restore=false"]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let fails = "trap 'exit 3' TERM; sleep 1000 & wait";
+        for (name, policy) in [("kept", "always"), ("failing", "on-failure:1"), ("plain", "no")] {
+            let options = ["run", "-d", "--network", "none", "--restart", policy, "--name", name];
+            engine.ok(&[&options[..], &["box", "sh", "-c", fails]].concat());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..2 {
+            engine.down(false);
+            engine.up();
+            for name in ["kept", "failing"] {
+                until("its start", || inspect(&engine, ".State.Status", name) == "running");
+                assert_eq!(restarts(&engine, name), 0, "{name}");
+            }
+            assert_eq!(inspect(&engine, ".State.Status", "plain"), "exited");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        engine.ok(&["rm", "-f", "kept", "failing", "plain"]);
+    });
+}
+
+#[test]
 fn priv_a_run_that_lasted_is_followed_by_the_first_wait() {
     in_namespaces("priv_a_run_that_lasted_is_followed_by_the_first_wait", |scratch| {
         let mut engine = Engine::barque(scratch, &[]);

@@ -344,7 +344,9 @@ impl Engine {
         for handle in revive {
             let mut core = handle.lock().await;
             if let State::Restarting { backoff, not_before, .. } = core.state {
-                self.schedule_restart(&handle, &mut core, backoff, not_before.since(Timestamp::now()));
+                // A clock that was set back must not make it longer.
+                let left = not_before.since(Timestamp::now()).min(backoff);
+                self.schedule_restart(&handle, &mut core, backoff, left);
                 continue;
             }
             drop(core);
