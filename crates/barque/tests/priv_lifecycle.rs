@@ -209,11 +209,14 @@ fn copies_into_a_container_that_is_started_meanwhile_are_whole() {
             |n: usize| m.command("barque", &["cp", "tree", &format!("filled:/copied{}", n % 3)]).spawn().unwrap();
         let mut children: Vec<_> = (0..6).map(copy).collect();
         children.iter_mut().for_each(|copy| assert!(copy.wait().unwrap().success(), "round {round}"));
-        // Those that find it running may meet one another at the same file: each has its own place.
         let copy = |n: usize| m.command("barque", &["cp", "tree", &format!("filled:/other{n}")]).spawn().unwrap();
         let mut children: Vec<_> = (0..6).map(copy).collect();
         children.push(m.command("barque", &["start", "filled"]).spawn().unwrap());
         children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success(), "round {round}"));
+        // They meet one another at the same files.
+        let copy = |_: usize| m.command("barque", &["cp", "tree/.", "filled:/copied0"]).spawn().unwrap();
+        let mut children: Vec<_> = (0..4).map(copy).collect();
+        children.iter_mut().for_each(|copy| assert!(copy.wait().unwrap().success(), "round {round}"));
         let count = m.barque(&["exec", "filled", "sh", "-c", "find /copied? /other? -maxdepth 1 -type f | wc -l"]);
         assert_eq!(count.trim(), (3 * 200 + 6 * 200).to_string(), "round {round}");
         m.barque(&["rm", "-f", "filled"]);

@@ -38,6 +38,9 @@ fn os(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
 }
 
+/// How often room is made for an object: a container, or another copy, may put something there meanwhile.
+const ATTEMPTS: usize = 16;
+
 /// See [`super::untar_into`].
 pub(super) fn untar_into(
     root: &RootDir,
@@ -159,13 +162,15 @@ impl Unpacker<'_> {
 
     /// Makes room for `entry` at `name` and runs `make`.
     fn replace<T>(&mut self, name: &[u8], last: &[u8], make: impl Fn(&Dir) -> io::Result<T>) -> Result<T> {
-        match make(self.parent()?) {
-            Err(e) if errno(&e) == Some(Errno::EXIST) => {
-                self.clear(name, last, false)?;
-                make(self.parent()?).map_err(|e| self.io(e, "create", name))
+        let mut made = make(self.parent()?);
+        for _ in 0..ATTEMPTS {
+            if !made.as_ref().is_err_and(|e| errno(e) == Some(Errno::EXIST)) {
+                break;
             }
-            other => other.map_err(|e| self.io(e, "create", name)),
+            self.clear(name, last, false)?;
+            made = make(self.parent()?);
         }
+        made.map_err(|e| self.io(e, "create", name))
     }
 
     /// Removes what is at `name`, unless a directory and something else would replace each other against orders.
