@@ -81,7 +81,7 @@ impl App {
             (Route::Referrers(name, digest), _) => self.referrers(name, digest, query).await,
             (Route::Manifest(name, target), "PUT") => self.put_manifest(name, target, request).await,
             (Route::Manifest(name, target), "DELETE") => self.delete_manifest(name, target).await,
-            (Route::Manifest(name, target), _) => self.get_manifest(name, target).await,
+            (Route::Manifest(name, target), method) => self.get_manifest(name, target, method == "HEAD").await,
             (Route::Blob(name, digest), "DELETE") => self.delete_blob(name, digest).await,
             (Route::Blob(name, digest), _) => self.get_blob(name, digest, &request).await,
             (Route::Uploads(name), _) => self.begin_upload(name, query, request).await,

@@ -311,8 +311,14 @@ mod tests {
             assert!(storage.manifest(name, image).unwrap().is_some());
             storage.delete_manifest(name, image).unwrap();
         }
-        // Listed by an index whose parts have been checked, and which is about to be stored.
+        // Found by a client that is about to push an index of it.
         let image = fixture.image(&[], None);
+        make_old(&storage.manifest_link(name, image));
+        assert_eq!(found(), [image]);
+        let target = super::super::route::Target::Digest(image);
+        assert!(super::super::manifests::promised(storage, name, &target).unwrap().is_some());
+        assert!(!remove_manifest(storage, name, image, plan, now).unwrap());
+        // Listed by an index whose parts have been checked, and which is about to be stored.
         make_old(&storage.manifest_link(name, image));
         assert_eq!(found(), [image]);
         let text = serde_json::json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests":

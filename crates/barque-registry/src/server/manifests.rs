@@ -29,13 +29,15 @@ pub(super) fn subject_of(manifest: &RawManifest) -> Option<Digest> {
 }
 
 impl App {
-    pub(super) async fn get_manifest(&self, name: Name, target: Target) -> Result<Reply, Problem> {
+    pub(super) async fn get_manifest(&self, name: Name, target: Target, head: bool) -> Result<Reply, Problem> {
         if let Some(mirror) = &self.mirror {
             return mirror.manifest(&name, &target).await.map(|manifest| content(&manifest));
         }
         let storage = self.storage.clone();
         // Of an unknown repository too the manifest is unknown: that is what Docker's registry says and clients expect.
-        let found = block(move || stored(&storage, &name, &target)).await?;
+        let found =
+            block(move || if head { promised(&storage, &name, &target) } else { stored(&storage, &name, &target) });
+        let found = found.await?;
         found.map(|manifest| content(&manifest)).ok_or_else(Problem::manifest_unknown)
     }
 
@@ -104,6 +106,15 @@ pub(super) fn stored(storage: &Storage, name: &Name, target: &Target) -> std::io
     match digest {
         Some(digest) => storage.manifest(name, digest),
         None => Ok(None),
+    }
+}
+
+/// As [`stored`], for a client that only asks whether it is there: one that pushes then leaves it out, so the collector
+/// has to leave it alone for a while.
+pub(super) fn promised(storage: &Storage, name: &Name, target: &Target) -> std::io::Result<Option<RawManifest>> {
+    match target {
+        Target::Digest(digest) if !storage.has_manifest(name, *digest)? => Ok(None),
+        _ => stored(storage, name, target),
     }
 }
 
