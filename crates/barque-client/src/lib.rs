@@ -19,6 +19,7 @@ mod calls;
 mod client;
 mod connect;
 mod error;
+pub mod files;
 mod head;
 mod hijack;
 mod host;

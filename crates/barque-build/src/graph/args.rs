@@ -12,7 +12,10 @@ use crate::shell::Env;
 pub(super) const PROXY_ARGS: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
 /// Arguments that change how a build is made, of BuildKit's those that mean something here.
-const BUILDKIT_ARGS: [&str; 2] = ["BUILDKIT_INLINE_CACHE", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"];
+const BUILDKIT_ARGS: [&str; 3] = ["BUILDKIT_INLINE_CACHE", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", CACHE_MOUNT_NS];
+
+/// The build argument that keeps cache mounts apart (BuildKit's).
+pub(super) const CACHE_MOUNT_NS: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 /// Variables in the order they were first set.
 #[derive(Debug, Clone, Default)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::args::CACHE_MOUNT_NS;
 use super::eval::{Build, Stage, StageResult, at, history};
 use super::planner::Source;
 use super::text::upper_first_word;
@@ -91,6 +92,12 @@ impl Build<'_> {
         Ok(mount)
     }
 
+    /// Builds of another `BUILDKIT_CACHE_MOUNT_NS` have caches of their own.
+    fn cache_id(&self, id: String) -> String {
+        let space = self.planner.options.build_args.get(CACHE_MOUNT_NS).and_then(Option::as_deref);
+        space.filter(|s| !s.is_empty()).map_or(id.clone(), |space| format!("{space}/{id}"))
+    }
+
     fn planned(
         &mut self,
         stage: &Stage,
@@ -112,7 +119,7 @@ impl Build<'_> {
             MountKind::Cache => {
                 let from = self.mount_source(stage, instruction, mount, done).map_err(fail)?;
                 PlannedKind::Cache {
-                    id: mount.id.clone().unwrap_or_else(|| clean(&mount.target)),
+                    id: self.cache_id(mount.id.clone().unwrap_or_else(|| clean(&mount.target))),
                     sharing: mount.sharing.unwrap_or(CacheSharing::Shared),
                     from: from.unwrap_or(FsRef::Scratch),
                     path,

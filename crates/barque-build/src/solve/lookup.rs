@@ -115,7 +115,10 @@ impl<W: Worker> Shared<W> {
             && let Some(record) = self.recorded(vertex, &fast)?
         {
             let inputs = Inputs(record.inputs.clone());
-            return Ok(Keyed { key: record.key, hit: Some(record), inputs, fast_key: None, files: Vec::new() });
+            // The record's own key: the one it was found by is worth nothing elsewhere.
+            let key = inputs.key();
+            let hit = Some(CacheRecord { key, ..record });
+            return Ok(Keyed { key, hit, inputs, fast_key: None, files: Vec::new() });
         }
         let mut inputs = base;
         let mut files = Vec::new();

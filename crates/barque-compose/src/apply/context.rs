@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
+use barque_client::files::{IGNORE_MAX, small_text};
 use barque_model::Error;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -93,8 +94,13 @@ impl BuildContext {
         let mut builder = tar::Builder::new(out);
         builder.follow_symlinks(false);
         let name = self.dockerfile_name();
-        let own = std::fs::read_to_string(self.dir.join(format!("{name}.dockerignore")));
-        let text = own.or_else(|_| std::fs::read_to_string(self.dir.join(".dockerignore"))).unwrap_or_default();
+        let read = |name: &str| match small_text(&self.dir.join(name), IGNORE_MAX) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io::Error::new(e.kind(), format!("{name}: {e}"))),
+            Ok(text) => Ok(Some(text)),
+        };
+        let own = read(&format!("{name}.dockerignore"))?;
+        let text = if own.is_some() { own } else { read(".dockerignore")? }.unwrap_or_default();
         let ignore = Ignore::parse(&text);
         self.directory(&mut builder, &self.dir, "", &ignore)?;
         if let Dockerfile::Text(text) = &self.dockerfile {

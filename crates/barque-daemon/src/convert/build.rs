@@ -20,9 +20,16 @@ pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
         return Err(Error::not_implemented("build outputs (-o) over the classic API"));
     }
     if !query.security_opt.0.is_empty() {
-        return Err(Error::not_implemented("build --security-opt")
+        return Err(Error::invalid("The daemon on this platform does not support setting security options on build")
             .with_hint("RUN --security=insecure with build --allow security.insecure lifts the limits of one step"));
     }
+    if !matches!(query.isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return Err(Error::invalid(format!("Unsupported isolation: {:?}", query.isolation)));
+    }
+    if query.squash {
+        return Err(Error::invalid("squash is only supported with experimental mode"));
+    }
+    limits(query)?;
     let natural = |name: &str, value: i64| match u64::try_from(value) {
         Ok(value) => Ok(value),
         Err(_) => Err(Error::invalid(format!("invalid {name}: {value}: it must not be negative"))),
@@ -55,8 +62,28 @@ pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
         cgroup_parent: query.cgroup_parent.clone(),
     };
     options.platform = super::create::platform(&query.platform)?;
-    options.squash = query.squash;
     Ok(options)
+}
+
+/// Docker's smallest limits.
+fn limits(query: &BuildQuery) -> Result<()> {
+    const MEMORY_MIN: i64 = 6 << 20;
+    const SHARES: std::ops::RangeInclusive<i64> = 2..=262_144;
+    if query.memory > 0 && query.memory < MEMORY_MIN {
+        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+    }
+    if query.memory_swap > 0 && query.memory == 0 {
+        return Err(Error::invalid("You should always set the Memory limit when using Memoryswap limit, see usage"));
+    }
+    if query.memory_swap > 0 && query.memory_swap < query.memory {
+        return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
+    }
+    if query.cpu_shares != 0 && !SHARES.contains(&query.cpu_shares) {
+        let text =
+            format!("--cpu-shares {}: it must be between {} and {}", query.cpu_shares, SHARES.start(), SHARES.end());
+        return Err(Error::invalid(text));
+    }
+    Ok(())
 }
 
 /// `name:address`, comma-separated.
@@ -145,7 +172,18 @@ mod tests {
         assert!(!options.inline_cache);
         let query =
             BuildQuery { security_opt: barque_api::query::JsonParam(vec!["x".into()]), ..BuildQuery::default() };
-        assert!(super::options(&query).unwrap_err().to_string().contains("--security-opt"));
+        assert!(super::options(&query).unwrap_err().to_string().contains("security options"));
+        for (text, error) in [
+            ("isolation=hyperv", "Unsupported isolation: \"hyperv\""),
+            ("squash=1", "squash is only supported with experimental mode"),
+            ("memory=1", "Minimum memory limit allowed is 6MB"),
+            ("memory=52428800&memswap=10", "Minimum memoryswap limit should be larger"),
+            ("memswap=10", "You should always set the Memory limit"),
+            ("cpushares=1", "between 2 and 262144"),
+        ] {
+            let query = BuildQuery::from_params(&barque_api::query::Params::parse(text)).unwrap();
+            assert!(super::options(&query).unwrap_err().to_string().contains(error), "{text}");
+        }
         let params = barque_api::query::Params::parse("buildargs={\"BUILDKIT_INLINE_CACHE\":\"1\"}");
         assert!(super::options(&BuildQuery::from_params(&params).unwrap()).unwrap().inline_cache);
         let query = BuildQuery { version: "2".into(), ..BuildQuery::default() };

@@ -113,8 +113,11 @@ fn failed(failure: BuildError) -> Result<Ending> {
         messages.push(aux(build_extras::FAILED, &step));
     }
     let mut text = wording::sentence(&error);
-    // What is missing has no cure elsewhere; here the line that names it is one.
-    if let (barque_model::ErrorKind::NotFound, Some(hint)) = (error.kind(), error.hint()) {
+    use barque_model::ErrorKind::{Forbidden, NotFound, Unauthorized, Unavailable};
+    let in_the_stream = matches!(error.kind(), NotFound | Unavailable | Unauthorized | Forbidden);
+    // What is missing has no cure elsewhere; here the line that names it is one. As in Docker's engine it is the end of
+    // a build that began: a program that drives it takes another answer for an engine that fails.
+    if let (true, Some(hint)) = (in_the_stream, error.hint()) {
         text = format!("{text}\n{hint}");
     } else if exit_code.is_none() {
         return Err(error);

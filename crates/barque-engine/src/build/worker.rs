@@ -115,9 +115,15 @@ fn chain_of(snapshot: &SnapshotId) -> Result<ChainId> {
     snapshot.0.parse()
 }
 
-fn base_image(image: &Image) -> BaseImage {
-    let name = image.tags.first().map_or_else(|| image.id.to_string(), ToString::to_string);
-    let name = match image.digests.first().and_then(Reference::digest) {
+/// `written` is what the image was asked for by: the name that is shown.
+fn base_image(image: &Image, written: &str) -> BaseImage {
+    let asked: Option<Reference> = written.parse().ok().map(|r: Reference| r.with_default_tag());
+    // An id names no repository, though it looks like one.
+    let asked = asked.filter(|r| image.tags.contains(r));
+    let name = asked.as_ref().or(image.tags.first()).map_or_else(|| image.id.to_string(), ToString::to_string);
+    let repository = asked.as_ref().or(image.tags.first()).map(Reference::name);
+    let own = image.digests.iter().find(|d| repository.as_ref().is_none_or(|r| d.name() == *r));
+    let name = match own.and_then(Reference::digest) {
         Some(digest) => format!("{name}@{digest}"),
         None => name,
     };
@@ -153,11 +159,12 @@ impl Worker for EngineWorker {
             && let Some(image) = self.local(&request.reference).await?
             && (!request.platform_explicit || request.platform.score(&image.platform).is_some())
         {
-            return Ok(base_image(&image));
+            return Ok(base_image(&image, &request.reference));
         }
         self.pull(request, progress).await?;
         let image = self.local(&request.reference).await?;
-        Ok(base_image(&image.ok_or_else(|| Error::not_found(format!("No such image: {}", request.reference)))?))
+        let image = image.ok_or_else(|| Error::not_found(format!("No such image: {}", request.reference)))?;
+        Ok(base_image(&image, &request.reference))
     }
 
     /// [`EngineWorker::resolve`] has pulled everything already.

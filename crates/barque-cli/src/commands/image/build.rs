@@ -35,9 +35,13 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let mode = if build_options::is_quiet(inv) { Mode::Quiet } else { Mode::parse(inv.flags.text("progress"))? };
     let context = context::open(inv.operand(0), inv.flags.text("file"))?;
     check_experimental(inv).await?;
+    forget_id(inv)?;
     let ours = inv.client().await?.is_barque().await?;
     if let Some(flag) = super::build_extras::needed(inv).filter(|_| !ours) {
         return Err(Failure::unbuilt(format!("build --{flag} with an engine other than Barque's")));
+    }
+    if context.needs_apart() && !ours {
+        return Err(Failure::new("the Dockerfile from stdin is not supported with a remote context"));
     }
     if exports.apart() && !ours {
         return Err(Failure::unbuilt("build --cache-to with an engine other than Barque's"));
@@ -129,6 +133,15 @@ async fn finish(
         build_cache::forget(inv.client().await?, &id).await;
     }
     Ok(0)
+}
+
+/// The file of `--iidfile` goes first: after a build that fails it must not name another image.
+fn forget_id(inv: &Invocation<'_>) -> CliResult<()> {
+    let path = inv.flags.text("iidfile");
+    match std::fs::remove_file(path) {
+        Err(e) if !path.is_empty() && e.kind() != std::io::ErrorKind::NotFound => Err(path_error("remove", path, &e)),
+        _ => Ok(()),
+    }
 }
 
 /// `--check`: the warnings, and whether there were any.

@@ -63,6 +63,7 @@ pub(super) fn exports(texts: &[&str]) -> CliResult<Exports> {
             "inline" => out.inline = true,
             "local" => out.directories.push(needed("dest")?.into()),
             "registry" => out.names.push(needed("ref")?),
+            "" => return Err(Failure::new(format!("--cache-to {text}: type= is missing"))),
             other => return Err(Failure::unbuilt(format!("build --cache-to type={other}"))),
         }
     }
@@ -165,7 +166,7 @@ pub(super) async fn export(inv: &Invocation<'_>, exports: &Exports, id: &str) ->
 
 async fn deliver(inv: &Invocation<'_>, client: &Client, exports: &Exports, id: &str) -> CliResult<()> {
     for dir in &exports.directories {
-        layout(client, id, dir).await?;
+        layout(client, vec![id.to_owned()], dir).await?;
     }
     for name in &exports.names {
         let name: Reference = reference(name)?.with_default_tag();
@@ -184,11 +185,11 @@ async fn deliver(inv: &Invocation<'_>, client: &Client, exports: &Exports, id: &
     Ok(())
 }
 
-/// Saves an image as an OCI layout in a directory.
-pub(super) async fn layout(client: &Client, id: &str, dir: &Path) -> CliResult<()> {
+/// Saves an image, by its names or its id, as an OCI layout in a directory.
+pub(super) async fn layout(client: &Client, names: Vec<String>, dir: &Path) -> CliResult<()> {
     let shown = dir.display().to_string();
     std::fs::create_dir_all(dir).map_err(|e| path_error("mkdir", &shown, &e))?;
-    let stream = client.image_save(&SaveQuery { names: vec![id.to_owned()], ..SaveQuery::default() }).await?;
+    let stream = client.image_save(&SaveQuery { names, ..SaveQuery::default() }).await?;
     let dir = dir.to_owned();
     let reader = tokio_util::io::SyncIoBridge::new(stream);
     let done = tokio::task::spawn_blocking(move || {

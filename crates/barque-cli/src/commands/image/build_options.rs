@@ -17,10 +17,10 @@ pub(super) enum Output {
     Local(String),
     /// A tar archive; `-` is standard output.
     Tar(String),
-    /// An image archive, as `save` makes it; empty is standard output.
-    Archive(String),
+    /// An image archive, as `save` makes it, with names in it; empty is standard output.
+    Archive(String, Vec<String>),
     /// The same, unpacked in a directory.
-    Layout(String),
+    Layout(String, Vec<String>),
     /// Names for the image.
     Tag(Vec<String>),
     /// Names to push.
@@ -35,7 +35,7 @@ impl Output {
 
     /// Whether it is written to standard output.
     pub(super) fn is_stdout(&self) -> bool {
-        matches!(self, Output::Tar(path) | Output::Archive(path) if matches!(path.as_str(), "-" | ""))
+        matches!(self, Output::Tar(path) | Output::Archive(path, _) if matches!(path.as_str(), "-" | ""))
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) fn outputs(inv: &Invocation<'_>) -> CliResult<Vec<Output>> {
         found.extend(output(text, &tags)?);
     }
     if inv.flags.is("push") {
-        found.push(Output::Push(tags));
+        found.push(pushed(tags)?);
     }
     Ok(found)
 }
@@ -149,21 +149,47 @@ fn output(text: &str, tags: &[String]) -> CliResult<Option<Output>> {
         "" => Err(Failure::new(format!("dest is required for {} output", field("type")))),
         dest => Ok(dest.to_owned()),
     };
+    for (key, value) in &fields {
+        check_field(key, value)?;
+    }
+    let names = || names_of(field("name"), tags);
     match field("type") {
         "" => Err(Failure::new(format!("type is required for output {text:?}"))),
         "local" => Ok(Some(Output::Local(destination()?))),
         "tar" => Ok(Some(Output::Tar(destination().unwrap_or_else(|_| "-".into())))),
-        "docker" if field("dest").is_empty() => Ok(Some(Output::Tag(names_of(field("name"), tags)))),
-        "docker" | "oci" if field("tar") == "false" => Ok(Some(Output::Layout(destination()?))),
+        "docker" if field("dest").is_empty() => Ok(Some(Output::Tag(names()))),
+        "docker" | "oci" if field("tar") == "false" => Ok(Some(Output::Layout(destination()?, names()))),
         "docker" | "oci" => {
             let dest = field("dest");
-            Ok(Some(Output::Archive(if dest == "-" { String::new() } else { dest.to_owned() })))
+            Ok(Some(Output::Archive(if dest == "-" { String::new() } else { dest.to_owned() }, names())))
         }
         "cacheonly" => Ok(None),
-        "registry" => Ok(Some(Output::Push(names_of(field("name"), tags)))),
-        "image" if field("push") == "true" => Ok(Some(Output::Push(names_of(field("name"), tags)))),
-        "image" => Ok(Some(Output::Tag(names_of(field("name"), tags)))),
+        "registry" => pushed(names()).map(Some),
+        "image" if field("push") == "true" => pushed(names()).map(Some),
+        "image" => Ok(Some(Output::Tag(names()))),
         other => Err(Failure::new(format!("unsupported output type {other:?}"))),
+    }
+}
+
+fn pushed(names: Vec<String>) -> CliResult<Output> {
+    match names.is_empty() {
+        true => Err(Failure::new("tag is needed when pushing to registry: name the image with -t or name=")),
+        false => Ok(Output::Push(names)),
+    }
+}
+
+/// What an output is asked to be beyond its place: refused where it would be another result.
+fn check_field(key: &str, value: &str) -> CliResult<()> {
+    match (key, value) {
+        ("type" | "dest" | "name" | "push" | "tar", _) => Ok(()),
+        // What is done anyway: times are clamped wherever SOURCE_DATE_EPOCH is set, media types are the registry's.
+        ("compression", "gzip") | ("store" | "unpack" | "rewrite-timestamp" | "oci-mediatypes", _) => Ok(()),
+        ("force-compression" | "platform-split" | "push-by-digest", "false" | "0") => Ok(()),
+        ("compression" | "compression-level" | "force-compression" | "push-by-digest" | "platform-split", _) => {
+            Err(Failure::unbuilt(format!("build output with {key}={value}")))
+        }
+        (key, _) if key.starts_with("annotation") => Err(Failure::unbuilt(format!("build output with {key}"))),
+        _ => Err(Failure::new(format!("unknown key '{key}' of a build output"))),
     }
 }
 
@@ -185,11 +211,14 @@ mod tests {
         assert_eq!(ok("type=local,dest=d"), Some(Output::Local("d".into())));
         assert_eq!(ok("type=docker"), Some(Output::Tag(vec!["a:1".into()])));
         assert_eq!(ok("type=image,name=b"), Some(Output::Tag(vec!["b".into()])));
-        assert_eq!(ok("type=oci,dest=x.tar"), Some(Output::Archive("x.tar".into())));
-        assert_eq!(ok("type=oci"), Some(Output::Archive(String::new())));
-        assert_eq!(ok("type=oci,tar=false,dest=d"), Some(Output::Layout("d".into())));
+        assert_eq!(ok("type=oci,dest=x.tar"), Some(Output::Archive("x.tar".into(), tags.to_vec())));
+        assert_eq!(ok("type=oci,name=b"), Some(Output::Archive(String::new(), vec!["b".into()])));
+        assert_eq!(ok("type=oci,tar=false,dest=d"), Some(Output::Layout("d".into(), tags.to_vec())));
         assert_eq!(ok("type=registry"), Some(Output::Push(vec!["a:1".into()])));
         assert!(output("type=local", &tags).is_err());
         assert!(output("dest=x", &tags).is_err());
+        assert_eq!(output("type=registry", &[]).expect_err("no name").code, 1);
+        assert_eq!(output("type=image,compression=zstd", &tags).expect_err("another image").code, 125);
+        assert!(output("type=image,bogus=1", &tags).expect_err("unknown").message.contains("bogus"));
     }
 }

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
-use barque_api::image::{PushQuery, SaveQuery};
+use barque_api::image::{ImageRemoveQuery, PushQuery, SaveQuery};
 use barque_client::ByteStream;
+use barque_model::Reference;
 
 use super::build_options::Output;
 use super::reference;
@@ -21,28 +22,28 @@ use crate::save;
 pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> CliResult<()> {
     match output {
         Output::Push(names) => {
+            tag(inv, names, id).await?;
             for name in names {
                 push(inv, name).await?;
             }
             Ok(())
         }
-        Output::Archive(path) => {
-            let names = match inv.flags.all("tag")[..] {
-                [] => vec![id.to_owned()],
-                ref tags => tags.iter().map(|t| (*t).to_owned()).collect(),
-            };
-            let query = SaveQuery { names, ..SaveQuery::default() };
+        Output::Archive(path, names) => {
+            let lent = lend(inv, names, id).await?;
+            let query = SaveQuery { names: saved_as(names, id), ..SaveQuery::default() };
             let stream = inv.client().await?.image_save(&query).await?;
-            save::stream(stream, path).await
+            let saved = save::stream(stream, path).await;
+            lent.give_back(inv).await?;
+            saved
         }
-        Output::Layout(directory) => super::build_cache::layout(inv.client().await?, id, Path::new(directory)).await,
-        Output::Tag(names) => {
-            for name in names {
-                let name = reference(name)?.with_default_tag();
-                inv.client().await?.image_tag(id, &name.name(), name.tag().unwrap_or_default()).await?;
-            }
-            Ok(())
+        Output::Layout(directory, names) => {
+            let lent = lend(inv, names, id).await?;
+            let client = inv.client().await?;
+            let saved = super::build_cache::layout(client, saved_as(names, id), Path::new(directory)).await;
+            lent.give_back(inv).await?;
+            saved
         }
+        Output::Tag(names) => tag(inv, names, id).await,
         Output::Local(directory) => {
             let directory = PathBuf::from(directory);
             std::fs::create_dir_all(&directory)
@@ -65,6 +66,52 @@ pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> 
             })
             .await
         }
+    }
+}
+
+async fn tag(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<()> {
+    for name in names {
+        let name = reference(name)?.with_default_tag();
+        inv.client().await?.image_tag(id, &name.name(), name.tag().unwrap_or_default()).await?;
+    }
+    Ok(())
+}
+
+fn saved_as(names: &[String], id: &str) -> Vec<String> {
+    if names.is_empty() { vec![id.to_owned()] } else { names.to_vec() }
+}
+
+/// Names that the image has only while it is written to an archive, and what had them before.
+struct Lent(Vec<(Reference, Option<String>)>);
+
+/// Gives an image the names its archive is to have, but those that `-t` gave it.
+async fn lend(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<Lent> {
+    let client = inv.client().await?;
+    let mut lent = Lent(Vec::new());
+    for name in names {
+        let name = reference(name)?.with_default_tag();
+        let before = client.image_inspect(&name.familiar(), &Default::default()).await.ok().map(|image| image.id);
+        if before.as_deref() != Some(id) {
+            client.image_tag(id, &name.name(), name.tag().unwrap_or_default()).await?;
+            lent.0.push((name, before));
+        }
+    }
+    Ok(lent)
+}
+
+impl Lent {
+    async fn give_back(self, inv: &Invocation<'_>) -> CliResult<()> {
+        let client = inv.client().await?;
+        for (name, before) in self.0 {
+            match before {
+                Some(id) => client.image_tag(&id, &name.name(), name.tag().unwrap_or_default()).await?,
+                None => {
+                    let query = ImageRemoveQuery { noprune: true, ..ImageRemoveQuery::default() };
+                    client.image_remove(&name.familiar(), &query).await.map(drop)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

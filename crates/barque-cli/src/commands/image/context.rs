@@ -4,6 +4,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use barque_client::Upload;
+use barque_client::files::{IGNORE_MAX, small_text};
 use tokio::io::AsyncReadExt;
 
 use crate::archive::copy::lexical;
@@ -55,6 +56,11 @@ impl Context {
             Body::Directory { root, .. } => Some(root),
             _ => None,
         }
+    }
+
+    /// Whether an engine must be able to take the Dockerfile apart from the context.
+    pub(super) fn needs_apart(&self) -> bool {
+        !self.remote.is_empty() && self.apart.is_some()
     }
 
     /// Whether there is nothing but a Dockerfile.
@@ -137,10 +143,13 @@ pub(super) fn open(operand: &str, file: &str) -> CliResult<Context> {
         return directory(operand, file).map_err(prepared);
     }
     if is_remote(operand) {
-        if file == "-" {
-            return Err(Failure::new("the Dockerfile from stdin is not supported with a remote context"));
-        }
         let remote = operand.to_owned();
+        if file == "-" {
+            let mut text = Vec::new();
+            io::stdin().lock().read_to_end(&mut text)?;
+            let apart = Some(Apart { text, name: "Dockerfile".into(), ignore: None });
+            return Ok(Context { body: Body::Empty, dockerfile: String::new(), remote, apart });
+        }
         return Ok(Context { body: Body::Empty, dockerfile: file.to_owned(), remote, apart: None });
     }
     Err(prepared(match path.exists() {
@@ -205,7 +214,7 @@ fn directory(operand: &str, file: &str) -> Result<Context, String> {
         let mut ignore = None;
         // Beside the Dockerfile, wherever that is.
         if file != "-"
-            && let Ok(text) = std::fs::read_to_string(format!("{file}.dockerignore"))
+            && let Some(text) = ignore_file(Path::new(&format!("{file}.dockerignore")))?
         {
             patterns = Patterns::parse(&text).map_err(|e| format!("error reading {file}.dockerignore: {e}"))?;
             ignore = Some(text.lines().map(str::to_owned).filter(|l| !l.starts_with('#')).collect());
@@ -251,6 +260,15 @@ fn dockerfile(root: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Stri
     std::fs::read(&real).map(aside).map_err(|e| format!("open {}: {}", real.display(), plain_io(&e)))
 }
 
+/// The text of an ignore file, if there is one.
+fn ignore_file(path: &Path) -> Result<Option<String>, String> {
+    match small_text(path, IGNORE_MAX) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("open {}: {}", path.display(), plain_io(&e))),
+    }
+}
+
 /// The ignore file of this Dockerfile, or that of the context. The Dockerfile itself is always sent.
 fn patterns(root: &Path, dockerfile: &str) -> Result<Patterns, String> {
     let own = root.join(format!("{dockerfile}.dockerignore"));
@@ -258,11 +276,7 @@ fn patterns(root: &Path, dockerfile: &str) -> Result<Patterns, String> {
         true => (own, format!("{dockerfile}.dockerignore")),
         false => (root.join(".dockerignore"), ".dockerignore".to_owned()),
     };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Patterns::default()),
-        Err(e) => return Err(format!("open {}: {}", path.display(), plain_io(&e))),
-    };
+    let Some(text) = ignore_file(&path)? else { return Ok(Patterns::default()) };
     let mut patterns = Patterns::parse(&text).map_err(|e| format!("error reading {}: {e}", path.display()))?;
     if !patterns.is_empty() {
         patterns.keep(&name);
