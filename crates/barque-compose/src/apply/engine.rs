@@ -15,13 +15,14 @@ use barque_api::network::{
 };
 use barque_api::volume::{Volume, VolumeCreateRequest, VolumeListQuery};
 use barque_client::{Client, Error, Result, Upload};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cli::Auth;
 use crate::plan::labels;
 
 /// Calls that change nothing.
 #[derive(Clone, Debug)]
-pub struct Reader(Client);
+pub struct Reader(Client, Arc<Semaphore>);
 
 /// An engine to read from and, unless this is a dry run, to write to.
 #[derive(Clone)]
@@ -82,6 +83,7 @@ impl Reader {
     /// # Errors
     /// The engine's refusal.
     pub async fn image(&self, name: &str) -> Result<Option<ImageInspect>> {
+        let _turn = self.1.acquire().await;
         match self.0.image_inspect(name, &ImageInspectQuery::default()).await {
             Ok(image) => Ok(Some(image)),
             Err(e) if e.is_not_found() => Ok(None),
@@ -99,7 +101,22 @@ impl Engine {
     /// An engine; with `dry_run` it has no writer.
     pub fn new(client: Client, auth: Auth, dry_run: bool) -> Self {
         let write = (!dry_run).then(|| client.clone());
-        Engine { read: Reader(client), write, auth, invented: Arc::new(AtomicUsize::new(0)), nearby: |_| false }
+        let read = Reader(client, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)));
+        Engine { read, write, auth, invented: Arc::new(AtomicUsize::new(0)), nearby: |_| false }
+    }
+
+    /// At most so many requests at once that change something or look at an image (`--parallel`); unlimited at first.
+    /// Streams that only watch (events, output, waits) are not counted: they stay open until something else happens.
+    #[must_use]
+    pub fn with_parallel(mut self, limit: usize) -> Self {
+        self.read.1 = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
+        self
+    }
+
+    /// Waits until one more request may be made; it counts until what this returns is dropped.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // none only if the semaphore were closed, which it never is
+        self.read.1.acquire().await.ok()
     }
 
     /// Tells by `nearby` whether an engine at an address sees the same files as this process.
@@ -157,6 +174,7 @@ impl Engine {
         platform: &str,
         request: &ContainerCreateRequest,
     ) -> Result<(String, Vec<String>)> {
+        let _turn = self.turn().await;
         let Some(client) = &self.write else { return Ok((self.invent(), Vec::new())) };
         let query = ContainerCreateQuery { name: name.to_owned(), platform: platform.to_owned() };
         let reply = client.container_create(&query, request).await?;
@@ -168,6 +186,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn start(&self, id: &str) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.container_start(id, &StartQuery::default()).await,
             None => Ok(()),
@@ -179,6 +198,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn stop(&self, id: &str, timeout: Option<i64>) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.container_stop(id, &StopQuery { timeout, ..Default::default() }).await,
             None => Ok(()),
@@ -190,6 +210,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn restart(&self, id: &str, timeout: Option<i64>) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.container_restart(id, &StopQuery { timeout, ..Default::default() }).await,
             None => Ok(()),
@@ -201,6 +222,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn kill(&self, id: &str, signal: &str) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.container_kill(id, signal).await,
             None => Ok(()),
@@ -212,6 +234,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn pause(&self, id: &str, freeze: bool) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) if freeze => client.container_pause(id).await,
             Some(client) => client.container_unpause(id).await,
@@ -224,6 +247,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn remove(&self, id: &str, volumes: bool) -> Result<()> {
+        let _turn = self.turn().await;
         let Some(client) = &self.write else { return Ok(()) };
         let query = RemoveQuery { force: true, volumes, ..Default::default() };
         match client.container_remove(id, &query).await {
@@ -238,6 +262,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.container_rename(id, name).await,
             None => Ok(()),
@@ -249,6 +274,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn put_archive(&self, id: &str, path: &str, owners: bool, content: Upload) -> Result<()> {
+        let _turn = self.turn().await;
         let Some(client) = &self.write else { return Ok(()) };
         let query = CopyQuery { path: path.to_owned(), copy_uid_gid: owners, ..Default::default() };
         client.container_archive_put(id, &query, content).await
@@ -259,6 +285,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn create_network(&self, request: &NetworkCreateRequest) -> Result<String> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => Ok(client.network_create(request).await?.id),
             None => Ok(self.invent()),
@@ -270,6 +297,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn remove_network(&self, id: &str) -> Result<bool> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => found(client.network_remove(id).await),
             None => Ok(true),
@@ -281,6 +309,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn connect(&self, network: &str, request: &NetworkConnectRequest) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.network_connect(network, request).await,
             None => Ok(()),
@@ -292,6 +321,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn disconnect(&self, network: &str, container: &str) -> Result<()> {
+        let _turn = self.turn().await;
         let Some(client) = &self.write else { return Ok(()) };
         let request = NetworkDisconnectRequest { container: container.to_owned(), force: true };
         client.network_disconnect(network, &request).await
@@ -302,6 +332,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn create_volume(&self, request: &VolumeCreateRequest) -> Result<()> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => client.volume_create(request).await.map(|_| ()),
             None => Ok(()),
@@ -313,6 +344,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn remove_volume(&self, name: &str) -> Result<bool> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => found(client.volume_remove(name, true).await),
             None => Ok(true),
@@ -324,6 +356,7 @@ impl Engine {
     /// # Errors
     /// The engine's refusal.
     pub async fn remove_image(&self, name: &str) -> Result<bool> {
+        let _turn = self.turn().await;
         match &self.write {
             Some(client) => found(client.image_remove(name, &ImageRemoveQuery::default()).await.map(|_| ())),
             None => Ok(true),

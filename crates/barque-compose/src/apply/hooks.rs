@@ -24,6 +24,7 @@ pub async fn run(engine: &Engine, hooks: &[Hook], id: &str, name: &str, kind: &s
 }
 
 async fn one(engine: &Engine, hook: &Hook, id: &str, name: &str, kind: &str) -> Result<(), Error> {
+    let _turn = engine.turn().await;
     let client = engine.writer()?;
     let env = hook.environment.iter().map(|(k, v)| v.as_ref().map_or_else(|| k.clone(), |v| format!("{k}={v}")));
     let request = ExecCreateRequest {

@@ -67,6 +67,7 @@ async fn pull_stream(engine: &Engine, progress: &Progress, id: &str, image: &str
     let (name, tag) = split_tag(image);
     let query = ImageCreateQuery { from_image: name, tag, platform: platform.to_owned(), ..Default::default() };
     let auth = engine.auth_for(image);
+    let _turn = engine.turn().await;
     let mut stream = engine.writer()?.image_pull(&query, auth.as_ref()).await.map_err(|e| model_error(&e))?;
     let mut layers: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     while let Some(message) = stream.next().await.map_err(|e| model_error(&e))? {
@@ -186,6 +187,7 @@ async fn send(
     spec: &Build,
     wish: &BuildWish,
 ) -> Result<Told, Error> {
+    let _turn = engine.turn().await;
     // linting changes nothing
     let client = if wish.check { engine.read().client() } else { engine.writer()? };
     let ours = client.is_barque().await.map_err(|e| model_error(&e))?;

@@ -23,6 +23,9 @@ use crate::plan::labels;
 use crate::plan::observed::Container;
 use crate::plan::step::{Action, Plan};
 
+/// After so long without a line, the output of a container that ended is taken to be at its end.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Services whose output is shown.
 fn shown_services(ready: &Ready, args: &Up) -> Result<BTreeSet<String>, Failure> {
     let project = ready.project()?;
@@ -45,7 +48,11 @@ struct Watch<'a> {
     printer: Printer,
     containers: BTreeMap<String, Container>,
     shown: BTreeSet<String>,
-    tasks: Vec<JoinHandle<()>>,
+    /// What copies the output of each container; after its end, what says so.
+    outputs: BTreeMap<String, JoinHandle<()>>,
+    /// Containers whose end was told: their output ends, too.
+    told: BTreeSet<String>,
+    timestamps: bool,
     ended: BTreeMap<String, i64>,
     /// When each container died last, nanoseconds since 1970.
     died_at: BTreeMap<String, i64>,
@@ -72,8 +79,8 @@ pub(super) async fn up(cx: &Context, ready: &Ready, executor: &Executor<'_>, arg
         ..EventsQuery::default()
     };
     let events = watch.engine.read().client().events(&query).await?;
-    watch.attach_all(args.timestamps).await?;
     watch.forget_finished(&ready.plan);
+    watch.attach_all().await?;
     let interrupted = watch.run(cx, ready, executor, events, args.timeout).await?;
     watch.drain().await;
     Ok(match (watch.code, interrupted) {
@@ -137,7 +144,9 @@ impl<'a> Watch<'a> {
             printer: Printer::new(names, cx.colour() && !args.no_color, !args.no_log_prefix),
             containers,
             shown,
-            tasks: Vec::new(),
+            outputs: BTreeMap::new(),
+            told: BTreeSet::new(),
+            timestamps: args.timestamps,
             ended: BTreeMap::new(),
             died_at: BTreeMap::new(),
             abort_on_exit: args.abort_on_container_exit || from_code,
@@ -172,6 +181,9 @@ impl<'a> Watch<'a> {
                     starting = None;
                     if let Err(e) = result {
                         stop(engine, ready, progress, timeout).await?;
+                        // what they wrote may well tell why
+                        self.refresh().await;
+                        self.drain().await;
                         return Err(e.into());
                     }
                 }
@@ -192,7 +204,10 @@ impl<'a> Watch<'a> {
                 () = either(&mut interrupts, &mut terminations) => {
                     starting = None;
                     if interrupted {
+                        // its requests would count against --parallel
+                        drop(stopping.take());
                         kill(engine, ready).await;
+                        self.refresh().await;
                         break;
                     }
                     interrupted = true;
@@ -206,9 +221,10 @@ impl<'a> Watch<'a> {
     }
 
     /// Connects to the output of every container that is shown, before it is started.
-    async fn attach_all(&mut self, timestamps: bool) -> Result<(), Failure> {
+    async fn attach_all(&mut self) -> Result<(), Failure> {
+        let timestamps = self.timestamps;
         let query = AttachQuery { stream: true, stdout: true, stderr: true, ..AttachQuery::default() };
-        let ids: Vec<String> = self.shown.iter().cloned().collect();
+        let ids: Vec<String> = self.shown.iter().filter(|id| !self.ended.contains_key(*id)).cloned().collect();
         let reader = self.engine.read();
         let opened = join_all(ids.iter().map(|id| {
             let query = &query;
@@ -225,7 +241,7 @@ impl<'a> Watch<'a> {
             let printer = self.printer.clone();
             let mut reader = stream.reader;
             let writer = stream.writer;
-            self.tasks.push(tokio::spawn(async move {
+            let task = tokio::spawn(async move {
                 // dropping the writer could be taken for the end of the connection
                 let _writer = writer;
                 let mut lines = Lines::new(raw);
@@ -234,7 +250,8 @@ impl<'a> Watch<'a> {
                     print_all(&printer, &name, lines.push(&buffer[..count]), timestamps);
                 }
                 print_all(&printer, &name, lines.finish(), timestamps);
-            }));
+            });
+            self.outputs.insert(id, task);
         }
         Ok(())
     }
@@ -263,6 +280,8 @@ impl<'a> Watch<'a> {
         }
         let Some(container) = self.containers.get(&event.actor.id).cloned() else { return false };
         match event.action.as_str() {
+            // told already after everything was stopped
+            "die" if self.ended.contains_key(&container.id) => {}
             "die" => {
                 self.died_at.insert(container.id.clone(), event.time_nano);
                 let code: i64 = event.actor.attributes.get("exitCode").and_then(|c| c.parse().ok()).unwrap_or(0);
@@ -295,17 +314,11 @@ impl<'a> Watch<'a> {
     }
 
     async fn died(&mut self, container: &Container, code: i64) -> bool {
-        let name = container.log_name();
         let restarts = match self.engine.read().inspect(&container.id).await {
             Ok(c) => !self.stopping && (c.state.restarting || c.state.running),
             Err(_) => false,
         };
-        // what it wrote last may still be on its way
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        if self.shown.contains(&container.id) {
-            let suffix = if restarts { " (restarting)" } else { "" };
-            println!("{name} exited with code {code}{suffix}");
-        }
+        self.tell_end(container, code, restarts);
         if restarts {
             if let Some(known) = self.containers.get_mut(&container.id) {
                 "restarting".clone_into(&mut known.summary.status);
@@ -324,6 +337,24 @@ impl<'a> Watch<'a> {
         abort
     }
 
+    /// Says that a container ended, after all it wrote: its output may still be on its way when the event comes.
+    fn tell_end(&mut self, container: &Container, code: i64, restarts: bool) {
+        if !self.shown.contains(&container.id) {
+            return;
+        }
+        self.told.insert(container.id.clone());
+        let suffix = if restarts { " (restarting)" } else { "" };
+        let text = format!("exited with code {code}{suffix}");
+        let (printer, name, before) = (self.printer.clone(), container.log_name(), self.outputs.remove(&container.id));
+        let task = tokio::spawn(async move {
+            if let Some(output) = before {
+                settle(output, &printer).await;
+            }
+            printer.status(&name, &text);
+        });
+        self.outputs.insert(container.id.clone(), task);
+    }
+
     /// After a restart, output goes on from the moment of the end before it.
     fn follow_again(&mut self, container: &Container, event: &EventMessage) {
         if let Some(known) = self.containers.get_mut(&container.id) {
@@ -340,30 +371,41 @@ impl<'a> Watch<'a> {
             stdout: true,
             stderr: true,
             since,
+            timestamps: self.timestamps,
             tail: "all".to_owned(),
             ..LogsQuery::default()
         };
         let (reader, printer) = (self.engine.read().clone(), self.printer.clone());
         let (id, name) = (container.id.clone(), container.log_name());
-        self.tasks.push(tokio::spawn(async move {
+        let before = self.outputs.remove(&id);
+        let key = id.clone();
+        let task = tokio::spawn(async move {
+            if let Some(output) = before {
+                settle(output, &printer).await;
+            }
             let _ = follow(&reader, &id, &name, &query, &printer).await;
-        }));
+        });
+        self.told.remove(&key);
+        self.outputs.insert(key, task);
     }
 
     /// After everything was stopped: what does not run has ended, whether we heard of it or not.
     async fn refresh(&mut self) {
-        for id in self.containers.keys().cloned().collect::<Vec<_>>() {
-            match self.engine.read().inspect(&id).await {
+        for container in self.containers.values().cloned().collect::<Vec<_>>() {
+            let id = &container.id;
+            match self.engine.read().inspect(id).await {
                 Ok(c) if c.state.running => {}
                 Ok(c) => {
-                    let service = self.containers.get(&id).map(|c| c.service.clone());
-                    if self.code_from.is_some() && self.code_from == service && self.code.is_none() {
-                        self.code = Some(c.state.exit_code);
+                    let code = c.state.exit_code;
+                    if self.code_from.as_ref() == Some(&container.service) && self.code.is_none() {
+                        self.code = Some(code);
                     }
-                    self.ended.entry(id).or_insert(c.state.exit_code);
+                    if self.ended.insert(id.clone(), code).is_none() && c.state.status == "exited" {
+                        self.tell_end(&container, code, false);
+                    }
                 }
                 Err(_) => {
-                    self.ended.entry(id).or_insert(0);
+                    self.ended.entry(id.clone()).or_insert(0);
                 }
             }
         }
@@ -371,8 +413,27 @@ impl<'a> Watch<'a> {
 
     /// Lets output that is on its way arrive.
     async fn drain(&mut self) {
-        let all = join_all(self.tasks.drain(..));
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(500), all).await;
+        let (told, printer) = (&self.told, &self.printer);
+        join_all(std::mem::take(&mut self.outputs).into_iter().map(|(id, task)| async move {
+            if told.contains(&id) {
+                settle(task, printer).await;
+            } else {
+                task.abort();
+            }
+        }))
+        .await;
+    }
+}
+
+/// Waits until the output of a container that ended is at its end, however long that takes as long as lines come.
+async fn settle(mut output: JoinHandle<()>, printer: &Printer) {
+    let mut seen = printer.printed();
+    while tokio::time::timeout(QUIET, &mut output).await.is_err() {
+        let now = printer.printed();
+        if now == seen {
+            return output.abort();
+        }
+        seen = now;
     }
 }
 

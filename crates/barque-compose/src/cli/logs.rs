@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barque_api::container::LogsQuery;
 use barque_api::stdcopy::Decoder;
 use barque_client::ByteStream;
 use bytes::BytesMut;
 use futures_util::future::{join_all, try_join_all};
+use unicode_width::UnicodeWidthStr;
 
 use super::args::Logs;
 use super::context::{Context, Failure, Outcome};
@@ -29,36 +30,56 @@ struct Inner {
     width: usize,
     colour: bool,
     prefix: bool,
+    printed: usize,
+}
+
+impl Inner {
+    /// The colour of a name, which is remembered: the column grows with the longest.
+    fn colour_of(&mut self, name: &str) -> &'static str {
+        let index = self.names.iter().position(|n| n == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.width = self.width.max(name.width());
+            self.names.len() - 1
+        });
+        COLOURS[index % COLOURS.len()]
+    }
+
+    fn paint(&self, text: &str, colour: &str) -> String {
+        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// One line with its origin before it and a line break after it.
+    fn render(&mut self, name: &str, line: &[u8]) -> Vec<u8> {
+        let colour = self.colour_of(name);
+        let mut out = Vec::with_capacity(line.len() + self.width + 16);
+        if self.prefix {
+            let gap = " ".repeat(self.width.saturating_sub(name.width()));
+            out.extend_from_slice(self.paint(&format!("{name}{gap}  | "), colour).as_bytes());
+        }
+        out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        out.push(b'\n');
+        self.printed += 1;
+        out
+    }
 }
 
 impl Printer {
     /// A printer that knows these names from the start.
     pub(super) fn new(names: impl IntoIterator<Item = String>, colour: bool, prefix: bool) -> Printer {
         let names: Vec<String> = names.into_iter().collect();
-        let width = names.iter().map(String::len).max().unwrap_or(0);
-        Printer(Arc::new(Mutex::new(Inner { names, width, colour, prefix })))
+        let width = names.iter().map(|n| n.width()).max().unwrap_or(0);
+        Printer(Arc::new(Mutex::new(Inner { names, width, colour, prefix, printed: 0 })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Prints one line, without its line break.
     pub(super) fn line(&self, name: &str, line: &[u8], to_stderr: bool) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match inner.names.iter().position(|n| n == name) {
-            Some(index) => index,
-            None => {
-                inner.names.push(name.to_owned());
-                inner.width = inner.width.max(name.len());
-                inner.names.len() - 1
-            }
-        };
-        let mut out = Vec::with_capacity(line.len() + inner.width + 16);
-        if inner.prefix {
-            let text = format!("{name:width$}  | ", width = inner.width);
-            let painted =
-                if inner.colour { format!("\u{1b}[{}m{text}\u{1b}[0m", COLOURS[index % COLOURS.len()]) } else { text };
-            out.extend_from_slice(painted.as_bytes());
-        }
-        out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-        out.push(b'\n');
+        // held while printing, so that lines do not mix
+        let mut inner = self.lock();
+        let out = inner.render(name, line);
         // a reader that went away is no reason to fail
         let _ = if to_stderr {
             std::io::stderr().lock().write_all(&out)
@@ -66,6 +87,20 @@ impl Printer {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(&out).and_then(|()| stdout.flush())
         };
+    }
+
+    /// Prints what happened to a container: `web-1 exited with code 0`.
+    pub(super) fn status(&self, name: &str, what: &str) {
+        let mut inner = self.lock();
+        let colour = inner.colour_of(name);
+        let text = inner.paint(&format!("{name} {what}"), colour) + "\n";
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    /// How many lines were printed so far.
+    pub(super) fn printed(&self) -> usize {
+        self.lock().printed
     }
 }
 
@@ -291,6 +326,33 @@ fn time_of(line: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_line_up_and_the_column_grows_as_they_come() {
+        let printer = Printer::new(["web-1".to_owned(), "db-1".to_owned()], false, true);
+        let line = |name: &str, text: &str| String::from_utf8(printer.lock().render(name, text.as_bytes())).unwrap();
+        assert_eq!(line("db-1", "x"), "db-1   | x\n");
+        assert_eq!(line("web-1", ""), "web-1  | \n");
+        assert_eq!(line("worker-10", "made later\r"), "worker-10  | made later\n");
+        assert_eq!(line("db-1", "x"), "db-1       | x\n");
+        assert_eq!(printer.printed(), 4);
+        let bare = Printer::new(["db-1".to_owned()], true, false);
+        assert_eq!(bare.lock().render("db-1", b"as it is"), b"as it is\n");
+    }
+
+    #[test]
+    fn each_container_has_its_colour() {
+        let printer = Printer::new(["a".to_owned(), "b".to_owned()], true, true);
+        let colour = |name: &str| {
+            let text = String::from_utf8(printer.lock().render(name, b"x")).unwrap();
+            assert!(text.ends_with("\u{1b}[0mx\n"), "what it wrote has its own: {text:?}");
+            text.split_once('m').unwrap().0.to_owned()
+        };
+        assert_eq!((colour("a"), colour("b")), ("\u{1b}[36".to_owned(), "\u{1b}[33".to_owned()));
+        let others: Vec<String> = (0..COLOURS.len()).map(|i| colour(&i.to_string())).collect();
+        assert_eq!(others[COLOURS.len() - 2], colour("a"), "after the last comes the first");
+        assert_eq!(colour("b"), "\u{1b}[33", "it keeps it");
+    }
 
     #[test]
     fn lines_are_put_together() {

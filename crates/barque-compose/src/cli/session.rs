@@ -35,7 +35,11 @@ impl Session {
         title: &str,
     ) -> Result<Session, Failure> {
         let client = cx.connect().await?;
-        let engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run).with_nearby(cx.host.nearby);
+        let mut engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run).with_nearby(cx.host.nearby);
+        // without the option a stop of many containers takes as long as the slowest of them
+        if let Some(limit) = super::up::asked_parallel(cx) {
+            engine = engine.with_parallel(limit);
+        }
         let progress = progress(cx);
         progress.title(title);
         Ok(Session { engine, progress, project, name, program: cx.host.program.clone() })

@@ -49,13 +49,15 @@ impl Ready {
     }
 }
 
-/// Most calls at once: `--parallel`, `COMPOSE_PARALLEL_LIMIT`.
-pub(super) fn parallel(cx: &Context) -> usize {
+/// Most calls at once, if the user set a bound: `--parallel`, `COMPOSE_PARALLEL_LIMIT`.
+pub(super) fn asked_parallel(cx: &Context) -> Option<usize> {
     let from_env = cx.host.environment.get("COMPOSE_PARALLEL_LIMIT").and_then(|v| v.parse().ok());
-    match cx.global.parallel.or(from_env) {
-        Some(n) if n > 0 => usize::try_from(n).unwrap_or(32),
-        _ => 32,
-    }
+    cx.global.parallel.or(from_env).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0)
+}
+
+/// Most steps at once.
+pub(super) fn parallel(cx: &Context) -> usize {
+    asked_parallel(cx).unwrap_or(32)
 }
 
 fn scale_flags(flags: &[String], project: &Project) -> Result<BTreeMap<String, usize>, Failure> {
