@@ -102,6 +102,158 @@ fn a_second_interrupt_kills_even_while_stops_use_up_the_parallel_requests() {
     assert!(fake.state().asked.iter().any(|a| a.contains("p-a-1/kill?signal=SIGKILL")), "{:?}", fake.state().asked);
 }
 
+#[test]
+fn services_that_say_so_keep_their_output_to_themselves() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file(
+        "services: {quiet: {image: x, command: [flood, '3'], attach: false}, loud: {image: x, command: [flood, '3']}}",
+    );
+    let shown = fake.ok(&["up"]);
+    assert_eq!((shown.matches("loud-1  | ").count(), shown.matches("quiet-1").count()), (4, 0), "{shown}");
+    assert_eq!(fake.ok(&["up", "--no-log-prefix", "loud"]).matches("|").count(), 0);
+}
+
+#[test]
+fn colours_are_for_terminals_unless_asked_for() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [flood, '2']}, b: {image: x, command: [flood, '2']}}");
+    let coloured = |words: &[&str]| {
+        let shown = fake.ok(words);
+        (shown.contains("\u{1b}[36ma-1  | \u{1b}[0mline 0"), shown.contains("\u{1b}[33mb-1  | \u{1b}[0m"), shown)
+    };
+    let (a, b, shown) = coloured(&["--ansi", "always", "up"]);
+    assert!(a && b && shown.contains("\u{1b}[36ma-1 exited with code 0\u{1b}[0m"), "{shown}");
+    for words in [&["up"][..], &["--ansi", "never", "up"], &["--ansi", "always", "up", "--no-color"]] {
+        assert!(!coloured(words).2.contains('\u{1b}'), "{words:?}");
+    }
+}
+
+#[test]
+fn each_kind_of_progress_is_what_it_says() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], post_start: [{command: hook}]}}");
+    let up = |words: &[&str]| {
+        fake.ok(&["down"]);
+        let done = fake.run(&[words, &["up", "-d"]].concat());
+        assert!(done.status.success() && done.stdout.is_empty(), "{words:?}: {}", text(&done.stderr));
+        text(&done.stderr).to_owned()
+    };
+    // not a terminal: `auto` is `plain`
+    for words in [&["--progress", "plain"][..], &["--progress", "auto"], &[]] {
+        let shown = up(words);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                " Network p_default  Creating",
+                " Network p_default  Created",
+                " Container p-a-1  Creating",
+                " Container p-a-1  Created",
+                " Container p-a-1  Starting",
+                "a-1 ->post_start  | from the hook",
+                " Container p-a-1  Started"
+            ]
+        );
+    }
+    let shown = up(&["--progress", "json"]);
+    let documents: Vec<serde_json::Value> = shown.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let started = serde_json::json!({"id": "Container p-a-1", "status": "Done", "text": "Started"});
+    assert_eq!(documents.last(), Some(&started));
+    assert!(documents.contains(&serde_json::json!({"id": "a-1", "text": "from the hook"})), "{shown}");
+    assert_eq!(up(&["--progress", "quiet"]), "");
+    let shown = up(&["--progress", "tty"]);
+    assert!(shown.contains("\u{1b}[?25l[+] Running 2/2") && shown.contains("✔"), "{shown}");
+    assert!(shown.contains("\u{1b}[Ja-1 ->post_start  | from the hook\n") || shown.starts_with("a-1 ->"), "{shown:?}");
+    for (words, why) in [
+        (&["--ansi", "never", "--progress", "tty"], "can't use --progress tty while ANSI support is disabled"),
+        (&["--ansi", "always", "--progress", "plain"], "can't use --progress plain while ANSI support is forced"),
+    ] {
+        let done = fake.run(&[&words[..], &["ps"]].concat());
+        assert_eq!((done.status.code(), text(&done.stderr).trim()), (Some(1), why));
+    }
+    let done = fake.command(&["ps"]).env("COMPOSE_PROGRESS", "loud").output().unwrap();
+    assert!(text(&done.stderr).starts_with("unsupported --progress value \"loud\"\n"), "{}", text(&done.stderr));
+}
+
+#[test]
+fn hooks_run_as_they_say() {
+    let fake = Fake::new(Duration::ZERO);
+    let hook = |word: &str| {
+        format!("[{{command: [{word}, x], user: u, privileged: true, working_dir: /w, environment: {{A: b}}}}]")
+    };
+    fake.file(&format!(
+        "services: {{a: {{image: x, command: [sleep], post_start: {}, pre_stop: {}}}}}",
+        hook("after"),
+        hook("before")
+    ));
+    let wanted = |word: &str| {
+        serde_json::json!({"AttachStdout": true, "AttachStderr": true, "User": "u", "Privileged": true,
+            "WorkingDir": "/w", "Env": ["A=b"], "Cmd": [word, "x"]})
+    };
+    let runs = |word: &str| {
+        let body = fake.body("p-a-1/exec");
+        let wanted = wanted(word);
+        assert!(wanted.as_object().unwrap().iter().all(|(k, v)| body[k] == *v), "{body}");
+    };
+    fake.ok(&["up", "-d"]);
+    runs("after");
+    assert!(fake.when("p-a-1/start") < fake.when("p-a-1/exec"));
+    for words in [&["stop"][..], &["down"]] {
+        fake.ok(&["up", "-d"]);
+        fake.state().asked.clear();
+        fake.state().bodies.clear();
+        let done = fake.run(words);
+        assert!(text(&done.stderr).contains("a-1 ->pre_stop  | from the hook"), "{}", text(&done.stderr));
+        runs("before");
+        assert!(fake.when("p-a-1/exec") < fake.when("p-a-1/stop"));
+    }
+}
+
+#[test]
+fn the_platform_is_asked_for() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], platform: linux/arm64}}");
+    fake.ok(&["up", "-d"]);
+    assert!(fake.state().asked.iter().any(|a| a.contains("create?") && a.contains("platform=linux%2Farm64")));
+}
+
+#[test]
+fn owners_of_build_secrets_are_named() {
+    let fake = Fake::new(Duration::ZERO);
+    for key in ["uid: '1'", "gid: '1'", "mode: 0400"] {
+        fake.file(&format!(
+            "services: {{a: {{build: {{context: ., secrets: [{{source: e, {key}}}]}}}}}}\nsecrets: {{e: {{environment: E}}}}"
+        ));
+        let done = fake.run(&["--dry-run", "build"]);
+        assert!(text(&done.stderr).contains("uid, gid and mode of build.secrets have no effect"), "{key}");
+    }
+}
+
+#[test]
+fn a_finished_one_shot_stays_so_and_runs_when_it_is_named() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file(
+        "services:
+  job: {image: x, command: [end, '0']}
+  plain: {image: x, command: [end, '0']}
+  web: {image: x, command: [sleep], depends_on: {job: {condition: service_completed_successfully}}}",
+    );
+    let starts = |words: &[&str]| {
+        fake.state().asked.clear();
+        fake.ok(words);
+        let state = fake.state();
+        let of = |name: &str| state.asked.iter().filter(|a| a.contains(&format!("{name}-1/start"))).count();
+        (of("job"), of("plain"), of("web"))
+    };
+    assert_eq!(starts(&["up", "-d"]), (1, 1, 1));
+    assert_eq!(starts(&["up", "-d"]), (0, 1, 0), "nobody waits for the end of plain, so it shall run");
+    assert_eq!(fake.run(&["plan", "web"]).status.code(), Some(0));
+    assert_eq!(starts(&["up", "-d", "web"]), (0, 0, 0));
+    assert_eq!(fake.run(&["plan", "job"]).status.code(), Some(2));
+    assert_eq!(starts(&["up", "-d", "job"]), (1, 0, 0), "asked for by name, it runs again");
+    assert_eq!(starts(&["up", "-d", "--force-recreate", "job"]), (1, 0, 0));
+}
+
 fn interrupt(child: &std::process::Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();

@@ -353,6 +353,37 @@ fn a_one_shot_that_failed_runs_again() {
 }
 
 #[test]
+fn a_finished_one_shot_stays_finished_unless_it_is_asked_for() {
+    let project = load(FILE);
+    let observed = settled(&project);
+    assert!(plan(&project, &observed, &wish()).is_empty(), "init ended with 0 and web waited for that");
+    let named = Wish { named: vec!["web".into()], ..wish() };
+    assert!(plan(&load_with(FILE, &["web"]), &observed, &named).is_empty(), "nor for those that need it");
+    let asked = Wish { named: vec!["init".into()], ..wish() };
+    assert_eq!(
+        lines(&plan(&load_with(FILE, &["init"]), &observed, &asked)),
+        "> start    container p-init-1\n      it has exited (0)\nPlan: 1 to start.\n"
+    );
+    let forced = Wish { recreate: Recreate::Always, ..wish() };
+    assert!(lines(&plan(&project, &observed, &forced)).contains("~ recreate container p-init-1"));
+    let changed = load(&FILE.replace("{image: tool,", "{image: tool, command: again,"));
+    assert!(lines(&plan(&changed, &observed, &wish())).contains("~ recreate container p-init-1"), "changed, it is new");
+}
+
+#[test]
+fn what_ended_and_is_awaited_by_none_starts_again() {
+    // `db` ended with 0, or `stop` ended it: both look the same
+    let project = load(FILE);
+    let mut observed = settled(&project);
+    *observed.containers.iter_mut().find(|c| c.service == "db").unwrap() =
+        container(&project, "db", 1, "exited", "Exited (0) 1 minute ago");
+    assert_eq!(
+        lines(&plan(&project, &observed, &wish())),
+        "> start    container p-db-1\n      it has exited (0)\nPlan: 1 to start.\n"
+    );
+}
+
+#[test]
 fn a_changed_network_is_made_again_and_its_containers_return() {
     let project = load(FILE);
     let mut observed = settled(&project);
@@ -429,6 +460,10 @@ fn images_are_pulled_or_built_as_each_service_says() {
             .collect()
     };
     // always both built daily missing never rebuilt there
+    let old = load("services: {a: {image: there, pull_policy: refresh, pull_refresh_after: 2h}}");
+    let of = |now| needs(&old, &observed, ImageWish::default(), now)["a"].clone();
+    assert!(matches!(of(now - 11 * 3600), Need::Nothing), "an hour old");
+    assert!(matches!(of(now), Need::Pull { .. }), "older than its own time");
     let usual = ImageWish::default();
     assert_eq!(words(usual, now), ["pull", "pull or build", "build", "-", "pull", "missing", "build", "-"]);
     assert_eq!(words(usual, now + 86_400)[3], "pull");

@@ -36,7 +36,7 @@ pub(super) fn beyond_classic(spec: &Build, wish: &BuildWish) -> Option<&'static 
 }
 
 /// What no engine here can do.
-pub(super) fn unsupported(spec: &Build) -> Option<&'static str> {
+pub fn unsupported(spec: &Build) -> Option<&'static str> {
     let wanted = |value: &Option<Value>| {
         value.as_ref().is_some_and(|v| !matches!(v.as_str(), Some("" | "false")) && *v != Value::Bool(false))
     };
@@ -52,7 +52,10 @@ pub(super) fn unsupported(spec: &Build) -> Option<&'static str> {
 }
 
 /// The options of a build. `nearby`: the engine sees the same files.
-pub(super) fn extras(
+///
+/// # Errors
+/// A secret, agent or context that cannot be had.
+pub fn extras(
     project: &Project,
     spec: &Build,
     wish: &BuildWish,

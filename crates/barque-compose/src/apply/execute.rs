@@ -228,7 +228,8 @@ impl<'a> Executor<'a> {
     async fn pre_stop(&self, container: &Container) -> Result<(), Error> {
         match self.project.services.get(&container.service) {
             Some(service) if !service.spec.pre_stop.is_empty() => {
-                hooks::run(self.engine, &service.spec.pre_stop, &container.id, &container.log_name(), "pre_stop").await
+                let name = container.log_name();
+                hooks::run(self.engine, self.progress, &service.spec.pre_stop, &container.id, &name, "pre_stop").await
             }
             _ => Ok(()),
         }
@@ -281,7 +282,11 @@ impl<'a> Executor<'a> {
             _ => self.engine.start(&id).await,
         };
         let result = match result.map_err(|e| model_error(&e)) {
-            Ok(()) => hooks::run(self.engine, &service.spec.post_start, &id, name, "post_start").await,
+            Ok(()) => {
+                let known = self.lock().containers.iter().find(|c| c.id == id).map(Container::log_name);
+                let name = known.unwrap_or_else(|| name.to_owned());
+                hooks::run(self.engine, self.progress, &service.spec.post_start, &id, &name, "post_start").await
+            }
             Err(e) => Err(e),
         };
         match &result {

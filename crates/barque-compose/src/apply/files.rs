@@ -78,3 +78,42 @@ fn archive(content: &[u8], reference: &FileMount, target: &str, kind: &str) -> R
         .map_err(|e| Error::from(e).context(format!("{kind} {:?}", reference.source)))?;
     Ok(builder.into_inner()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn files_of_variables_and_text_are_copied_in() {
+        let mut project = Project::default();
+        project.environment.insert("E".into(), "value".into());
+        let of = |environment: &str, text: &str| FileObject {
+            environment: environment.into(),
+            content: text.into(),
+            ..FileObject::default()
+        };
+        let reference =
+            FileMount { source: "s".into(), uid: "7".into(), gid: "8".into(), mode: Some(0o640), ..Default::default() };
+        for (object, wanted) in [(of("E", ""), "value"), (of("", "text"), "text")] {
+            assert!(!is_mounted(&object, &reference));
+            let bytes = content(&project, &object, "secret").expect("content");
+            let packed = archive(&bytes, &reference, &target_of(&reference, "/run/secrets/"), "secret").expect("tar");
+            let mut archive = tar::Archive::new(&packed[..]);
+            let mut entry = archive.entries().expect("entries").next().expect("one").expect("whole");
+            let header = entry.header().clone();
+            let owner = (header.uid().expect("uid"), header.gid().expect("gid"), header.mode().expect("mode"));
+            assert_eq!(owner, (7, 8, 0o640));
+            assert_eq!(entry.path().expect("path").to_string_lossy(), "run/secrets/s");
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("reads");
+            assert_eq!(text, wanted);
+        }
+        let missing =
+            content(&project, &FileObject { name: "s".into(), ..of("NONE", "") }, "secret").expect_err("unset");
+        assert!(missing.message().contains("\"NONE\" required by secret \"s\" is not set"), "{missing}");
+        let named = FileMount { uid: "root".into(), ..FileMount::default() };
+        assert!(archive(b"", &named, "/x", "secret").is_err(), "an owner is a number");
+    }
+}

@@ -7,23 +7,31 @@ use tokio::io::AsyncReadExt;
 
 use super::body::model_error;
 use super::engine::Engine;
+use super::progress::Progress;
 use crate::file::model::Hook;
 
-/// Runs hooks one after another; their output goes to stderr with the container's name before each line.
+/// Runs hooks one after another; their output is shown with the container's name before each line.
 ///
 /// # Errors
 /// A hook that ends with a status other than 0.
-pub async fn run(engine: &Engine, hooks: &[Hook], id: &str, name: &str, kind: &str) -> Result<(), Error> {
+pub async fn run(
+    engine: &Engine,
+    progress: &Progress,
+    hooks: &[Hook],
+    id: &str,
+    name: &str,
+    kind: &str,
+) -> Result<(), Error> {
     if engine.is_dry_run() {
         return Ok(());
     }
     for hook in hooks {
-        one(engine, hook, id, name, kind).await?;
+        one(engine, progress, hook, id, name, kind).await?;
     }
     Ok(())
 }
 
-async fn one(engine: &Engine, hook: &Hook, id: &str, name: &str, kind: &str) -> Result<(), Error> {
+async fn one(engine: &Engine, progress: &Progress, hook: &Hook, id: &str, name: &str, kind: &str) -> Result<(), Error> {
     let _turn = engine.turn().await;
     let client = engine.writer()?;
     let env = hook.environment.iter().map(|(k, v)| v.as_ref().map_or_else(|| k.clone(), |v| format!("{k}={v}")));
@@ -51,10 +59,17 @@ async fn one(engine: &Engine, hook: &Hook, id: &str, name: &str, kind: &str) -> 
         while let Ok(Some((_, piece))) = decoder.next_piece() {
             pending.extend_from_slice(&piece);
         }
-        print_lines(name, kind, &mut pending, false);
+        print_lines(progress, name, kind, &mut pending, false);
     }
-    print_lines(name, kind, &mut pending, true);
-    let code = client.exec_inspect(&exec).await.map_err(|e| model_error(&e))?.exit_code.unwrap_or(0);
+    print_lines(progress, name, kind, &mut pending, true);
+    let code = loop {
+        let exec = client.exec_inspect(&exec).await.map_err(|e| model_error(&e))?;
+        if !exec.running {
+            break exec.exit_code.unwrap_or(0);
+        }
+        // its output is at its end, and it is about to be
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
     if code != 0 {
         return Err(Error::conflict(format!("{name} {kind} hook exited with status {code}")));
     }
@@ -62,13 +77,16 @@ async fn one(engine: &Engine, hook: &Hook, id: &str, name: &str, kind: &str) -> 
 }
 
 /// Prints the lines that are complete, or all.
-pub(super) fn print_lines(name: &str, kind: &str, pending: &mut Vec<u8>, all: bool) {
+pub(super) fn print_lines(progress: &Progress, name: &str, kind: &str, pending: &mut Vec<u8>, all: bool) {
+    let print = |line: &[u8]| {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim_end_matches(['\r', '\n']);
+        progress.line(name, &format!("{name} ->{kind}  | {text}"), text);
+    };
     while let Some(at) = pending.iter().position(|b| *b == b'\n') {
-        let line: Vec<u8> = pending.drain(..=at).collect();
-        eprint!("{name} ->{kind}  | {}", String::from_utf8_lossy(&line));
+        print(&pending.drain(..=at).collect::<Vec<u8>>());
     }
     if all && !pending.is_empty() {
-        eprintln!("{name} ->{kind}  | {}", String::from_utf8_lossy(pending));
-        pending.clear();
+        print(&std::mem::take(pending));
     }
 }

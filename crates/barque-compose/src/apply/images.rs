@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use super::body::model_error;
 use super::body_resources::ulimits;
 use super::build_extras;
+pub use super::build_extras::{extras, unsupported};
 use super::context::BuildContext;
 use super::engine::Engine;
 use super::progress::{Progress, Status};
@@ -120,12 +121,16 @@ pub async fn build(
     for cache in spec.cache_to.iter().filter(|c| !build_extras::is_inline(c)) {
         progress.event(&id, &format!("not implemented yet: cache_to {cache}; it is left out"), Status::Warning);
     }
+    if spec.secrets.iter().any(|s| !s.uid.is_empty() || !s.gid.is_empty() || s.mode.is_some()) {
+        let text = "uid, gid and mode of build.secrets have no effect: only the step that asks for a secret sees it";
+        progress.event(&id, text, Status::Warning);
+    }
     if engine.is_dry_run() {
         progress.done(&id, "Built");
         return Ok(());
     }
     progress.suspend();
-    let result = send(engine, project, service, spec, wish).await;
+    let result = send(engine, progress, project, service, spec, wish).await;
     progress.resume();
     match &result {
         Ok(_) => progress.done(&id, "Built"),
@@ -145,7 +150,7 @@ pub async fn check(
     wish: &BuildWish,
 ) -> Result<Vec<String>, Error> {
     let Some(spec) = &service.spec.build else { return Ok(Vec::new()) };
-    let told = send(engine, project, service, spec, wish).await;
+    let told = send(engine, &Progress::lines_only(), project, service, spec, wish).await;
     Ok(told.map_err(|e| e.context(format!("failed to check service {}", service.name)))?.warnings)
 }
 
@@ -182,6 +187,7 @@ impl Told {
 
 async fn send(
     engine: &Engine,
+    progress: &Progress,
     project: &Project,
     service: &Service,
     spec: &Build,
@@ -192,7 +198,7 @@ async fn send(
     let client = if wish.check { engine.read().client() } else { engine.writer()? };
     let ours = client.is_barque().await.map_err(|e| model_error(&e))?;
     let beyond = build_extras::beyond_classic(spec, wish).filter(|_| !ours);
-    if let Some(what) = beyond.or_else(|| build_extras::unsupported(spec)) {
+    if let Some(what) = beyond.or_else(|| unsupported(spec)) {
         return Err(Error::not_implemented(what));
     }
     let remote = paths::is_remote_context(&spec.context);
@@ -201,9 +207,7 @@ async fn send(
     let upload = if remote {
         query.remote.clone_from(&spec.context);
         match ours {
-            true => {
-                announced(&mut headers, &build_extras::extras(project, spec, wish, None, engine.is_nearby())?, None)?
-            }
+            true => announced(&mut headers, &extras(project, spec, wish, None, engine.is_nearby())?, None)?,
             false => Upload::empty(),
         }
     } else {
@@ -211,7 +215,7 @@ async fn send(
         query.dockerfile = context.dockerfile_name();
         match ours {
             true => {
-                let extras = build_extras::extras(project, spec, wish, Some(&context), engine.is_nearby())?;
+                let extras = extras(project, spec, wish, Some(&context), engine.is_nearby())?;
                 if extras.dockerfile.is_some() {
                     query.dockerfile.clear();
                 }
@@ -225,15 +229,15 @@ async fn send(
     let mut told = Told::default();
     while let Some(message) = output.next().await.map_err(|e| model_error(&e))? {
         told.push(&message)?;
-        print_lines(&mut told.text, service, wish);
+        print_lines(progress, &mut told.text, service, wish);
     }
     told.text.push('\n');
-    print_lines(&mut told.text, service, wish);
+    print_lines(progress, &mut told.text, service, wish);
     Ok(told)
 }
 
 /// The classic request of a build.
-fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -> BuildQuery {
+pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -> BuildQuery {
     let mut tags = vec![service.image(&project.name)];
     tags.extend(spec.tags.iter().filter(|t| **t != tags[0]).cloned().collect::<Vec<_>>());
     let mut args = spec.args.clone();
@@ -282,17 +286,15 @@ fn registry_auth(engine: &Engine, service: &Service) -> barque_api::auth::AuthCo
         .collect()
 }
 
-fn print_lines(text: &mut String, service: &Service, wish: &BuildWish) {
+fn print_lines(progress: &Progress, text: &mut String, service: &Service, wish: &BuildWish) {
     while let Some(at) = text.find('\n') {
         let line: String = text.drain(..=at).collect();
+        let line = line.trim_end_matches(['\r', '\n']);
         if wish.quiet || line.trim().is_empty() {
             continue;
         }
-        if wish.prefix {
-            eprint!("{}  {line}", service.name);
-        } else {
-            eprint!("{line}");
-        }
+        let prefix = if wish.prefix { format!("{}  ", service.name) } else { String::new() };
+        progress.line(&format!("Service {}", service.name), &format!("{prefix}{line}"), line);
     }
 }
 

@@ -113,9 +113,9 @@ impl Executor<'_> {
             while let Ok(Some((_, text))) = decoder.next_piece() {
                 pending.extend_from_slice(&text);
             }
-            hooks::print_lines(name, "pre_start", &mut pending, false);
+            hooks::print_lines(self.progress, name, "pre_start", &mut pending, false);
         }
-        hooks::print_lines(name, "pre_start", &mut pending, true);
+        hooks::print_lines(self.progress, name, "pre_start", &mut pending, true);
         Ok(waiting.finish().await.map_err(|e| model_error(&e))?.status_code)
     }
 }

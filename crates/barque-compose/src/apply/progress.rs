@@ -57,6 +57,8 @@ pub struct Progress {
     mode: Mode,
     colour: bool,
     dry_run: bool,
+    /// Lines that something wrote are shown although progress is not.
+    aside: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -75,12 +77,17 @@ impl Progress {
             _ => Mode::Plain,
         };
         let state = State { tasks: Vec::new(), drawn: 0, ticks: 0, title: "Running".to_owned(), suspended: false };
-        Progress { mode, colour: ansi, dry_run, state: Arc::new(Mutex::new(state)) }
+        Progress { mode, colour: ansi, dry_run, aside: false, state: Arc::new(Mutex::new(state)) }
     }
 
     /// A view that shows nothing.
     pub fn quiet() -> Self {
         Progress::new(Some("quiet"), false, false)
+    }
+
+    /// A view that shows only what hooks and builds write, for use beside the output of containers.
+    pub fn lines_only() -> Self {
+        Progress { aside: true, ..Progress::quiet() }
     }
 
     /// How progress is shown.
@@ -142,8 +149,7 @@ impl Progress {
                     Status::Warning => "Warning",
                     Status::Error => "Error",
                 };
-                let line = serde_json::json!({"dry-run": self.dry_run, "id": id, "status": word, "text": text, "details": details});
-                let _ = writeln!(std::io::stderr().lock(), "{line}");
+                let _ = writeln!(std::io::stderr().lock(), "{}", self.document(id, word, text, details));
             }
             Mode::Tty => {}
         }
@@ -165,6 +171,36 @@ impl Progress {
                 ended,
             }),
         }
+    }
+
+    /// A document of `--progress json`: what is empty or false is left out.
+    fn document(&self, id: &str, status: &str, text: &str, details: &str) -> serde_json::Value {
+        let mut out = serde_json::Map::new();
+        if self.dry_run {
+            out.insert("dry-run".to_owned(), true.into());
+        }
+        for (key, value) in [("id", id), ("status", status), ("text", text), ("details", details)] {
+            if !value.is_empty() {
+                out.insert(key.to_owned(), value.into());
+            }
+        }
+        out.into()
+    }
+
+    /// Shows a line that a hook or build wrote. `shown` is the whole line, `text` it without its origin.
+    pub fn line(&self, origin: &str, shown: &str, text: &str) {
+        let mut state = self.lock();
+        let mut err = std::io::stderr().lock();
+        let _ = match self.mode {
+            Mode::Quiet if !self.aside => Ok(()),
+            Mode::Json => writeln!(err, "{}", self.document(origin, "", text, "")),
+            Mode::Tty if state.drawn > 0 => {
+                // above what is redrawn
+                let up = std::mem::take(&mut state.drawn);
+                writeln!(err, "\u{1b}[{up}A\r\u{1b}[J{shown}")
+            }
+            _ => writeln!(err, "{shown}"),
+        };
     }
 
     /// Redraws every tenth of a second while `work` runs, and once at its end.
@@ -244,7 +280,7 @@ impl Progress {
         }
         let column = shown.iter().map(|t| t.id.width()).max().unwrap_or(0);
         for task in &shown {
-            out.push_str(&self.line(task, state.ticks, column, width));
+            out.push_str(&self.row(task, state.ticks, column, width));
         }
         if hidden > 0 {
             out.push_str(&format!(" ... {} more\n", state.tasks.len() - shown.len()));
@@ -252,7 +288,7 @@ impl Progress {
         out
     }
 
-    fn line(&self, task: &Task, ticks: usize, column: usize, width: usize) -> String {
+    fn row(&self, task: &Task, ticks: usize, column: usize, width: usize) -> String {
         let (mark, code) = match task.status {
             Status::Working => (SPINNER[ticks % SPINNER.len()], "33"),
             Status::Done => ("✔", "32"),
@@ -312,6 +348,15 @@ mod tests {
         assert!(lines[2].contains(" Network x_default Creating "), "{text}");
         assert!(lines[3].starts_with(" ✘ Container y       Error"), "{text}");
         assert!(lines.iter().all(|l| l.width() <= 60));
+    }
+
+    #[test]
+    fn documents_leave_out_what_is_empty() {
+        let progress = Progress::new(Some("json"), false, false);
+        let document = progress.document("Container x", "Working", "Creating", "");
+        assert_eq!(document, serde_json::json!({"id": "Container x", "status": "Working", "text": "Creating"}));
+        let dry = Progress::new(Some("json"), false, true);
+        assert_eq!(dry.document("x", "", "line", "")["dry-run"], true);
     }
 
     #[test]

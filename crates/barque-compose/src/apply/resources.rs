@@ -10,7 +10,8 @@ use super::body::model_error;
 use super::engine::Engine;
 use super::progress::{Progress, Status};
 use crate::file::hash;
-use crate::file::project::Project;
+use crate::file::model::{Network, Volume};
+use crate::file::project::{Project, Resource};
 use crate::plan::labels;
 use crate::plan::observed::{Container, Observed};
 
@@ -52,21 +53,14 @@ fn labels_of(
     Some(out)
 }
 
-/// Makes the network of a key.
-///
-/// # Errors
-/// The engine's refusal.
-pub async fn create_network(
-    engine: &Engine,
-    progress: &Progress,
+/// The request that makes the network of a key.
+pub fn network_request(
     project: &Project,
     key: &str,
+    network: &Resource<Network>,
     version: &str,
-) -> Result<(), Error> {
-    let Some(network) = project.networks.get(key) else { return Ok(()) };
+) -> NetworkCreateRequest {
     let spec = &network.spec;
-    let id = format!("Network {}", spec.name);
-    progress.working(&id, "Creating");
     let pools: Vec<IpamConfig> = spec
         .ipam
         .config
@@ -84,7 +78,7 @@ pub async fn create_network(
         options,
         config: Some(pools),
     });
-    let request = NetworkCreateRequest {
+    NetworkCreateRequest {
         name: spec.name.clone(),
         check_duplicate: true,
         driver: if spec.driver.is_empty() { "bridge".to_owned() } else { spec.driver.clone() },
@@ -96,7 +90,25 @@ pub async fn create_network(
         options: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
         labels: labels_of(&spec.labels, project, (labels::NETWORK, key), hash::network(&network.json), version),
         ..NetworkCreateRequest::default()
-    };
+    }
+}
+
+/// Makes the network of a key.
+///
+/// # Errors
+/// The engine's refusal.
+pub async fn create_network(
+    engine: &Engine,
+    progress: &Progress,
+    project: &Project,
+    key: &str,
+    version: &str,
+) -> Result<(), Error> {
+    let Some(network) = project.networks.get(key) else { return Ok(()) };
+    let spec = &network.spec;
+    let id = format!("Network {}", spec.name);
+    progress.working(&id, "Creating");
+    let request = network_request(project, key, network, version);
     match engine.create_network(&request).await {
         Ok(_) => {
             progress.done(&id, "Created");
@@ -140,6 +152,18 @@ pub async fn recreate_network(
     Ok(())
 }
 
+/// The request that makes the volume of a key.
+pub fn volume_request(project: &Project, key: &str, volume: &Resource<Volume>, version: &str) -> VolumeCreateRequest {
+    let spec = &volume.spec;
+    VolumeCreateRequest {
+        name: spec.name.clone(),
+        driver: spec.driver.clone(),
+        driver_opts: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
+        labels: labels_of(&spec.labels, project, (labels::VOLUME, key), hash::volume(&volume.json), version),
+        ..VolumeCreateRequest::default()
+    }
+}
+
 /// Makes the volume of a key.
 ///
 /// # Errors
@@ -155,13 +179,7 @@ pub async fn create_volume(
     let spec = &volume.spec;
     let id = format!("Volume {:?}", spec.name);
     progress.working(&id, "Creating");
-    let request = VolumeCreateRequest {
-        name: spec.name.clone(),
-        driver: spec.driver.clone(),
-        driver_opts: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
-        labels: labels_of(&spec.labels, project, (labels::VOLUME, key), hash::volume(&volume.json), version),
-        ..VolumeCreateRequest::default()
-    };
+    let request = volume_request(project, key, volume, version);
     match engine.create_volume(&request).await {
         Ok(()) => {
             progress.done(&id, "Created");

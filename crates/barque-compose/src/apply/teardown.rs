@@ -88,7 +88,7 @@ async fn container(
         if let Some(service) =
             project.and_then(|p| p.services.get(&container.service)).filter(|_| container.state.is_up())
         {
-            hooks::run(engine, &service.spec.pre_stop, &container.id, &container.log_name(), "pre_stop")
+            hooks::run(engine, progress, &service.spec.pre_stop, &container.id, &container.log_name(), "pre_stop")
                 .await
                 .map_err(fail)?;
         }

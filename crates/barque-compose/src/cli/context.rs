@@ -218,6 +218,28 @@ impl Context {
         }
     }
 
+    /// The word of `--progress` or `COMPOSE_PROGRESS`.
+    pub fn progress_word(&self) -> Option<&str> {
+        let from_env = || self.host.environment.get("COMPOSE_PROGRESS").filter(|w| !w.is_empty());
+        self.global.progress.as_ref().or_else(from_env).map(String::as_str)
+    }
+
+    /// Refuses words for the look of progress that make no sense, in Docker Compose's words.
+    ///
+    /// # Errors
+    /// An unknown word, or one that contradicts `--ansi`.
+    pub fn check_progress(&self) -> Result<(), Failure> {
+        match (self.progress_word(), self.ansi()) {
+            (Some("tty"), Ansi::Never) => Err(Failure::new("can't use --progress tty while ANSI support is disabled")),
+            (Some("plain"), Ansi::Always) => {
+                Err(Failure::new("can't use --progress plain while ANSI support is forced"))
+            }
+            (None | Some("auto" | "tty" | "plain" | "json" | "quiet"), _) => Ok(()),
+            (Some(other), _) => Err(Failure::new(format!("unsupported --progress value {other:?}"))
+                .with_hint("it is auto, tty, plain, json or quiet")),
+        }
+    }
+
     /// True if output to stdout is to be coloured.
     pub fn colour(&self) -> bool {
         match self.ansi() {
@@ -238,7 +260,10 @@ impl Context {
     pub fn warn(&self, text: &str) {
         let mut err = std::io::stderr().lock();
         let terminal = std::io::stderr().is_terminal() && self.ansi() != Ansi::Never;
-        let _ = if terminal {
+        let _ = if self.progress_word() == Some("json") {
+            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            writeln!(err, "{}", serde_json::json!({"level": "warning", "msg": text, "time": now}))
+        } else if terminal {
             writeln!(err, "\u{1b}[33mWARN\u{1b}[0m[0000] {text}")
         } else {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");

@@ -59,9 +59,17 @@ pub(super) async fn exec(cx: &Context, args: Exec) -> Outcome {
     let copied = stream::copy(connection, tty, stdin, resize).await;
     drop(raw);
     copied?;
-    let code = client.exec_inspect(&id).await?.exit_code.unwrap_or(0);
-    Ok(i32::try_from(code).unwrap_or(1))
+    let mut done = client.exec_inspect(&id).await?;
+    let deadline = tokio::time::Instant::now() + SOON;
+    while done.running && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        done = client.exec_inspect(&id).await?;
+    }
+    Ok(i32::try_from(done.exit_code.unwrap_or(0)).unwrap_or(1))
 }
+
+/// So long after its output a process may take to be counted as ended.
+const SOON: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// `-e NAME` takes the value from the environment.
 pub(super) fn resolve_env(cx: &Context, flags: &[String]) -> Vec<String> {
@@ -106,10 +114,13 @@ pub(super) async fn attach(cx: &Context, args: Attach) -> Outcome {
     let copied = stream::copy(connection, tty, stdin, resize).await;
     drop((raw, proxy));
     copied?;
-    // detached: the container still runs
-    if session.engine.read().inspect(&container.id).await.is_ok_and(|c| c.state.running) {
-        return Ok(0);
+    // the output may be at its end a moment before the container is; one that goes on was detached from
+    match tokio::time::timeout(SOON, waiting.finish()).await {
+        Ok(ended) => Ok(i32::try_from(ended?.status_code).unwrap_or(1)),
+        Err(_) if session.engine.read().inspect(&container.id).await.is_ok_and(|c| c.state.running) => Ok(0),
+        Err(_) => {
+            let state = session.engine.read().inspect(&container.id).await?.state;
+            Ok(i32::try_from(state.exit_code).unwrap_or(1))
+        }
     }
-    let code = waiting.finish().await?.status_code;
-    Ok(i32::try_from(code).unwrap_or(1))
 }

@@ -26,6 +26,9 @@ use crate::plan::step::{Action, Plan};
 /// After so long without a line, the output of a container that ended is taken to be at its end.
 const QUIET: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// So long a container may be down while it is restarted.
+const RESTART: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Services whose output is shown.
 fn shown_services(ready: &Ready, args: &Up) -> Result<BTreeSet<String>, Failure> {
     let project = ready.project()?;
@@ -54,6 +57,10 @@ struct Watch<'a> {
     told: BTreeSet<String>,
     timestamps: bool,
     ended: BTreeMap<String, i64>,
+    /// Containers somebody sent a signal: it may be a restart.
+    signalled: BTreeSet<String>,
+    /// Until then, a start may follow the end of the last container.
+    linger: Option<tokio::time::Instant>,
     /// When each container died last, nanoseconds since 1970.
     died_at: BTreeMap<String, i64>,
     abort_on_exit: bool,
@@ -148,6 +155,8 @@ impl<'a> Watch<'a> {
             told: BTreeSet::new(),
             timestamps: args.timestamps,
             ended: BTreeMap::new(),
+            signalled: BTreeSet::new(),
+            linger: None,
             died_at: BTreeMap::new(),
             abort_on_exit: args.abort_on_container_exit || from_code,
             abort_on_failure: args.abort_on_container_failure,
@@ -175,8 +184,12 @@ impl<'a> Watch<'a> {
         let mut starting = Some(Box::pin(executor.start(&ready.plan)));
         let mut stopping = None;
         let mut interrupted = false;
-        while starting.is_some() || stopping.is_some() || !self.is_over() {
+        while starting.is_some() || stopping.is_some() || !self.is_over() || self.linger.is_some() {
+            let linger = self.linger;
             tokio::select! {
+                () = tokio::time::sleep_until(linger.unwrap_or_else(tokio::time::Instant::now)), if linger.is_some() => {
+                    self.linger = None;
+                }
                 result = pending(&mut starting) => {
                     starting = None;
                     if let Err(e) = result {
@@ -212,6 +225,7 @@ impl<'a> Watch<'a> {
                     }
                     interrupted = true;
                     self.stopping = true;
+                    self.linger = None;
                     cx.print("\nGracefully Stopping... press Ctrl+C again to force\n");
                     stopping = Some(Box::pin(stop(engine, ready, progress, timeout)));
                 }
@@ -280,10 +294,16 @@ impl<'a> Watch<'a> {
         }
         let Some(container) = self.containers.get(&event.actor.id).cloned() else { return false };
         match event.action.as_str() {
+            "kill" if !self.stopping => {
+                self.signalled.insert(container.id.clone());
+            }
             // told already after everything was stopped
             "die" if self.ended.contains_key(&container.id) => {}
             "die" => {
                 self.died_at.insert(container.id.clone(), event.time_nano);
+                if self.signalled.remove(&container.id) {
+                    self.linger = Some(tokio::time::Instant::now() + RESTART);
+                }
                 let code: i64 = event.actor.attributes.get("exitCode").and_then(|c| c.parse().ok()).unwrap_or(0);
                 return self.died(&container, code).await;
             }

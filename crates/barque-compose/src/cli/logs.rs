@@ -1,14 +1,17 @@
 //! `logs`, and the lines with `service-1  | ` before them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barque_api::container::LogsQuery;
+use barque_api::event::EventsQuery;
+use barque_api::filters::Filters;
 use barque_api::stdcopy::Decoder;
 use barque_client::ByteStream;
 use bytes::BytesMut;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use unicode_width::UnicodeWidthStr;
 
 use super::args::Logs;
@@ -207,7 +210,7 @@ pub(super) async fn logs(cx: &Context, args: Logs) -> Outcome {
     }
 }
 
-/// Follows logs; containers that start meanwhile are followed from their start.
+/// Follows logs until no container runs any more; one that ends is followed again when it starts.
 async fn follow_all(
     session: &Session,
     found: &[Container],
@@ -215,27 +218,66 @@ async fn follow_all(
     printer: &Printer,
 ) -> Result<(), Failure> {
     let reader = session.engine.read();
-    let mut query = query.clone();
-    let mut current = found.to_vec();
-    loop {
-        let now = jiff::Timestamp::now();
-        let results = join_all(current.iter().map(|c| {
-            let (query, name) = (&query, c.log_name());
-            async move { follow(reader, &c.id, &name, query, printer).await }
-        }))
-        .await;
-        results.into_iter().collect::<Result<Vec<()>, _>>()?;
-        // they may have been restarted: go on with what they wrote since
-        let ids: Vec<&str> = current.iter().map(|c| c.id.as_str()).collect();
-        let running: Vec<Container> =
-            session.containers(&[], false, false).await?.into_iter().filter(|c| ids.contains(&c.id.as_str())).collect();
-        if running.is_empty() {
-            return Ok(());
+    let live = Cell::new(found.iter().filter(|c| c.state.is_up()).count());
+    let any = live.get() > 0;
+    try_join_all(found.iter().map(|c| {
+        let (name, live) = (c.log_name(), &live);
+        let mut query = query.clone();
+        async move {
+            let mut up = c.state.is_up();
+            loop {
+                follow(reader, &c.id, &name, &query, printer).await?;
+                live.set(live.get() - usize::from(up));
+                // what never ran is not waited for
+                let Some(since) = (if any { again(reader, &c.id, live).await } else { None }) else { return Ok(()) };
+                live.set(live.get() + 1);
+                up = true;
+                query.since = since;
+                query.tail = "all".to_owned();
+            }
         }
-        query.since = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
-        query.tail = "all".to_owned();
-        current = running;
+    }))
+    .await
+    .map(|_: Vec<()>| ())
+}
+
+/// Waits until a container that ended runs again; the moment of its end. None once no other runs, and it has had a
+/// second to come back (a restart is an end and a start).
+async fn again(reader: &Reader, id: &str, live: &Cell<usize>) -> Option<String> {
+    let (mut looks, mut alone) = (0, 0);
+    while alone < 10 {
+        let state = reader.inspect(id).await.ok()?.state;
+        if state.running && !state.restarting {
+            // the first words of the new run may be older than the moment it counts as started
+            let died = died(reader, id).await.and_then(|t| jiff::Timestamp::from_nanosecond(i128::from(t)).ok());
+            let from = died.or_else(|| state.started_at.parse().ok())?;
+            return Some(format!("{}.{:09}", from.as_second(), from.subsec_nanosecond()));
+        }
+        alone = if live.get() == 0 && !state.restarting { alone + 1 } else { 0 };
+        looks += 1;
+        let pause = if looks < 20 || alone > 0 { 100 } else { 1000 };
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
     }
+    None
+}
+
+/// When a container ended last, nanoseconds since 1970, if the engine remembers.
+async fn died(reader: &Reader, id: &str) -> Option<i64> {
+    let query = EventsQuery {
+        since: "1".to_owned(),
+        until: moment(Some("0s")).ok()?,
+        filters: Filters::new().with("container", id).with("event", "die"),
+        ..EventsQuery::default()
+    };
+    let read = async {
+        let mut events = reader.client().events(&query).await.ok()?;
+        let mut last = None;
+        while let Ok(Some(event)) = events.next().await {
+            last = last.max(Some(event.time_nano));
+        }
+        last
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(2), read).await.ok().flatten()
 }
 
 /// `42m`, a time, or seconds since 1970 → what the API takes.

@@ -262,7 +262,7 @@ async fn attach(session: &Session, service: &Service, id: &str, args: &Run, tty:
         }
         return Err(e.into());
     }
-    hooks::run(&session.engine, &service.spec.post_start, id, &service.name, "post_start").await?;
+    hooks::run(&session.engine, &session.progress, &service.spec.post_start, id, &service.name, "post_start").await?;
     let resize = |rows, columns| async move {
         let _ = client.container_resize(id, rows, columns).await;
     };

@@ -87,8 +87,7 @@ impl Session {
 
 /// The view of `--progress`.
 pub(super) fn progress(cx: &Context) -> Progress {
-    let mode = cx.global.progress.clone().or_else(|| cx.host.environment.get("COMPOSE_PROGRESS").cloned());
-    Progress::new(mode.as_deref(), cx.ansi() != Ansi::Never, cx.global.dry_run)
+    Progress::new(cx.progress_word(), cx.ansi() != Ansi::Never, cx.global.dry_run)
 }
 
 /// The API version spoken.

@@ -404,8 +404,8 @@ pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
     if attached {
         ready.session.progress.during(executor.make(&ready.plan)).await?;
         // progress and the output of containers would overwrite each other
-        let quiet = crate::apply::progress::Progress::quiet();
-        executor.progress = &quiet;
+        let lines = crate::apply::progress::Progress::lines_only();
+        executor.progress = &lines;
         if !args.watch {
             return follow::up(cx, &ready, &executor, &args).await;
         }

@@ -108,6 +108,7 @@ pub struct ServiceSpec {
     pub ports: Vec<Port>,
     pub privileged: bool,
     pub pull_policy: String,
+    pub pull_refresh_after: String,
     pub read_only: bool,
     pub restart: String,
     pub runtime: String,
@@ -566,5 +567,6 @@ pub struct FileObject {
     pub external: bool,
     pub labels: Texts,
     pub driver: String,
+    pub driver_opts: Texts,
     pub template_driver: String,
 }

@@ -83,6 +83,10 @@ fn need(project: &Project, service: &Service, observed: &Observed, wish: ImageWi
     let there = observed.images.get(&image);
     let can_build = service.spec.build.is_some() && !wish.no_build;
     let policy = match wish.pull {
+        // `pull_policy: refresh` with a time of its own is `every_TIME`
+        Policy::Service if service.spec.pull_policy == "refresh" && !service.spec.pull_refresh_after.is_empty() => {
+            format!("every_{}", service.spec.pull_refresh_after)
+        }
         Policy::Service => service.spec.pull_policy.clone(),
         Policy::Always => "always".to_owned(),
         Policy::Missing => "missing".to_owned(),

@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod images;
 pub mod labels;
+pub mod left_out;
 pub mod observed;
 pub mod reconcile;
 pub mod step;

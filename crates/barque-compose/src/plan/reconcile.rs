@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::diff;
 use super::labels;
+use super::left_out;
 use super::observed::{Container, Observed, State};
 use super::step::{Action, Plan, Reason, Wait};
 use crate::file::hash;
@@ -112,6 +113,7 @@ pub fn plan(project: &Project, observed: &Observed, wish: &Wish) -> Plan {
     };
     planner.networks();
     planner.volumes();
+    planner.plan.warnings.extend(left_out::of_files(project));
     let order = dependency_order(project);
     for name in &order {
         planner.containers(&project.services[name]);
@@ -256,10 +258,7 @@ impl Planner<'_> {
             // A program makes it, not the engine.
             return;
         }
-        if !service.spec.models.is_empty() {
-            let text = format!("not implemented yet: models (of service {}); they are left out", service.name);
-            self.plan.warnings.push(text);
-        }
+        self.plan.warnings.extend(left_out::of_service(service));
         let wanted = scale_of(service, self.wish);
         let after = self.infrastructure(service);
         let mut existing: Vec<(Container, Vec<Reason>)> = self
@@ -398,10 +397,12 @@ impl Planner<'_> {
         self.plan.orphans = orphans;
     }
 
-    /// True if a container ended well and others only waited for that end.
+    /// True if a container ended well and others only waited for that end. Any other that ended is started again: one
+    /// that ended by itself and one that `stop` ended look the same. Whoever names a service wants it to run.
     fn is_done(&self, service: &Service, container: &Container) -> bool {
         container.state == State::Exited
             && container.exit_code == Some(0)
+            && !self.wish.named.contains(&service.name)
             && self
                 .project
                 .services

@@ -110,9 +110,15 @@ impl Fake {
         text(&done.stdout).to_owned()
     }
 
-    /// Positions in the order of requests that end with this.
+    /// The body of the first request that contains this.
+    pub fn body(&self, what: &str) -> Value {
+        let at = self.when(what);
+        self.state().bodies[at].clone()
+    }
+
+    /// Position of the first request that contains this.
     pub fn when(&self, what: &str) -> usize {
-        let state = self.state();
+        let state = self.state.lock().unwrap();
         state.asked.iter().position(|a| a.contains(what)).unwrap_or_else(|| panic!("no {what} in {:?}", state.asked))
     }
 }
@@ -131,6 +137,7 @@ fn serve(stream: UnixStream, state: &Mutex<State>, slow: Duration) {
             (_, ["_ping"]) => answer(&mut writer, 200, ""),
             ("GET", ["events"]) => return events(&mut writer, state),
             ("POST", ["containers", id, "attach"]) => return attach(&mut writer, state, id),
+            ("POST", ["exec", _, "start"]) => return hijacked(&mut writer, b"from the hook\n"),
             ("POST", ["containers", id, "wait"]) => {
                 let code = ended(state, id);
                 answer(&mut writer, 200, &json!({"StatusCode": code}).to_string());
@@ -215,6 +222,7 @@ fn look(state: &State, parts: &[&str], query: &str) -> (u16, Value) {
             }
             None => (404, json!({"message": "No such container"})),
         },
+        ["exec", _, "json"] => (200, json!({"ExitCode": 0})),
         ["networks"] => (200, state.networks.values().cloned().collect()),
         ["volumes"] => (200, json!({"Volumes": state.volumes.values().cloned().collect::<Vec<_>>()})),
         ["images", .., "json"] => (200, json!({"Id": "sha256:1", "Config": {}})),
@@ -259,6 +267,7 @@ fn change(state: &mut State, method: &str, parts: &[&str], query: &str, body: &s
             }
             (204, Value::Null)
         }
+        ("POST", ["containers", _, "exec"]) => (201, json!({"Id": "e"})),
         ("DELETE", ["containers", id]) => {
             state.containers.remove(*id);
             (204, Value::Null)
@@ -335,10 +344,18 @@ fn ended(state: &Mutex<State>, id: &str) -> i64 {
     }
 }
 
+const UPGRADED: &str = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n\
+                        Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+
+/// Output that is there at once.
+fn hijacked(writer: &mut UnixStream, output: &[u8]) {
+    let _ = writer.write_all(UPGRADED.as_bytes());
+    frame(writer, output);
+    let _ = writer.shutdown(std::net::Shutdown::Both);
+}
+
 fn attach(writer: &mut UnixStream, state: &Mutex<State>, id: &str) {
-    let head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n\
-                Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
-    let _ = writer.write_all(head.as_bytes());
+    let _ = writer.write_all(UPGRADED.as_bytes());
     ended(state, id);
     let container = state.lock().unwrap().containers.get(id).cloned().unwrap_or_default();
     if container.word(0) == "flood" {

@@ -135,7 +135,7 @@ async fn sync(cx: &Context, service: &str, work: &Work) -> Result<(), Failure> {
     }
     for container in &containers {
         copy(&session, container, work).await?;
-        hooks::run(&session.engine, &work.exec, &container.id, &container.name, "watch").await?;
+        hooks::run(&session.engine, &session.progress, &work.exec, &container.id, &container.name, "watch").await?;
     }
     if work.restart {
         for container in &containers {
@@ -158,7 +158,7 @@ async fn copy(session: &Session, container: &Container, work: &Work) -> Result<(
         let mut command = vec!["rm".to_owned(), "-rf".to_owned(), "--".to_owned()];
         command.extend(gone.into_iter().map(|(_, target)| target.clone()));
         let hook = Hook { command: Some(command), user: "0".into(), ..Hook::default() };
-        hooks::run(&session.engine, &[hook], &container.id, &container.name, "watch").await?;
+        hooks::run(&session.engine, &session.progress, &[hook], &container.id, &container.name, "watch").await?;
     }
     Ok(())
 }
