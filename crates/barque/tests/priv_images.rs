@@ -226,9 +226,48 @@ fn priv_images_from_urls_other_platforms_and_shared_layers() {
         );
         let loaded = barque.ok(&["load", "--platform", "linux/arm64", "--platform", "linux/s390x", "-i", &archive]);
         assert!(loaded.contains("phone:1") && !loaded.contains("base:1"), "{loaded}");
+        for args in [&["push", "--platform", "linux/arm64", &name][..], &["rmi", "--platform", "linux/arm64", &name]] {
+            barque.fails(args, "does not provide the specified platform (linux/arm64)");
+        }
+        barque.ok(&["rmi", "--platform", "linux/amd64", &name]);
+        other_compression(dir, &barque);
         registry.kill().unwrap();
         registry.wait().unwrap();
     });
+}
+
+/// An image whose layers are here already, as other bytes, goes out under the digest that it came with.
+fn other_compression(dir: &Path, barque: &Engine) {
+    if !installed("skopeo") {
+        return;
+    }
+    let saved = dir.join("plain.tar").display().to_string();
+    barque.ok(&["save", "-o", &saved, "base:1"]);
+    let levels: Vec<String> = ["1", "9"].iter().map(|level| format!("{OWN}/level{level}/app:1")).collect();
+    for (level, name) in ["1", "9"].iter().zip(&levels) {
+        // The one layer packed anew: skopeo itself keeps what is packed already.
+        let place = dir.join(format!("level{level}")).display().to_string();
+        sh(&format!(
+            r#"skopeo copy -q --insecure-policy docker-archive:{saved} dir:{place} && cd {place} &&
+            old=$(grep -o 'sha256:[0-9a-f]*' manifest.json | tail -n 1 | cut -d: -f2) && size=$(stat -c %s $old) &&
+            {{ zcat < $old 2> /dev/null || cat $old; }} | gzip -n -{level} > new && new=$(sha256sum < new | cut -d' ' -f1) &&
+            sed -i "s/$old/$new/; s/\"size\": *$size/\"size\":$(stat -c %s new)/" manifest.json && mv new $new &&
+            sed -i 's/diff\.tar"/diff.tar.gzip"/' manifest.json &&
+            skopeo copy -q --insecure-policy --dest-tls-verify=false --preserve-digests dir:{place} docker://{name}"#
+        ));
+    }
+    let came: Vec<String> = levels
+        .iter()
+        .map(|name| {
+            barque.ok(&["pull", name]);
+            digest(barque, name)
+        })
+        .collect();
+    assert_ne!(came[0], came[1], "the registry has them as the same bytes");
+    for (name, came) in levels.iter().zip(came) {
+        barque.ok(&["push", name]);
+        assert_eq!(digest(barque, name), came, "{name}");
+    }
 }
 
 /// Serves one file over HTTP on loopback for as long as the process lives; gives its address.

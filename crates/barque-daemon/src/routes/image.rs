@@ -198,6 +198,7 @@ async fn remove(context: Context, name: String) -> Outcome {
     if name.trim().is_empty() {
         return Err(Error::invalid(wording::BLANK_IMAGE_NAME));
     }
+    context.state.engine.image_has_platforms(&name, &platforms(&query.platforms)?)?;
     let removed = context.state.engine.image_remove(&name, query.force, query.noprune).await?;
     http::json(&removed.iter().map(convert::image::removal).collect::<Vec<_>>())
 }

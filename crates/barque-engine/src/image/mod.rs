@@ -279,6 +279,18 @@ impl Engine {
         tar_stream(move |out| engine.store().save(&lease, &images, out))
     }
 
+    /// Errors: NotFound if the image is not for all of `platforms`, of which it can be for one.
+    pub fn image_has_platforms(&self, name: &str, platforms: &[Platform]) -> Result<()> {
+        if platforms.is_empty() {
+            return Ok(());
+        }
+        let image = self.store().resolve_image(name)?.image;
+        match platforms.iter().find(|p| p.score(&image.platform).is_none()) {
+            Some(other) => Err(other_platform(name, other, &image.platform)),
+            None => Ok(()),
+        }
+    }
+
     /// A name without a tag stands for all its tags, as in `docker save`.
     fn save_item(&self, name: &str, platforms: &[Platform]) -> Result<Vec<SaveImage>> {
         if is_host_image(name) {

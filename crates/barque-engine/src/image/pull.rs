@@ -151,7 +151,11 @@ impl Pull {
         for ((descriptor, diff_id), chain) in descriptors.iter().zip(diff_ids).zip(&chains) {
             let short = descriptor.digest.short();
             let (store, lease, chain) = (self.engine.store().clone(), self.lease.clone(), *chain);
-            let here = self.engine.blocking(move || store.hold_layer(&lease, &chain)).await?;
+            // Its bytes as they were sent, too: with those of another compression the image would go out again under
+            // another digest than it came.
+            let blob = descriptor.digest;
+            let both = move || Ok(store.hold_layer(&lease, &chain)? && store.hold_blob(&lease, &blob)?);
+            let here = self.engine.blocking(both).await?;
             self.say(Progress::of(&short, if here { "Already exists" } else { "Pulling fs layer" }));
             if here {
                 fetches.push(None);

@@ -50,7 +50,7 @@ impl Engine {
         &self,
         reference: Reference,
         all_tags: bool,
-        _platform: Option<Platform>,
+        platform: Option<Platform>,
         auth: RegistryAuth,
         progress: ProgressSink,
     ) -> Result<()> {
@@ -63,6 +63,9 @@ impl Engine {
         };
         let client = self.registry();
         for reference in references {
+            if let Some(platform) = &platform {
+                self.image_has_platforms(&reference.familiar(), std::slice::from_ref(platform))?;
+            }
             let tag = reference.tag().unwrap_or_default().to_owned();
             let (engine, named) = (self.clone(), reference.clone());
             let lease = self.blocking({
@@ -109,7 +112,7 @@ impl Engine {
         })?;
         let image = image.image;
         let neighbours = self.neighbours(reference)?;
-        let manifest = self.store().image_manifest(lease, &image)?;
+        let manifest = self.store().image_manifest(lease, &image, &[reference])?;
         let raw = RawManifest::new(manifest.media_type, manifest.bytes);
         let barque_registry::Document::Image(parsed) = raw.parse()? else {
             return Err(Error::internal("a stored manifest is an index"));

@@ -47,10 +47,19 @@ pub(super) fn save(store: &Store, lease: &Lease, images: &[SaveImage], out: &mut
 }
 
 impl Store {
-    /// The manifest under which an image is pushed and saved: the one it came with if all its blobs are here, else
-    /// one made now of its layers' blobs, which are made where they are missing and held by `lease`.
-    pub fn image_manifest(&self, lease: &Lease, image: &Image) -> Result<Manifest> {
-        for kept in self.read(|r| r.image_manifests(&image.id))?.into_iter().filter(|m| !m.is_index) {
+    /// The manifest under which an image is pushed and saved: one it came with if all its blobs are here, those of the
+    /// repositories of `names` first; else one made now of its layers' blobs, which are made where they are missing and
+    /// held by `lease`.
+    pub fn image_manifest(&self, lease: &Lease, image: &Image, names: &[&Reference]) -> Result<Manifest> {
+        let mut known = self.read(|r| r.image_manifests(&image.id))?;
+        known.retain(|m| !m.is_index);
+        // An image may have come under several, which differ in how its layers are compressed.
+        let own = |m: &Manifest| {
+            let named = |d: &&Reference| d.digest() == Some(m.digest);
+            image.digests.iter().filter(named).any(|d| names.iter().any(|n| n.repository() == d.repository()))
+        };
+        known.sort_by_key(|m| !own(m));
+        for kept in known {
             let parsed = ImageManifest::parse(&kept.bytes)?;
             let mut complete = true;
             for layer in &parsed.layers {
@@ -91,7 +100,7 @@ fn to_json(value: &Value) -> Result<Vec<u8>> {
 
 impl Contents {
     fn add(&mut self, store: &Store, lease: &Lease, image: &Image, names: &[Reference]) -> Result<()> {
-        let manifest = store.image_manifest(lease, image)?;
+        let manifest = store.image_manifest(lease, image, &names.iter().collect::<Vec<_>>())?;
         let parsed = ImageManifest::parse(&manifest.bytes)?;
         let mut layers = Vec::new();
         for layer in &parsed.layers {
