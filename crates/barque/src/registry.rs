@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use barque_daemon::config::CERTS_DIRS;
+use barque_engine::config::RegistrySettings;
 use barque_model::{Context, Error, Result};
+use barque_registry::Credentials;
 use barque_registry::server::{MirrorConfig, ServerConfig, TlsFiles, serve};
-use barque_registry::{ClientConfig, Credentials};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
@@ -18,7 +20,8 @@ Options:
       --htpasswd string     File with users and bcrypt hashes; everybody may enter without it
       --tls-cert string     Certificate (PEM)
       --tls-key string      Its key (PEM)
-      --mirror-of string    Be a pull-through cache of this registry
+      --mirror-of string    Be a pull-through cache of this registry: [http[s]://][user:password@]host[:port];
+                            proxies as in HTTPS_PROXY and NO_PROXY, authorities in /etc/barque/certs.d/HOST
       --no-delete           Refuse to delete
       --gc-untagged         Collect manifests that no tag names
 ";
@@ -60,6 +63,20 @@ async fn listen(options: Options) -> Result<()> {
     serve(options.config, listeners, stop).await
 }
 
+/// How the upstream is reached: as the engine reaches registries, with the login that stands in the address.
+fn mirror(address: &str) -> MirrorConfig {
+    let mut settings = RegistrySettings { certs_dirs: CERTS_DIRS.map(Into::into).to_vec(), ..Default::default() };
+    crate::daemon::proxies_from_environment(&mut settings);
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let (login, host) = rest.rsplit_once('@').map_or((None, rest), |(login, host)| (Some(login), host));
+    let credentials = match login.map(|l| l.split_once(':').unwrap_or((l, ""))) {
+        Some((username, password)) => Credentials::Basic { username: username.into(), password: password.into() },
+        None => Credentials::Anonymous,
+    };
+    let upstream = if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") };
+    MirrorConfig { upstream, credentials, client: settings.client_config() }
+}
+
 /// `None` where help is asked for.
 fn parse(words: &[String]) -> Result<Option<Options>> {
     let mut options = Options { listen: Vec::new(), config: ServerConfig::new("/var/lib/barque-registry") };
@@ -82,11 +99,7 @@ fn parse(words: &[String]) -> Result<Option<Options>> {
             "--tls-cert" => cert = Some(PathBuf::from(value()?)),
             "--tls-key" => key = Some(PathBuf::from(value()?)),
             "--mirror-of" => {
-                options.config.mirror = Some(MirrorConfig {
-                    upstream: value()?,
-                    credentials: Credentials::Anonymous,
-                    client: ClientConfig::default(),
-                });
+                options.config.mirror = Some(mirror(&value()?));
             }
             "--no-delete" => options.config.allow_delete = false,
             "--gc-untagged" => options.config.gc_untagged = true,
@@ -125,5 +138,16 @@ mod tests {
         assert!(parse(&words("--tls-cert x")).is_err());
         assert!(parse(&words("--nonsense")).is_err());
         assert!(parse(&words("--root")).is_err());
+        let upstream = |address: &str| {
+            let mirror = parse(&words(&format!("--mirror-of {address}"))).unwrap().unwrap().config.mirror.unwrap();
+            assert!(!mirror.client.certs_dirs.is_empty());
+            (mirror.upstream, mirror.credentials)
+        };
+        assert!(matches!(upstream("hub.example"), (host, Credentials::Anonymous) if host == "hub.example"));
+        let (host, credentials) = upstream("https://me:p@ss@hub.example:5000");
+        assert_eq!(host, "https://hub.example:5000");
+        assert!(
+            matches!(credentials, Credentials::Basic { username, password } if username == "me" && password == "p@ss")
+        );
     }
 }

@@ -6,7 +6,7 @@ use barque_engine::config::{NetworkSettings, RegistrySettings};
 use super::Settings;
 
 /// Where certificates of registries are looked for, `HOST/ca.crt` and the client's own; the first has precedence.
-const CERTS_DIRS: [&str; 2] = ["/etc/barque/certs.d", "/etc/docker/certs.d"];
+pub const CERTS_DIRS: [&str; 2] = ["/etc/barque/certs.d", "/etc/docker/certs.d"];
 
 impl Settings {
     /// The engine's configuration. The caller has to set `sockets`, once they are open, and the seccomp profile if it

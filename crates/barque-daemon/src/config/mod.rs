@@ -10,6 +10,7 @@ pub mod options;
 mod settings;
 mod values;
 
+pub use engine::CERTS_DIRS;
 pub use file::parse_file;
 pub use flags::{Flags, help};
 pub use settings::{Defaults, LogFormat, Proxies, Settings, TlsSettings};

@@ -285,7 +285,8 @@ fn upstream_problem(error: &Error, missing: Problem) -> Problem {
 fn parse_upstream(text: &str) -> Result<(String, bool)> {
     let url = crate::client::mirror_url(text)?;
     if url.path() != "/" || !url.username().is_empty() {
-        return Err(Error::invalid(format!("upstream '{text}' has a path or user"))
+        // Not the text, which may hold a password.
+        return Err(Error::invalid(format!("upstream '{}' has a path or user", url.host_str().unwrap_or_default()))
             .with_hint("write host[:port] or http(s)://host[:port]"));
     }
     let host = url.host_str().unwrap_or_default();
