@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use barque_model::{ChainId, DiffId, Digest, Result, Timestamp};
 use rusqlite::params;
@@ -11,6 +12,9 @@ use crate::db::{Blob, Layer, LeaseKind, Tx};
 use crate::error::{self, IoContext};
 use crate::store::Inner;
 
+/// Bytes of a block of `st_blocks` (stat(2)).
+const BLOCK: u64 = 512;
+
 /// What a collection removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -18,7 +22,7 @@ pub struct Collected {
     pub layers: Vec<ChainId>,
     /// Interrupted ingests that no lease holds any more.
     pub ingests: usize,
-    /// Bytes of files and blobs.
+    /// Bytes of files, blobs and ingests.
     pub bytes: u64,
 }
 
@@ -127,11 +131,12 @@ impl Inner {
             Ok((Swept::sweep(tx)?, held))
         })?;
         self.delete_files(&swept)?;
+        let (ingests, ingested) = self.drop_ingests(&ingests)?;
         Ok(Collected {
-            bytes: swept.bytes(),
+            bytes: swept.bytes() + ingested,
             layers: swept.layers.iter().map(|l| l.chain_id).collect(),
             blobs: swept.blobs.iter().map(|b| b.digest).collect(),
-            ingests: self.drop_ingests(&ingests)?,
+            ingests,
         })
     }
 
@@ -150,20 +155,22 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes partly written blobs that nobody writes and no lease holds.
-    fn drop_ingests(&self, held: &[String]) -> Result<usize> {
+    /// Deletes partly written blobs that nobody writes and no lease holds; how many, and their bytes on disk.
+    fn drop_ingests(&self, held: &[String]) -> Result<(usize, u64)> {
         let dir = self.paths.ingests();
-        let mut dropped = 0;
+        let (mut dropped, mut bytes) = (0, 0);
         let entries = std::fs::read_dir(&dir).at("list", &dir)?.collect::<io::Result<Vec<_>>>().at("list", &dir)?;
         // Asked after listing: who begins a file has its name before.
         let busy = self.busy.held();
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !busy.contains(&name) && !held.contains(&name) {
+                let size = entry.metadata().map_or(0, |m| m.blocks() * BLOCK);
                 std::fs::remove_file(entry.path()).at("remove", &entry.path())?;
                 dropped += 1;
+                bytes += size;
             }
         }
-        Ok(dropped)
+        Ok((dropped, bytes))
     }
 }

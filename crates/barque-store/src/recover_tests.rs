@@ -101,6 +101,7 @@ fn an_expired_lease_holds_nothing() {
         .unwrap();
     let collected = scratch.store.collect().unwrap();
     assert_eq!((collected.ingests, collected.layers, collected.blobs.len()), (1, vec![top], 1));
+    assert!(collected.bytes > 1000, "{} with the interrupted one's", collected.bytes);
     scratch.store.flush();
     assert_eq!((count(&scratch, "ingest"), count(&scratch, "layers")), (0, 0));
 }
