@@ -80,7 +80,15 @@ fn a_dry_run_names_what_the_prune_removes() {
         let before = inventory(&machine);
         let dry = named(&machine.barque(&[prune, &["--dry-run", "--force"]].concat()));
         assert_eq!(inventory(&machine), before, "{prune:?}: a dry run removes nothing");
+        let begin = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
         machine.barque(&[prune, &["--force"]].concat());
+        if let [kind @ ("network" | "builder" | "volume" | "image" | "container"), ..] = prune {
+            let (since, filter) = (format!("{begin:.9}"), "event=prune");
+            let format = "{{.Type}} {{with .Actor}}{{.Attributes.reclaimed}}{{end}}";
+            let told =
+                machine.barque(&["events", "--since", &since, "--until", "0s", "--filter", filter, "--format", format]);
+            assert!(told.starts_with(kind) && told.trim().len() > kind.len(), "{kind}: {told:?}");
+        }
         let gone: BTreeSet<String> = before.difference(&inventory(&machine)).cloned().collect();
         assert_eq!(dry, gone, "{prune:?}");
         assert!(!gone.is_empty(), "{prune:?} found nothing to remove");

@@ -280,6 +280,7 @@ async fn prune(context: Context) -> Outcome {
         min_free_space: bytes(query.min_free_space),
     };
     let (keys, bytes) = context.state.engine.build_prune(options, move |entry| wanted.fits(entry)).await?;
+    super::pruned(&context, "builder", bytes, query.dry_run);
     http::json(&BuildPruned { caches_deleted: convert::listed(keys), space_reclaimed: bytes })
 }
 

@@ -337,6 +337,7 @@ async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let filter = filter::container::prune(query.filters, Timestamp::now())?;
     let (removed, bytes) = context.state.engine.containers_prune(filter, query.dry_run).await?;
+    super::pruned(&context, "container", bytes, query.dry_run);
     let removed = removed.iter().map(ToString::to_string).collect();
     http::json(&ContainersPruned { containers_deleted: crate::convert::listed(removed), space_reclaimed: bytes })
 }

@@ -29,6 +29,13 @@ pub(crate) struct Context {
     pub(crate) call: Call,
 }
 
+/// Tells that a prune of `kind` was made, and how many bytes it gave back (`prune` of `GET /events`).
+fn pruned(context: &Context, kind: &'static str, bytes: u64, dry_run: bool) {
+    if !dry_run {
+        context.state.engine.events().emit(kind, "prune", "", [("reclaimed", bytes.to_string())]);
+    }
+}
+
 /// Finds the route of a path without its version.
 pub(crate) fn find(state: &Arc<State>, call: Call, path: &[&str]) -> Option<Routed> {
     let method = call.method.clone();

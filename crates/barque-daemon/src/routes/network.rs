@@ -84,5 +84,6 @@ async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let filter = filter::network::prune(query.filters, Timestamp::now())?;
     let removed = context.state.engine.networks_prune(filter, query.dry_run).await?;
+    super::pruned(&context, "network", 0, query.dry_run);
     http::json(&NetworksPruned { networks_deleted: convert::listed(removed) })
 }

@@ -255,14 +255,21 @@ impl Engine {
         let task = handle.lock().await.task.clone();
         if pause && let Some(task) = task.clone() {
             self.blocking(move || task.pause()).await?;
+            self.container_event(&*handle.lock().await, "pause", []);
         }
         let engine = self.clone();
+        let (comment, name) = (options.comment.clone(), options.repo_tag.clone().unwrap_or_default());
         let result = self.blocking(move || engine.commit_blocking(&view, options)).await;
         if pause && let Some(task) = task {
             self.blocking(move || task.resume()).await?;
+            self.container_event(&*handle.lock().await, "unpause", []);
         }
         let id = result?;
-        self.container_event(&*handle.lock().await, "commit", [("imageID", id.to_string())]);
+        if !name.is_empty() {
+            self.image_event("tag", &id.to_string(), &name);
+        }
+        let attributes = [("imageID", id.to_string()), ("imageRef", name), ("comment", comment)];
+        self.container_event(&*handle.lock().await, "commit", attributes);
         Ok(id)
     }
 

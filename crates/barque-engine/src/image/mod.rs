@@ -276,6 +276,9 @@ impl Engine {
             .await?;
         let images = images.into_iter().flatten().collect::<Vec<_>>();
         let lease = Arc::new(self.store().lease("save")?);
+        for image in &images {
+            self.image_event("save", &image.id.to_string(), &image.id.to_string());
+        }
         tar_stream(move |out| engine.store().save(&lease, &images, out))
     }
 
@@ -334,9 +337,13 @@ impl Engine {
             let root = engine.store().import_root(&lease, &mut input)?;
             let platform = platform.unwrap_or_else(Platform::host);
             let config = config::imported(root.layer.diff_id, &message, &changes, &platform, Timestamp::now())?;
-            let names = name.into_iter().map(Reference::with_default_tag).collect();
+            let names: Vec<Reference> = name.into_iter().map(Reference::with_default_tag).collect();
+            let named = names.clone();
             let image = NewImage { config, manifest: None, index: None, names, parent: None };
             let put = engine.store().put_image(&lease, image)?;
+            for name in named {
+                engine.image_event("tag", &put.id.to_string(), &name.familiar());
+            }
             engine.image_event("import", &put.id.to_string(), &put.id.to_string());
             Ok(put.id)
         })
