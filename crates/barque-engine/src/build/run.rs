@@ -134,7 +134,7 @@ fn start(
     attach: Vec<Attachment>,
 ) -> Result<Step> {
     let engine = step.engine.clone();
-    let network = network_spec(spec)?;
+    let network = network_spec(spec);
     step.plugged = engine.plug(&PlugRequest {
         id: step.id,
         name: "build",
@@ -144,14 +144,21 @@ fn start(
         links: Vec::new(),
         transient: true,
     })?;
-    let mut runtime = runtime_spec(&engine, scratch, dirs, spec, &step)?;
-    runtime.namespaces.net = match (&spec.network, step.plugged.ns.take()) {
-        (BuildNetwork::Host, _) => rs::Namespace::Host,
-        (_, Some(ns)) => {
+    // Names and servers are those of the container whose network it is.
+    let files = match &network.network.mode {
+        NetworkMode::Container(name) => engine.find(name)?.view().hosts_path.parent().map(PathBuf::from),
+        _ => None,
+    };
+    let files = files.unwrap_or_else(|| step.paths.dir.clone());
+    let mut runtime = runtime_spec(&engine, scratch, dirs, spec, &step, &files)?;
+    runtime.namespaces.net = match (&spec.network, engine.joins(&network)?.net, step.plugged.ns.take()) {
+        (BuildNetwork::Host, ..) => rs::Namespace::Host,
+        (_, Some(container), _) => crate::container::launch::joined(container),
+        (_, _, Some(ns)) => {
             let fd = ns.as_fd().try_clone_to_owned().context("cannot hold the network namespace")?;
             rs::Namespace::Join(rs::Join::Fd(Arc::new(fd)))
         }
-        (_, None) => rs::Namespace::Private,
+        _ => rs::Namespace::Private,
     };
     let task = engine.spawner().launch(&runtime, attach).map_err(|e| {
         Error::invalid(format!(
@@ -164,20 +171,19 @@ fn start(
     Ok(step)
 }
 
-fn network_spec(spec: &RunSpec) -> Result<ContainerSpec> {
+fn network_spec(spec: &RunSpec) -> ContainerSpec {
     let mut out = ContainerSpec::default();
     out.network.mode = match &spec.network {
         BuildNetwork::Default => NetworkMode::Default,
         BuildNetwork::None => NetworkMode::None,
         BuildNetwork::Host => NetworkMode::Host,
-        BuildNetwork::Named(name) if name.starts_with("container:") => {
-            return Err(Error::not_implemented("builds in the network of a container")
-                .with_hint("use --network with the name of a network"));
-        }
-        BuildNetwork::Named(name) => NetworkMode::Named(name.clone()),
+        BuildNetwork::Named(name) => match name.strip_prefix("container:") {
+            Some(container) => NetworkMode::Container(container.to_owned()),
+            None => NetworkMode::Named(name.clone()),
+        },
     };
     out.network.extra_hosts = spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect();
-    Ok(out)
+    out
 }
 
 fn runtime_spec(
@@ -186,6 +192,7 @@ fn runtime_spec(
     dirs: &barque_store::SnapshotDirs,
     spec: &RunSpec,
     step: &Step,
+    files: &Path,
 ) -> Result<rs::Spec> {
     let lower = if dirs.lowers.is_empty() { vec![empty_dir(scratch)?] } else { dirs.lowers.clone() };
     let mut rootfs = rs::Rootfs::overlay(lower, &dirs.upper, &dirs.work);
@@ -213,7 +220,7 @@ fn runtime_spec(
     let mut mounts = step.mounts.mounts.clone();
     for target in OWN_FILES {
         let name = target.trim_start_matches("/etc/");
-        mounts.push(bind(target, step.paths.dir.join(name), None, true));
+        mounts.push(bind(target, files.join(name), None, true));
     }
     let shm = spec.shm_size.unwrap_or(engine.config().default_shm_size);
     out.mounts = defaults::merge_mounts(defaults::mounts(Some(shm)), mounts);

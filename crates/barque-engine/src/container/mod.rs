@@ -7,7 +7,7 @@ pub mod driver;
 pub mod exec;
 pub mod files;
 pub mod health;
-mod launch;
+pub(crate) mod launch;
 mod lifecycle;
 mod limits;
 pub mod logs;

@@ -37,8 +37,8 @@ struct LaunchInput {
 
 /// Processes whose namespaces are shared.
 #[derive(Default)]
-struct Joins {
-    net: Option<std::os::fd::OwnedFd>,
+pub(crate) struct Joins {
+    pub(crate) net: Option<std::os::fd::OwnedFd>,
     pid: Option<std::os::fd::OwnedFd>,
     ipc: Option<std::os::fd::OwnedFd>,
 }
@@ -176,7 +176,7 @@ impl Engine {
     }
 
     /// The processes whose namespaces the definition wants to share.
-    fn joins(&self, spec: &ContainerSpec) -> Result<Joins> {
+    pub(crate) fn joins(&self, spec: &ContainerSpec) -> Result<Joins> {
         let pidfd = |name: &str, what: &str| -> Result<std::os::fd::OwnedFd> {
             let other = self.find(name)?;
             let view = other.view();
