@@ -84,7 +84,7 @@ fn a_detached_container_is_named_at_once() {
 #[test]
 fn usage_errors_name_the_way_out() {
     let engine = engine(Vec::new(), 0, None);
-    let cases: [(&[&str], &str, i32); 7] = [
+    let cases: [(&[&str], &str, i32); 9] = [
         (
             &["run", "--foo"],
             "unknown flag: --foo\n\nUsage:  docker run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'docker run --help' for more information\n",
@@ -100,6 +100,8 @@ fn usage_errors_name_the_way_out() {
         (&["swarm", "init"], "not implemented yet: swarm init\n", 125),
         (&["swarm", "init", "--autolock", "--advertise-addr=1"], "not implemented yet: swarm init\n", 125),
         (&["manifest", "inspect", "-v", "busybox"], "not implemented yet: manifest inspect\n", 125),
+        (&["buildx", "create", "--use", "--name", "x"], "not implemented yet: buildx create\n", 125),
+        (&["buildx", "bake"], "not implemented yet: buildx bake\n", 125),
     ];
     for (args, expected, status) in cases {
         let done = engine.run(args);

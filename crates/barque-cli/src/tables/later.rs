@@ -148,6 +148,6 @@ pub(super) const MANIFEST: Cmd = Cmd::group(
 );
 
 /// A command that is known, but not built yet, whatever its flags.
-const fn later(name: &'static str, usage: &'static str, short: &'static str) -> Cmd {
+pub(super) const fn later(name: &'static str, usage: &'static str, short: &'static str) -> Cmd {
     Cmd::new(name, usage, short, run!(unbuilt::unbuilt)).raw()
 }

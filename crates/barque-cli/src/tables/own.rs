@@ -1,7 +1,8 @@
 //! Barque's own commands, beyond those of the `docker` client.
 
+use super::later::later;
 use crate::cmdline::{Args, Category, Cmd, Flag, Kind, flag};
-use crate::commands::{completion, compose, roles, system, unbuilt, volume};
+use crate::commands::{completion, compose, roles, system, volume};
 
 pub(super) const VOLUME_EXPORT: Cmd =
     Cmd::new("export", "[OPTIONS] VOLUME", "Export a volume's content as a tar archive", run!(volume::export))
@@ -74,7 +75,15 @@ pub(super) const BUILDX: Cmd = Cmd::group(
     "Manage builds with the options of Docker Buildx",
     &[
         &super::image::BUILDX_BUILD,
-        &Cmd::new("du", "[OPTIONS]", "Disk usage", run!(unbuilt::unbuilt)).raw(),
+        &later("bake", "[OPTIONS] [TARGET...]", "Build from a file"),
+        &later("create", "[OPTIONS] [CONTEXT|ENDPOINT]", "Create a new builder instance"),
+        &later("du", "[OPTIONS]", "Disk usage"),
+        &later("history", "COMMAND", "Commands to work on build records"),
+        &later("imagetools", "COMMAND", "Commands to work on images in registry"),
+        &later("inspect", "[NAME]", "Inspect current builder instance"),
+        &later("rm", "[OPTIONS] [NAME...]", "Remove one or more builder instances"),
+        &later("stop", "[NAME]", "Stop builder instance"),
+        &later("use", "[OPTIONS] NAME", "Set the current builder instance"),
         &Cmd::new("ls", "", "List builder instances", run!(crate::commands::builder::ls)).args(Args::None),
         &super::builder::PRUNE,
         &Cmd::new("version", "", "Show buildx version information", run!(crate::commands::builder::version))
