@@ -2,7 +2,7 @@
 
 use barque_api::Filters;
 use barque_engine::image::types::ImageView;
-use barque_model::{Result, Timestamp};
+use barque_model::{Error, Result, Timestamp};
 
 /// Keys of `GET /images/json`.
 pub(crate) const LIST_KEYS: &[&str] = &["before", "dangling", "label", "reference", "since", "until"];
@@ -25,6 +25,9 @@ impl ListFilter {
     /// Unknown keys and malformed values.
     pub(crate) fn new(filters: Filters, now: Timestamp) -> Result<ListFilter> {
         super::check(&filters, LIST_KEYS)?;
+        if !filters.get("reference").all(|pattern| is_pattern(pattern)) {
+            return Err(Error::invalid("syntax error in pattern"));
+        }
         let dangling = super::boolean(&filters, "dangling")?;
         let until = super::until(&filters, now)?;
         Ok(ListFilter { filters, dangling, until, before: None, since: None })
@@ -92,6 +95,23 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     pattern.bytes().filter(|b| *b == b'*').count() <= 8 && go(pattern.as_bytes(), text.as_bytes())
 }
 
+/// Whether every class of a pattern ends, and every backslash has something to quote.
+fn is_pattern(pattern: &str) -> bool {
+    let mut bytes = pattern.bytes();
+    while let Some(byte) = bytes.next() {
+        let whole = match byte {
+            b'\\' => bytes.next().is_some(),
+            // An empty class has no end: its first byte is a member.
+            b'[' => bytes.next().is_some() && bytes.any(|b| b == b']'),
+            _ => true,
+        };
+        if !whole {
+            return false;
+        }
+    }
+    true
+}
+
 /// Whether a byte is in the class, and the pattern behind it.
 fn class(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let end = pattern.iter().skip(1).position(|b| *b == b']')? + 1;
@@ -137,6 +157,16 @@ pub(crate) fn prune(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_that_do_not_end_are_refused() {
+        for pattern in ["[", "a[b", "a\\", "[]"] {
+            assert!(!is_pattern(pattern), "{pattern}");
+        }
+        for pattern in ["a[bc]*", "a\\[", "*", "[^a-c]x"] {
+            assert!(is_pattern(pattern), "{pattern}");
+        }
+    }
 
     #[test]
     fn globs() {
