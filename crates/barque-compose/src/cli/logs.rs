@@ -267,7 +267,6 @@ async fn died(reader: &Reader, id: &str) -> Option<i64> {
         since: "1".to_owned(),
         until: moment(Some("0s")).ok()?,
         filters: Filters::new().with("container", id).with("event", "die"),
-        ..EventsQuery::default()
     };
     let read = async {
         let mut events = reader.client().events(&query).await.ok()?;

@@ -38,6 +38,15 @@ impl Canon {
             }
             (Value::Map(_), "array") => diag.hint("start every item with \"- \""),
             (Value::Str(s), "array") => diag.hint(format!("write it as a list: [{s:?}]")),
+            (Value::Int(_), "array") => {
+                diag.hint(format!("write it as a list: [{:?}]", node.scalar_text().unwrap_or_default()))
+            }
+            (Value::Map(map), "string") => match map.iter().next().map(|(k, v)| (k, v.scalar_text())) {
+                Some((key, Some(value))) => {
+                    diag.hint(format!("write \"{key}={value}\", or leave the \"- \" before it away"))
+                }
+                _ => diag,
+            },
             _ => diag,
         }
     }
@@ -338,7 +347,9 @@ impl Canon {
         }
         let list = allowed.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(", ");
         let diag = Diag::at(node.span, format!("{} must be one of the following: {list}", self.path()));
-        Err(match suggest(text, allowed.iter().copied()) {
+        let ends = format!("_{text}");
+        let near = suggest(text, allowed.iter().copied());
+        Err(match near.or_else(|| allowed.iter().copied().find(|a| a.ends_with(&ends))) {
             Some(near) => diag.hint(format!("did you mean {near:?}?")),
             None => diag,
         })
@@ -412,7 +423,12 @@ impl Canon {
             Err(why) => {
                 let diag = self.error(node.span, why);
                 let unitless = matches!(kind, Kind::Duration) && text.parse::<f64>().is_ok();
-                Err(if unitless { diag.hint(format!("add the unit: \"{text}s\"")) } else { diag })
+                Err(match kind {
+                    _ if unitless => diag.hint(format!("add the unit: \"{text}s\"")),
+                    Kind::Bytes => diag.hint("write a number and a unit: 512m, 1g"),
+                    Kind::Duration => diag.hint("write numbers with units: 90s, 1m30s, 2h"),
+                    _ => diag,
+                })
             }
         }
     }

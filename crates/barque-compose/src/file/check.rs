@@ -176,7 +176,39 @@ fn service_values(name: &str, service: &Node) -> Loaded<()> {
             format!("service {name:?} declares mutually exclusive dockerfile and dockerfile_inline"),
         ));
     }
+    words(name, service)?;
     mounted_twice(name, service)
+}
+
+/// Words that the engine, or nobody, would refuse later.
+fn words(name: &str, service: &Node) -> Loaded<()> {
+    let duration = |text: &str| super::units::duration(text).is_ok();
+    let policy = |text: &str| text.strip_prefix("every_").is_some_and(duration);
+    let restart = |text: &str| {
+        // the words of `deploy.restart_policy` mean the same here
+        matches!(text, "none" | "any") || text.strip_prefix("on-failure:").is_some_and(|n| n.parse::<u32>().is_ok())
+    };
+    let checks: [(&str, &[&str], &dyn Fn(&str) -> bool); 2] = [
+        (
+            "pull_policy",
+            &["always", "never", "build", "if_not_present", "missing", "refresh", "daily", "weekly"],
+            &policy,
+        ),
+        ("restart", &["no", "always", "on-failure", "unless-stopped"], &restart),
+    ];
+    for (key, known, other) in checks {
+        let Some(node) = service.at(&[key]) else { continue };
+        let Some(text) = node.as_str().filter(|t| !t.is_empty() && !t.contains('$')) else { continue };
+        if known.contains(&text) || other(text) {
+            continue;
+        }
+        let diag = Diag::at(node.span, format!("services.{name}.{key}: {text:?} is none of {}", known.join(", ")));
+        return Err(match suggest(text, known.iter().copied()) {
+            Some(near) => diag.hint(format!("did you mean {near:?}?")),
+            None => diag,
+        });
+    }
+    Ok(())
 }
 
 fn items_of_test(service: &Node) -> Option<&Node> {
@@ -261,8 +293,9 @@ impl Check<'_> {
         let diag = Diag::at(span, format!("service {:?} {what} undefined {of} {name}", self.name));
         match suggest(name, known.iter().copied()) {
             Some(near) => diag.hint(format!("did you mean {near:?}?")),
-            None if of == "network" || of == "volume" => {
-                diag.hint(format!("declare it at the top level: \"{of}s:\" with the key \"{name}:\""))
+            None if of != "service" => {
+                let section = of.strip_prefix("build ").unwrap_or(of);
+                diag.hint(format!("declare it at the top level: \"{section}s:\" with the key \"{name}:\""))
             }
             None => diag,
         }
