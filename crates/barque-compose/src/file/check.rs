@@ -182,19 +182,19 @@ fn service_values(name: &str, service: &Node) -> Loaded<()> {
 
 /// Words that the engine, or nobody, would refuse later.
 fn words(name: &str, service: &Node) -> Loaded<()> {
-    let duration = |text: &str| super::units::duration(text).is_ok();
-    let policy = |text: &str| text.strip_prefix("every_").is_some_and(duration);
-    let restart = |text: &str| {
+    let policy: fn(&str) -> bool =
+        |text| text.strip_prefix("every_").is_some_and(|t| super::units::duration(t).is_ok());
+    let restart: fn(&str) -> bool = |text| {
         // the words of `deploy.restart_policy` mean the same here
         matches!(text, "none" | "any") || text.strip_prefix("on-failure:").is_some_and(|n| n.parse::<u32>().is_ok())
     };
-    let checks: [(&str, &[&str], &dyn Fn(&str) -> bool); 2] = [
+    let checks = [
         (
             "pull_policy",
-            &["always", "never", "build", "if_not_present", "missing", "refresh", "daily", "weekly"],
-            &policy,
+            &["always", "never", "build", "if_not_present", "missing", "refresh", "daily", "weekly"][..],
+            policy,
         ),
-        ("restart", &["no", "always", "on-failure", "unless-stopped"], &restart),
+        ("restart", &["no", "always", "on-failure", "unless-stopped"][..], restart),
     ];
     for (key, known, other) in checks {
         let Some(node) = service.at(&[key]) else { continue };
