@@ -369,8 +369,8 @@ crate::query! {
 crate::query! {
     /// Query of `POST /images/load`.
     pub struct LoadQuery {
-        /// No progress bars.
-        quiet: bool => "quiet",
+        /// No progress bars; where it is missing, none either.
+        quiet: Option<bool> => "quiet",
         /// JSON `OCIPlatform`s (1.48).
         platform: Vec<String> => "platform",
     }

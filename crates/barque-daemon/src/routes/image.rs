@@ -262,7 +262,7 @@ async fn load(context: Context) -> Outcome {
     let Context { state, mut call } = context;
     let query = call.query(LoadQuery::from_params)?;
     let platforms = platforms(&query.platform)?;
-    let quiet = query.quiet || !call.params.all("quiet").any(|_| true);
+    let quiet = query.quiet.unwrap_or(true);
     let content = call.reader();
     let engine = state.engine.clone();
     let outcome = transfer::stream(call.version, |sink| async move {

@@ -6,6 +6,7 @@ use barque_client::Upload;
 use super::{platform_json, reference};
 use crate::auth;
 use crate::cli::Invocation;
+use crate::cmdline::Flags;
 use crate::commands::container::stdin;
 use crate::error::{CliResult, Failure, path_error};
 use crate::output::progress::{self, Sink};
@@ -85,11 +86,16 @@ pub(crate) async fn load(inv: &Invocation<'_>) -> CliResult<u8> {
     } else {
         file(input).await?
     };
-    let platforms: CliResult<Vec<String>> = flags.strings("platform").iter().map(|p| platform_json(p)).collect();
-    let query = LoadQuery { quiet: flags.is("quiet") || !term::is_terminal_out(), platform: platforms? };
+    let query = load_query(flags, term::is_terminal_out())?;
     let stream = inv.client().await?.image_load(&query, upload).await?;
     progress::show(stream, Sink::Stdout, |_| Ok(())).await?;
     Ok(0)
+}
+
+fn load_query(flags: &Flags, terminal: bool) -> CliResult<LoadQuery> {
+    let platforms: CliResult<Vec<String>> = flags.strings("platform").iter().map(|p| platform_json(p)).collect();
+    // An engine takes a missing word for yes, so the no is sent too.
+    Ok(LoadQuery { quiet: Some(flags.is("quiet") || !terminal), platform: platforms? })
 }
 
 /// A local file to send.
@@ -125,4 +131,19 @@ pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
     let stream = inv.client().await?.image_import(&query, upload).await?;
     progress::show(stream, Sink::Stdout, |_| Ok(())).await?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_on_a_terminal_asks_for_progress() {
+        let sent = |pairs: &[(&'static str, &'static str)], terminal| {
+            load_query(&Flags::from_pairs(pairs), terminal).expect("query").encode()
+        };
+        assert_eq!(sent(&[], true), "quiet=0");
+        assert_eq!(sent(&[], false), "quiet=1");
+        assert_eq!(sent(&[("quiet", "true")], true), "quiet=1");
+    }
 }
