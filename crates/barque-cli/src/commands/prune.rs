@@ -8,6 +8,9 @@ use crate::error::CliResult;
 use crate::opts::filter;
 use crate::output::human;
 
+/// What a dry run says that finds nothing.
+pub(crate) const NOTHING: &str = "Nothing to delete.";
+
 /// The flags' filters, and the configuration's `pruneFilters` unless a flag says otherwise.
 pub(crate) fn filters(inv: &Invocation<'_>) -> Filters {
     let mut filters = filter::collect(inv.flags.all("filter"));
@@ -42,7 +45,7 @@ pub(crate) fn report(inv: &Invocation<'_>, title: &str, deleted: &[String], recl
 /// What would be deleted.
 pub(crate) fn dry_run(inv: &Invocation<'_>, title: &str, lines: &[String]) -> CliResult<u8> {
     if lines.is_empty() {
-        inv.cli.line("Nothing to delete.")?;
+        inv.cli.line(NOTHING)?;
     } else {
         inv.cli.line(&format!("{title}\n{}", lines.join("\n")))?;
     }

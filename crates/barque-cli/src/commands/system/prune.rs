@@ -78,19 +78,40 @@ fn question(filters: &barque_api::Filters, all: bool, volumes: bool) -> String {
 }
 
 async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool, volumes: bool) -> CliResult<u8> {
-    let show = |title: &str, lines: Vec<String>| match lines.is_empty() {
-        true => Ok(()),
-        false => inv.cli.line(&format!("{title}\n{}\n", lines.join("\n"))),
-    };
     // What they alone use goes with them.
     let gone = container::stopped(inv, filters).await?;
-    show("Would delete containers:", gone.iter().map(container::line).collect())?;
-    show("Would delete networks:", network::unused(inv, filters).await?)?;
+    let mut parts = vec![
+        ("Would delete containers:", gone.iter().map(container::line).collect()),
+        ("Would delete networks:", network::unused(inv, filters).await?),
+    ];
     if volumes {
-        show("Would delete volumes:", volume::unused(inv, filters, true, &gone).await?)?;
+        parts.push(("Would delete volumes:", volume::unused(inv, filters, true, &gone).await?));
     }
-    show("Would delete images:", image::dangling(inv, all, filters, &gone).await?)?;
+    parts.push(("Would delete images:", image::dangling(inv, all, filters, &gone).await?));
     let query = BuildPruneQuery { all, filters: filters.clone(), ..BuildPruneQuery::default() };
-    show("Would delete build cache objects:", builder::unused(inv, query).await?)?;
+    parts.push(("Would delete build cache objects:", builder::unused(inv, query).await?));
+    inv.cli.line(&preview(&parts))?;
     Ok(0)
+}
+
+/// The parts that are not empty, each under its title.
+fn preview(parts: &[(&str, Vec<String>)]) -> String {
+    let full = parts.iter().filter(|(_, lines)| !lines.is_empty());
+    let full: Vec<String> = full.map(|(title, lines)| format!("{title}\n{}\n", lines.join("\n"))).collect();
+    if full.is_empty() { pruning::NOTHING.to_owned() } else { full.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_that_finds_nothing_says_so() {
+        assert_eq!(
+            preview(&[("Would delete containers:", vec![]), ("Would delete images:", vec![])]),
+            "Nothing to delete."
+        );
+        let some = [("A:", vec!["1".to_owned(), "2".to_owned()]), ("B:", vec![]), ("C:", vec!["3".to_owned()])];
+        assert_eq!(preview(&some), "A:\n1\n2\n\nC:\n3\n");
+    }
 }
