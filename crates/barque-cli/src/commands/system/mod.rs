@@ -2,6 +2,7 @@
 
 mod df;
 mod events;
+mod handover;
 mod info;
 mod prune;
 mod units;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::handover;
 use crate::cli::Invocation;
 use crate::cmdline::Flags;
 use crate::error::{CliResult, Failure, path_error};
@@ -21,6 +22,8 @@ enum Step {
     Remove(PathBuf),
     /// A link that is removed only if it leads to us.
     Unlink(PathBuf, PathBuf),
+    /// Ends the engine that runs as this process without systemd.
+    StopEngine(i32),
     /// systemctl with these words; nothing where systemd does not run.
     Systemctl(Vec<&'static str>),
 }
@@ -58,7 +61,8 @@ impl Places {
     }
 }
 
-fn plan_install(flags: &Flags, places: &Places) -> Vec<Step> {
+/// `by_hand` is the engine that runs without systemd, if any.
+fn plan_install(flags: &Flags, places: &Places, by_hand: Option<i32>) -> Vec<Step> {
     let sockets = flags.is("docker-socket");
     let mut steps = vec![
         Step::Program(places.below(&places.program())),
@@ -73,7 +77,13 @@ fn plan_install(flags: &Flags, places: &Places) -> Vec<Step> {
         if flags.on("enable", true) {
             // The engine itself starts with the machine, for the containers that restart.
             steps.push(Step::Systemctl(vec!["enable", "barque.service"]));
+            // Two engines cannot share the data: systemd's would fail for as long as the other runs.
+            steps.extend(by_hand.map(Step::StopEngine));
             steps.push(Step::Systemctl(vec!["enable", "--now", "barque.socket"]));
+            if by_hand.is_some() {
+                // Where there was an engine there is one again, for containers with a restart policy.
+                steps.push(Step::Systemctl(vec!["start", "barque.service"]));
+            }
         }
     }
     steps
@@ -123,7 +133,8 @@ fn service_unit(program: &str) -> String {
 
 pub(crate) async fn install(inv: &Invocation<'_>) -> CliResult<u8> {
     let places = Places::new(&inv.flags);
-    carry_out(inv, &plan_install(&inv.flags, &places))
+    let by_hand = if has_systemd() { handover::engine_by_hand() } else { None };
+    carry_out(inv, &plan_install(&inv.flags, &places, by_hand))
 }
 
 pub(crate) async fn uninstall(inv: &Invocation<'_>) -> CliResult<u8> {
@@ -162,6 +173,9 @@ impl Step {
             Step::Write(path, _) => format!("write {}", path.display()),
             Step::Link(path, target) => format!("link {} -> {}", path.display(), target.display()),
             Step::Remove(path) | Step::Unlink(path, _) => format!("remove {}", path.display()),
+            Step::StopEngine(pid) => format!(
+                "stop the engine that runs without systemd (pid {pid}); its containers go on, systemd's engine takes over"
+            ),
             Step::Systemctl(words) => format!("systemctl {}", words.join(" ")),
         }
     }
@@ -201,6 +215,7 @@ impl Step {
                 Ok(found) if found == *target => Step::Remove(path.clone()).apply(),
                 _ => Ok(false),
             },
+            Step::StopEngine(pid) => handover::stop(*pid),
             Step::Systemctl(words) => systemctl(words),
         }
     }
@@ -227,9 +242,13 @@ fn copy_program(path: &Path) -> CliResult<bool> {
     Ok(true)
 }
 
+/// As systemd's own test for "booted with systemd".
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 fn systemctl(words: &[&str]) -> CliResult<bool> {
-    // As systemd's own test for "booted with systemd".
-    if !Path::new("/run/systemd/system").is_dir() {
+    if !has_systemd() {
         return Ok(false);
     }
     let status = Command::new("systemctl").args(words).status().map_err(|e| path_error("exec", "systemctl", &e))?;
@@ -255,7 +274,7 @@ mod tests {
     fn what_is_installed_is_uninstalled() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (flags, places) = places(dir.path());
-        for step in plan_install(&flags, &places) {
+        for step in plan_install(&flags, &places, None) {
             step.apply().unwrap_or_else(|f| panic!("{step:?}: {f}"));
         }
         let docker = dir.path().join("usr/local/bin/docker");
@@ -269,6 +288,23 @@ mod tests {
         }
         assert!(std::fs::symlink_metadata(&docker).is_err());
         assert_eq!(std::fs::read_dir(dir.path().join(UNITS)).expect("dir").count(), 0);
+    }
+
+    #[test]
+    fn an_engine_without_systemd_makes_room_before_the_socket_is_taken() {
+        let live = Places { root: "/".into(), prefix: "/usr/local".into() };
+        let plan = |pairs: &[(&'static str, &str)], pid| plan_install(&Flags::from_pairs(pairs), &live, pid);
+        let steps = plan(&[], Some(77));
+        let at = |wanted: &Step| steps.iter().position(|s| s == wanted).unwrap_or_else(|| panic!("{wanted:?}"));
+        let stop = at(&Step::StopEngine(77));
+        assert!(at(&Step::Systemctl(vec!["daemon-reload"])) < stop);
+        assert!(stop < at(&Step::Systemctl(vec!["enable", "--now", "barque.socket"])));
+        assert_eq!(steps.last(), Some(&Step::Systemctl(vec!["start", "barque.service"])));
+        let stops = |steps: Vec<Step>| steps.iter().any(|s| matches!(s, Step::StopEngine(_)));
+        assert!(!stops(plan(&[], None)));
+        assert!(!stops(plan(&[("enable", "false")], Some(77))), "nothing takes over");
+        let (flags, elsewhere) = places(Path::new("/elsewhere"));
+        assert!(!stops(plan_install(&flags, &elsewhere, Some(77))), "another system");
     }
 
     #[test]
