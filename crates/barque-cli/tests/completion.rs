@@ -13,7 +13,7 @@ fn engine() -> Engine {
     let engine = Engine::new(|line, _| {
         let document = match line {
             "GET /containers/json?all=1" => {
-                r#"[{"Id":"1","Names":["/web"],"Image":"nginx","Status":"Up"},{"Id":"2","Names":["/worker"],"Image":"b","Status":"Exited"}]"#
+                r#"[{"Id":"1","Names":["/web"],"Image":"nginx","State":"running","Status":"Up"},{"Id":"2","Names":["/worker"],"Image":"b","State":"exited","Status":"Exited"}]"#
             }
             "GET /containers/json" => r#"[{"Id":"1","Names":["/web"],"Image":"nginx","Status":"Up"}]"#,
             "GET /images/json" => {
@@ -51,7 +51,7 @@ fn shell(engine: &Engine, name: &str, args: &[&str], script: &str) -> Option<Str
 }
 
 /// Words of a line, the last one to be completed, and what they become.
-const CASES: [(&str, &str); 18] = [
+const CASES: [(&str, &str); 30] = [
     ("docker rm w", "web worker"),
     ("docker stop w", "web"),
     ("docker exec -it w", "web"),
@@ -70,6 +70,18 @@ const CASES: [(&str, &str); 18] = [
     ("docker inspect web", "web web-net web-data"),
     ("docker context use s", "staging"),
     ("docker --context st", "staging"),
+    ("docker start w", "worker"),
+    ("docker cp we", "web:"),
+    ("docker cp x wo", "worker:"),
+    ("docker run -v w", "web-data:"),
+    ("docker run --volume=d", "--volume=db:"),
+    ("docker run --restart un", "unless-stopped"),
+    ("docker create --pull=n", "--pull=never"),
+    ("docker run --log-driver l", "local"),
+    ("docker run --cap-add NET_", "NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW"),
+    ("docker network create -d m", "macvlan"),
+    ("docker ps --filter sta", "status="),
+    ("docker container ls -f status=ex", "status=exited"),
 ];
 
 #[test]

@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
-use barque_api::container::ContainerListQuery;
+use barque_api::container::{ContainerListQuery, ContainerSummary};
 use barque_api::image::ImageListQuery;
 use barque_client::Client;
 
+use super::completion_values as values;
 use crate::cli::{Cli, Invocation, help_text};
 use crate::cmdline::{self, Category, Cmd, Flag, Flags, Kind, Outcome};
 use crate::contexts::Store;
@@ -69,6 +70,8 @@ _PROGRAM_complete() {
         compopt -o default
     else
         COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[:=]}"}"}")
+        # A path follows a colon, a value an equals sign.
+        [[ ${COMPREPLY[0]} != *[:=] ]] || compopt -o nospace
     fi
 }
 complete -F _PROGRAM_complete PROGRAM
@@ -108,6 +111,9 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
         _ => Flags::default(),
     };
     let cli = Cli::new(&inv.cli.program, global);
+    if let Some(role) = values::role(before).filter(|_| last.starts_with('-')) {
+        return print(inv, &values::options_of_role(role), last);
+    }
     let mut cmd: &Cmd = &ROOT;
     let mut operands = 0;
     let mut words = before.iter();
@@ -130,14 +136,22 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
         }
     }
     let found = match (pending, last.split_once('=')) {
-        (Some(flag), _) => names(&cli, value_of_flag(cmd, flag.name)).await,
-        (None, Some((flag, _))) if flag.starts_with("--") => {
-            let found = names(&cli, value_of_flag(cmd, &flag[2..])).await;
+        (Some(flag), _) => value(&cli, cmd, flag.name, last).await,
+        (None, Some((flag, started))) if flag.starts_with("--") => {
+            let found = value(&cli, cmd, &flag[2..], started).await;
             found.into_iter().map(|(name, text)| (format!("{flag}={name}"), text)).collect()
         }
         _ => candidates(&cli, cmd, last, operands).await,
     };
     print(inv, &found, last)
+}
+
+/// What the value of a flag may be.
+async fn value(cli: &Cli, cmd: &Cmd, flag: &str, started: &str) -> Vec<(String, String)> {
+    match values::of_flag(cmd, flag, started) {
+        [] => names(cli, value_of_flag(cmd, flag)).await,
+        words => words.iter().map(|word| ((*word).to_owned(), String::new())).collect(),
+    }
 }
 
 /// The flag `name` (without its first dash) if the next word is its value.
@@ -179,6 +193,12 @@ enum Names {
     Containers {
         all: bool,
     },
+    /// Those that do not run.
+    Stopped,
+    /// Containers, each before a path in it.
+    Places,
+    /// Volumes, each before the path where it appears.
+    Mounts,
     Images,
     Networks,
     Volumes,
@@ -191,6 +211,7 @@ fn value_of_flag(cmd: &Cmd, flag: &str) -> Names {
     match (cmd.name, flag) {
         (_, "network" | "net") => Names::Networks,
         (_, "volumes-from" | "link") => Names::Containers { all: true },
+        ("run" | "create", "volume") => Names::Mounts,
         ("", "context") | ("create", "from") => Names::Contexts,
         _ => Names::Nothing,
     }
@@ -200,6 +221,11 @@ fn value_of_flag(cmd: &Cmd, flag: &str) -> Names {
 fn operand_kind(cmd: &Cmd, index: usize) -> Names {
     let operands: Vec<&str> = cmd.usage.split_whitespace().filter(|w| *w != "[OPTIONS]").collect();
     let Some(word) = operands.get(index).or(operands.last()) else { return Names::Nothing };
+    match cmd.name {
+        "cp" => return Names::Places,
+        "start" => return Names::Stopped,
+        _ => {}
+    }
     let running = matches!(cmd.name, "attach" | "exec" | "kill" | "pause" | "stop" | "top" | "stats");
     match word.trim_matches(['[', ']', '.']) {
         w if w.starts_with("CONTAINER") => Names::Containers { all: !running },
@@ -237,17 +263,31 @@ async fn names(cli: &Cli, kind: Names) -> Vec<(String, String)> {
     found
 }
 
+/// A container's name, its image and how it is.
+fn described(container: ContainerSummary) -> Option<(String, String)> {
+    let name = container.names.first()?.trim_start_matches('/').to_owned();
+    Some((name, format!("{} ({})", container.image, container.status)))
+}
+
 async fn list(client: &Client, kind: Names) -> Vec<(String, String)> {
     let bare = |name: String| (name, String::new());
     match kind {
         Names::Containers { all } => {
             let query = ContainerListQuery { all, ..ContainerListQuery::default() };
             let found = client.container_list(&query).await.unwrap_or_default();
-            let named = found.into_iter().filter_map(|c| {
-                let name = c.names.first()?.trim_start_matches('/').to_owned();
-                Some((name, format!("{} ({})", c.image, c.status)))
-            });
-            named.collect()
+            found.into_iter().filter_map(described).collect()
+        }
+        Names::Stopped => {
+            let query = ContainerListQuery { all: true, ..ContainerListQuery::default() };
+            let found = client.container_list(&query).await.unwrap_or_default();
+            let stopped =
+                found.into_iter().filter(|c| !matches!(c.state.as_str(), "running" | "restarting" | "paused"));
+            stopped.filter_map(described).collect()
+        }
+        Names::Places | Names::Mounts => {
+            let of = if kind == Names::Mounts { Names::Volumes } else { Names::Containers { all: true } };
+            let found = Box::pin(list(client, of)).await;
+            found.into_iter().map(|(name, text)| (format!("{name}:"), text)).collect()
         }
         Names::Images => {
             let found = client.image_list(&ImageListQuery::default()).await.unwrap_or_default();

@@ -3,6 +3,7 @@
 pub(crate) mod builder;
 pub(crate) mod completion;
 mod completion_compose;
+mod completion_values;
 pub(crate) mod compose;
 pub(crate) mod container;
 pub(crate) mod context;
