@@ -67,6 +67,11 @@ impl Cli {
         self.client.get_or_try_init(|| async { self.target()?.connect(self.config()).await }).await
     }
 
+    /// The client, if a command has connected already.
+    pub(crate) fn connected(&self) -> Option<&Client> {
+        self.client.get()
+    }
+
     /// Prints data.
     pub(crate) fn out(&self, text: &str) -> CliResult<()> {
         let mut stdout = std::io::stdout().lock();
@@ -160,7 +165,13 @@ async fn dispatch(words: &[String], program: &str) -> CliResult<u8> {
             suggestions(&ROOT, first, program)
         )));
     };
-    descend(&cli, cmd, format!("{program} {}", cmd.name), rest).await
+    match descend(&cli, cmd, format!("{program} {}", cmd.name), rest).await {
+        Err(failure) if !failure.message.is_empty() => {
+            let message = crate::hints::with_cure(&cli, &failure.message).await;
+            Err(Failure { message, ..failure })
+        }
+        done => done,
+    }
 }
 
 /// Follows the words through groups to the command that runs.
@@ -269,7 +280,7 @@ fn suggestions(cmd: &Cmd, word: &str, program: &str) -> String {
 }
 
 /// How many letters must be added, removed or changed to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {

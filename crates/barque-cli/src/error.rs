@@ -95,7 +95,8 @@ impl From<barque_client::Error> for Failure {
     fn from(error: barque_client::Error) -> Failure {
         let code = if error.kind() == ErrorKind::Unsupported { 125 } else { 1 };
         // The sentence already says it all: "no such file" after it would only repeat it.
-        let whole = error.is_connect() && error.message().ends_with("running?");
+        let forbidden = error.io_kind() == Some(std::io::ErrorKind::PermissionDenied);
+        let whole = error.is_connect() && (forbidden || error.message().ends_with("running?"));
         let message = if whole { error.message().to_owned() } else { error.for_user() };
         Failure { message, code, kind: Some(error.kind()) }
     }

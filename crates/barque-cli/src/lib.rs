@@ -12,10 +12,12 @@ mod commands;
 mod config;
 mod contexts;
 mod error;
+mod hints;
 mod lower;
 mod natural;
 mod opts;
 mod output;
+mod probe;
 mod reference;
 mod save;
 mod start;
@@ -24,6 +26,8 @@ mod target;
 mod template;
 mod term;
 mod when;
+
+pub use probe::{Probe, Silence, probe};
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -26,6 +26,8 @@ pub(crate) struct Target {
     pub(crate) address: String,
     /// Nobody chose an engine: this machine's own is meant, and may be started.
     pub(crate) is_default: bool,
+    /// `-H` names it.
+    pub(crate) by_flag: bool,
 }
 
 impl Target {
@@ -44,13 +46,12 @@ impl Target {
         if hosts.len() > 1 {
             return Err(Failure::new("Specify only one -H"));
         }
-        let variables = ["BARQUE_HOST", "DOCKER_HOST"].iter().filter_map(|name| non_empty_variable(name));
-        let given = hosts.first().map(|h| (*h).to_owned()).or_else(|| variables.into_iter().next());
+        let given = hosts.first().map(|h| (*h).to_owned()).or_else(|| host_variable().map(|(_, value)| value));
         let tls = tls_files(global, config);
         let Some(given) = given else {
             let address = format!("unix://{DEFAULT_SOCKET}");
             let host = Host::parse(&address)?;
-            return Ok(Target { context, host, address, is_default: true });
+            return Ok(Target { context, host, address, is_default: true, by_flag: false });
         };
         let address = normalize(&given, tls.is_some())?;
         let host = match &tls {
@@ -58,7 +59,7 @@ impl Target {
             None => Host::parse(&address)?,
         };
         let is_default = address == format!("unix://{DEFAULT_SOCKET}");
-        Ok(Target { context, host, address, is_default })
+        Ok(Target { context, host, address, is_default, by_flag: !hosts.is_empty() })
     }
 
     fn of_context(name: &str, config: &Config) -> CliResult<Target> {
@@ -72,7 +73,7 @@ impl Target {
             Some(files) => Host::parse_tls(&address, &files)?,
             None => Host::parse(&address)?,
         };
-        Ok(Target { context: name.to_owned(), host, address, is_default: false })
+        Ok(Target { context: name.to_owned(), host, address, is_default: false, by_flag: false })
     }
 
     /// Connects, and settles the version.
@@ -93,9 +94,45 @@ impl Target {
                 start::start_engine(&e, &probe).await?;
                 probe.version_used().await?
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(self.unreachable(e)),
         };
         if theirs <= NEWEST { Ok(probe) } else { Ok(client(Some(NEWEST))) }
+    }
+}
+
+impl Target {
+    /// The failure of a connection to an engine that somebody named, with what named it and how to mend it.
+    fn unreachable(&self, error: barque_client::Error) -> Failure {
+        let (named, connect, plain) =
+            (self.chosen_by(), error.is_connect(), matches!(self.host, Host::Tcp { .. }) && error.status().is_none());
+        let forbidden = error.io_kind() == Some(std::io::ErrorKind::PermissionDenied);
+        let mut failure = Failure::from(error);
+        let cure = if forbidden {
+            format!(
+                "{named} names that engine; join the group that owns its socket (sudo usermod -aG barque $USER, then log \
+                 in again), or run this command as root"
+            )
+        } else if connect {
+            format!(
+                "{named} names that engine: start it, or correct the name; without {named} this machine's own is used"
+            )
+        } else if plain {
+            // A server of TLS ends a conversation that begins in plain words.
+            crate::hints::tls("barque")
+        } else {
+            return failure;
+        };
+        failure.message = format!("{}\n\nhint: {cure}", failure.message);
+        failure
+    }
+
+    /// What names the engine: `-H`, a variable or a context.
+    pub(crate) fn chosen_by(&self) -> String {
+        match (self.context.as_str(), host_variable()) {
+            _ if self.by_flag => "-H".to_owned(),
+            (contexts::DEFAULT, Some((variable, _))) => variable.to_owned(),
+            (context, _) => format!("context {context}"),
+        }
     }
 }
 
@@ -108,7 +145,7 @@ pub(crate) fn current_context(global: &Flags, config: &Config) -> CliResult<Stri
     if !context.is_empty() {
         return Ok(context.to_owned());
     }
-    if host || ["BARQUE_HOST", "DOCKER_HOST"].iter().any(|name| non_empty_variable(name).is_some()) {
+    if host || host_variable().is_some() {
         return Ok(contexts::DEFAULT.into());
     }
     if let Some(name) = non_empty_variable("DOCKER_CONTEXT") {
@@ -118,6 +155,11 @@ pub(crate) fn current_context(global: &Flags, config: &Config) -> CliResult<Stri
         "" => contexts::DEFAULT.into(),
         name => name.to_owned(),
     })
+}
+
+/// The variable that names an engine, and its value.
+pub(crate) fn host_variable() -> Option<(&'static str, String)> {
+    ["BARQUE_HOST", "DOCKER_HOST"].into_iter().find_map(|name| Some((name, non_empty_variable(name)?)))
 }
 
 fn non_empty_variable(name: &str) -> Option<String> {

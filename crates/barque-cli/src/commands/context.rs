@@ -309,9 +309,15 @@ pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
         }
     };
     let (mut context, mut material) = (None, TlsMaterial::new());
-    for entry in tar::Archive::new(bytes.as_slice()).entries()? {
-        let mut entry = entry?;
-        let path: PathBuf = entry.path()?.into_owned();
+    // The library's own message holds what it took for a header: bytes of any file.
+    let no_archive = |_: std::io::Error| {
+        Failure::new(format!(
+            "invalid context: {source} is no archive of a context\n\nhint: barque context export NAME writes one"
+        ))
+    };
+    for entry in tar::Archive::new(bytes.as_slice()).entries().map_err(no_archive)? {
+        let mut entry = entry.map_err(no_archive)?;
+        let path: PathBuf = entry.path().map_err(no_archive)?.into_owned();
         let mut content = Vec::new();
         if entry.header().entry_type().is_dir() {
             continue;

@@ -32,7 +32,8 @@ pub(crate) async fn start(inv: &Invocation<'_>) -> CliResult<u8> {
         match client.container_start(name, &query).await {
             Ok(()) => inv.cli.line(name)?,
             Err(e) => {
-                inv.cli.err(&Failure::from(e).message);
+                let message = Failure::from(e).message;
+                inv.cli.err(&crate::hints::with_cure(inv.cli, &message).await);
                 failed.push(name.as_str());
             }
         }

@@ -1,0 +1,232 @@
+//! The cure below an error: what to do about the failures that people meet most often.
+//!
+//! Engines of others send only Docker's sentence, so the cure is found by the sentence. The first line of a message,
+//! which scripts read, stays as it is.
+
+use barque_api::container::ContainerListQuery;
+use barque_api::image::ImageListQuery;
+use barque_client::Client;
+
+use crate::cli::{Cli, distance};
+
+/// What an object is that the engine does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noun {
+    Container,
+    Image,
+    Volume,
+    Network,
+}
+
+impl Noun {
+    fn listing(self) -> &'static str {
+        match self {
+            Noun::Container => "ps -a",
+            Noun::Image => "images",
+            Noun::Volume => "volume ls",
+            Noun::Network => "network ls",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Noun::Container => "container",
+            Noun::Image => "image",
+            Noun::Volume => "volume",
+            Noun::Network => "network",
+        }
+    }
+}
+
+/// The message with its cure below, unless it has one already or none is known.
+pub(crate) async fn with_cure(cli: &Cli, message: &str) -> String {
+    if message.contains("hint: ") {
+        return message.to_owned();
+    }
+    for line in message.lines() {
+        if let Some((noun, name)) = unknown_object(line) {
+            let names = match cli.connected() {
+                Some(client) => names(client, noun).await,
+                None => Vec::new(),
+            };
+            return format!("{message}\n\nhint: {}", for_unknown(&cli.program, noun, name, &names));
+        }
+        if let Some(cure) = cure(&cli.program, line) {
+            return format!("{message}\n\nhint: {cure}");
+        }
+    }
+    message.to_owned()
+}
+
+/// The object that a sentence of the engine says it does not have.
+fn unknown_object(line: &str) -> Option<(Noun, &str)> {
+    let after =
+        |text: &str| line.split_once(text).map(|(_, rest)| rest.trim()).filter(|r| !r.contains(' ') && !r.is_empty());
+    if let Some(name) = after("No such container: ") {
+        return Some((Noun::Container, name));
+    }
+    if let Some(name) = after("No such image: ") {
+        return Some((Noun::Image, name));
+    }
+    let between = |before: &str, behind: &str| {
+        let rest = line.split_once(before)?.1;
+        rest.split_once(behind).map(|(name, _)| name).filter(|name| !name.contains(' ') && !name.is_empty())
+    };
+    if let Some(name) = between("get ", ": no such volume") {
+        return Some((Noun::Volume, name));
+    }
+    between("network ", " not found").map(|name| (Noun::Network, name))
+}
+
+/// All names of that kind; none where the engine does not say.
+async fn names(client: &Client, noun: Noun) -> Vec<String> {
+    let names: Option<Vec<String>> = match noun {
+        Noun::Container => {
+            let query = ContainerListQuery { all: true, ..ContainerListQuery::default() };
+            let found = client.container_list(&query).await.ok();
+            found.map(|all| {
+                all.into_iter().flat_map(|c| c.names).map(|n| n.trim_start_matches('/').to_owned()).collect()
+            })
+        }
+        Noun::Image => {
+            let found = client.image_list(&ImageListQuery::default()).await.ok();
+            found.map(|all| all.into_iter().flat_map(|i| i.repo_tags).collect())
+        }
+        Noun::Volume => {
+            let found = client.volume_list(&Default::default()).await.ok();
+            found.map(|all| all.volumes.into_iter().map(|v| v.name).collect())
+        }
+        Noun::Network => {
+            let found = client.network_list(&Default::default()).await.ok();
+            found.map(|all| all.into_iter().map(|n| n.name).collect())
+        }
+    };
+    names.unwrap_or_default()
+}
+
+fn for_unknown(program: &str, noun: Noun, name: &str, names: &[String]) -> String {
+    // Two slips of the pen, but not half of a short word.
+    let limit = if name.len() < 4 { 1 } else { 2 };
+    let of = |candidate: &str| {
+        let bare = candidate.split_once(':').map_or(candidate, |(bare, _)| bare);
+        let asked = if name.contains(':') { candidate } else { bare };
+        // A name that begins so was cut short.
+        let begins = name.len() >= 3 && asked.starts_with(name.strip_suffix(":latest").unwrap_or(name));
+        let far = distance(asked, name).min(distance(candidate, name));
+        (begins || far <= limit).then_some(far)
+    };
+    let near = names.iter().filter_map(|n| Some((of(n)?, n))).min();
+    match near {
+        Some((_, near)) => format!("did you mean {near}? All of them: {program} {}", noun.listing()),
+        None if noun == Noun::Image => {
+            format!("{program} images lists those that are here; {program} pull {name} fetches one from a registry")
+        }
+        None => format!("{program} {} lists every {} there is", noun.listing(), noun.word()),
+    }
+}
+
+/// The cure for a failure whose sentence says all that is needed.
+fn cure(program: &str, line: &str) -> Option<String> {
+    let says = |text: &str| line.contains(text);
+    let doctor = "`barque doctor` checks network, name servers and registry access";
+    Some(match () {
+        () if says("The container name") && says("is already in use") => {
+            let name = line.split('"').nth(1).unwrap_or_default().trim_start_matches('/');
+            format!("remove the other one ({program} rm -f {name}), or take another name with --name")
+        }
+        () if says("container is running: stop the container before removing") => {
+            let name = line.split('"').nth(1).unwrap_or_default().trim_start_matches('/');
+            format!("stop it first ({program} stop {name}), or remove it as it runs: {program} rm -f {name}")
+        }
+        () if says("no such host") || says("server misbehaving") || (says("lookup ") && says("timeout")) => {
+            format!("the name cannot be found: a slip of the pen in it, or no name server answers; {doctor}")
+        }
+        () if says("network is unreachable") || says("Network is unreachable") || says("no route to host") => {
+            format!("this machine has no way there: is it connected, is a proxy needed? {doctor}")
+        }
+        () if says("connection refused") && (says("dial tcp") || says("Get \"")) => {
+            format!("nothing listens there: check the address, and that the server runs; {doctor}")
+        }
+        () if says("o such object: ") => {
+            format!(
+                "what there is list {program} ps -a, {program} images, {program} volume ls and {program} network ls"
+            )
+        }
+        () if says("executable file not found in $PATH") => {
+            let name = line.split("exec: \"").nth(1).and_then(|r| r.split('"').next()).unwrap_or_default();
+            format!(
+                "the image has no program {name:?} on its PATH: correct the command, or look inside with {program} run \
+                 --rm -it --entrypoint sh IMAGE"
+            )
+        }
+        () if (says("exec: \"") || says("exec /")) && says("permission denied") => {
+            "the file is there but may not be run: give it the right to (chmod +x, or COPY --chmod=755), or name its \
+             interpreter (sh FILE)"
+                .to_owned()
+        }
+        () if says("exec: \"") && says("is a directory") => "name a program, not a directory".to_owned(),
+        () if says("exec: \"") && says("no such file or directory") => {
+            "there is no such file in the image, or its interpreter (the first line of a script, the loader of a \
+             program) is missing there"
+                .to_owned()
+        }
+        () if says("Client sent an HTTP request to an HTTPS server") => tls(program),
+        _ => return None,
+    })
+}
+
+/// How to speak to an engine that asks for certificates.
+pub(crate) fn tls(program: &str) -> String {
+    format!(
+        "that engine asks for TLS: {program} --tlsverify --tlscacert ca.pem --tlscert cert.pem --tlskey key.pem -H …, or \
+         set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_and_what_is_near() {
+        let daemon = "Error response from daemon: ";
+        for (text, wanted) in [
+            ("No such container: wbe", Some((Noun::Container, "wbe"))),
+            ("No such image: nginx:latset", Some((Noun::Image, "nginx:latset"))),
+            ("get data: no such volume", Some((Noun::Volume, "data"))),
+            ("network lan not found", Some((Noun::Network, "lan"))),
+            ("something else", None),
+        ] {
+            assert_eq!(unknown_object(&format!("{daemon}{text}")), wanted, "{text}");
+        }
+        let names = ["web".to_owned(), "postgres".to_owned(), "nginx:latest".to_owned()];
+        let near = |noun, name: &str| for_unknown("barque", noun, name, &names);
+        assert_eq!(near(Noun::Container, "postgers"), "did you mean postgres? All of them: barque ps -a");
+        assert_eq!(near(Noun::Image, "ngins:latest"), "did you mean nginx:latest? All of them: barque images");
+        assert_eq!(near(Noun::Container, "post"), "did you mean postgres? All of them: barque ps -a");
+        assert_eq!(near(Noun::Volume, "zzzzzz"), "barque volume ls lists every volume there is");
+        assert!(near(Noun::Image, "zzzzzz").contains("barque pull zzzzzz"));
+    }
+
+    #[test]
+    fn common_failures_have_a_cure() {
+        for (line, part) in [
+            (
+                "Error response from daemon: Conflict. The container name \"/web\" is already in use by container \"0a\".",
+                "docker rm -f web",
+            ),
+            (
+                "cannot remove container \"/web\": container is running: stop the container before removing or force remove",
+                "docker stop web",
+            ),
+            ("dial tcp: lookup registry.example on 10.0.0.1:53: no such host", "barque doctor"),
+            ("connect: network is unreachable", "proxy"),
+            ("docker: Error response from daemon: exec: \"nope\": executable file not found in $PATH", "\"nope\""),
+            ("exec: \"/data\": permission denied", "chmod +x"),
+            ("Error response from daemon: Client sent an HTTP request to an HTTPS server.", "--tlsverify"),
+        ] {
+            assert!(cure("docker", line).is_some_and(|c| c.contains(part)), "{line}");
+        }
+        assert_eq!(cure("docker", "invalid reference format"), None);
+    }
+}
