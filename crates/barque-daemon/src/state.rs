@@ -6,6 +6,7 @@ use barque_engine::Engine;
 use tokio::sync::{Notify, watch};
 
 use crate::config::Settings;
+use crate::convert::limits::Machine;
 
 /// How the product names itself in `/version`, `/info` and the `Server` header.
 #[derive(Clone, Debug)]
@@ -36,8 +37,7 @@ pub(crate) struct State {
     pub(crate) product: Product,
     /// The machine has the unified hierarchy: containers get a cgroup namespace of their own.
     pub(crate) cgroup_v2: bool,
-    /// CPUs of the machine.
-    pub(crate) cpus: usize,
+    pub(crate) machine: Machine,
     /// True when the daemon stops: streams without an end of their own end then.
     pub(crate) stop: watch::Receiver<bool>,
     /// Told of each request.
@@ -53,8 +53,8 @@ impl State {
         stop: watch::Receiver<bool>,
     ) -> State {
         let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        State { engine, product, cgroup_v2, cpus, stop, activity: Notify::new(), settings }
+        let machine = Machine::this();
+        State { engine, product, cgroup_v2, machine, stop, activity: Notify::new(), settings }
     }
 
     /// The settings in force; a reload replaces them.

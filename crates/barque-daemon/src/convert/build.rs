@@ -9,9 +9,11 @@ use barque_engine::image::types::RegistryAuth;
 use barque_engine::system::BuildCacheEntry;
 use barque_model::{Error, Reference, Result};
 
+use super::limits::Machine;
+
 /// # Errors
 /// What makes no sense; what only BuildKit can.
-pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
+pub(crate) fn options(query: &BuildQuery, machine: &Machine) -> Result<BuildOptions> {
     if query.version == "2" || query.remote == "client-session" {
         return Err(Error::not_implemented("BuildKit's own protocol (/session)")
             .with_hint("DOCKER_BUILDKIT=0 docker build, or barque build: same Dockerfiles, same cache"));
@@ -29,7 +31,7 @@ pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
     if query.squash {
         return Err(Error::invalid("squash is only supported with experimental mode"));
     }
-    limits(query)?;
+    limits(query, machine)?;
     let natural = |name: &str, value: i64| match u64::try_from(value) {
         Ok(value) => Ok(value),
         Err(_) => Err(Error::invalid(format!("invalid {name}: {value}: it must not be negative"))),
@@ -65,19 +67,19 @@ pub(crate) fn options(query: &BuildQuery) -> Result<BuildOptions> {
     Ok(options)
 }
 
-/// Docker's smallest limits.
-fn limits(query: &BuildQuery) -> Result<()> {
-    const MEMORY_MIN: i64 = 6 << 20;
+/// Those of containers, and shares that the kernel would not take as they are.
+fn limits(query: &BuildQuery, machine: &Machine) -> Result<()> {
     const SHARES: std::ops::RangeInclusive<i64> = 2..=262_144;
-    if query.memory > 0 && query.memory < MEMORY_MIN {
-        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
-    }
-    if query.memory_swap > 0 && query.memory == 0 {
-        return Err(Error::invalid("You should always set the Memory limit when using Memoryswap limit, see usage"));
-    }
-    if query.memory_swap > 0 && query.memory_swap < query.memory {
-        return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
-    }
+    let limits = barque_api::container::Resources {
+        memory: query.memory,
+        memory_swap: query.memory_swap,
+        cpu_period: query.cpu_period,
+        cpu_quota: query.cpu_quota,
+        cpuset_cpus: query.cpuset_cpus.clone(),
+        cpuset_mems: query.cpuset_mems.clone(),
+        ..Default::default()
+    };
+    let _none_of_these = super::limits::check(&limits, machine)?;
     if query.cpu_shares != 0 && !SHARES.contains(&query.cpu_shares) {
         let text =
             format!("--cpu-shares {}: it must be between {} and {}", query.cpu_shares, SHARES.start(), SHARES.end());
@@ -164,7 +166,7 @@ mod tests {
             "buildargs={\"A\":\"1\",\"B\":null}&extrahosts=a:1.2.3.4,b:5.6.7.8&pull=1&nocache=1&shmsize=5&networkmode=host",
         );
         let query = BuildQuery::from_params(&params).unwrap();
-        let options = options(&query).unwrap();
+        let options = options(&query, &Machine::with_two_cpus()).unwrap();
         assert_eq!(options.build_args["A"].as_deref(), Some("1"));
         assert_eq!(options.build_args["B"], None);
         assert_eq!((options.extra_hosts.len(), options.shm_size), (2, Some(5)));
@@ -172,22 +174,36 @@ mod tests {
         assert!(!options.inline_cache);
         let query =
             BuildQuery { security_opt: barque_api::query::JsonParam(vec!["x".into()]), ..BuildQuery::default() };
-        assert!(super::options(&query).unwrap_err().to_string().contains("security options"));
+        assert!(
+            super::options(&query, &Machine::with_two_cpus()).unwrap_err().to_string().contains("security options")
+        );
         for (text, error) in [
             ("isolation=hyperv", "Unsupported isolation: \"hyperv\""),
             ("squash=1", "squash is only supported with experimental mode"),
             ("memory=1", "Minimum memory limit allowed is 6MB"),
             ("memory=52428800&memswap=10", "Minimum memoryswap limit should be larger"),
             ("memswap=10", "You should always set the Memory limit"),
+            ("cpusetcpus=9", "Requested CPUs are not available"),
+            ("cpuperiod=1", "CPU cfs period can not be less than 1ms"),
             ("cpushares=1", "between 2 and 262144"),
         ] {
             let query = BuildQuery::from_params(&barque_api::query::Params::parse(text)).unwrap();
-            assert!(super::options(&query).unwrap_err().to_string().contains(error), "{text}");
+            assert!(
+                super::options(&query, &Machine::with_two_cpus()).unwrap_err().to_string().contains(error),
+                "{text}"
+            );
         }
         let params = barque_api::query::Params::parse("buildargs={\"BUILDKIT_INLINE_CACHE\":\"1\"}");
-        assert!(super::options(&BuildQuery::from_params(&params).unwrap()).unwrap().inline_cache);
+        assert!(
+            super::options(&BuildQuery::from_params(&params).unwrap(), &Machine::with_two_cpus()).unwrap().inline_cache
+        );
         let query = BuildQuery { version: "2".into(), ..BuildQuery::default() };
-        assert!(super::options(&query).unwrap_err().to_string().starts_with("not implemented yet: "));
+        assert!(
+            super::options(&query, &Machine::with_two_cpus())
+                .unwrap_err()
+                .to_string()
+                .starts_with("not implemented yet: ")
+        );
     }
 
     #[test]

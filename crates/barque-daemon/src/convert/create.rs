@@ -7,6 +7,7 @@ use barque_engine::container::spec::{ContainerSpec, NetworkMode, NetworkSpec, Pr
 use barque_model::{Error, Platform, Result};
 
 use super::document::{Document, with_defaults};
+use super::limits::Machine;
 use super::{endpoint, health, log, mounts, ports, resources, restart, security};
 use crate::config::Settings;
 use crate::wording;
@@ -16,8 +17,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) version: ApiVersion,
     pub(crate) settings: &'a Settings,
     pub(crate) cgroup_v2: bool,
-    /// CPUs of the machine.
-    pub(crate) cpus: usize,
+    pub(crate) machine: &'a Machine,
 }
 
 /// The engine's request, and warnings for the client.
@@ -42,7 +42,10 @@ pub(crate) fn container(
     let mac = container_mac(&mut config, around.version, &mut warnings)?;
     check_env(&config)?;
     let host = with_defaults(host, around.settings, around.cgroup_v2);
-    let mut network = network_spec(&host, networking.as_ref(), around.version)?;
+    refuse_unsupported(&host)?;
+    let (limits, dangers) = resources::limits(&host.resources, host.oom_score_adj, around.machine)?;
+    warnings.extend(dangers);
+    let mut network = network_spec(&config, &host, networking.as_ref(), around.version)?;
     network.mac_address = mac;
     network.disabled = config.network_disabled;
     let spec = ContainerSpec {
@@ -66,7 +69,7 @@ pub(crate) fn container(
         auto_remove: host.auto_remove,
         security: security::security(&host)?,
         namespaces: security::namespaces(&host)?,
-        resources: resources::limits(&host.resources, host.oom_score_adj, around.cpus)?,
+        resources: limits,
         ulimits: resources::ulimits(host.resources.ulimits.as_ref())?,
         shm_size: shm_size(host.shm_size)?,
         sysctls: host.sysctls.clone().unwrap_or_default(),
@@ -148,28 +151,50 @@ fn process(config: &ContainerConfig, host: &HostConfig) -> Result<ProcessSpec> {
     })
 }
 
+/// Options that would be missed if they were taken and had no effect.
+fn refuse_unsupported(host: &HostConfig) -> Result<()> {
+    if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(Error::invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"));
+    }
+    if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return Err(Error::invalid(format!("Invalid isolation: {:?} - linux only supports 'default'", host.isolation)));
+    }
+    Ok(())
+}
+
+/// What goes together with no network of one's own, or not.
+fn check_mode(config: &ContainerConfig, host: &HostConfig, mode: &NetworkMode) -> Result<()> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let named = !config.hostname.is_empty();
+    let linked = some(&host.links);
+    let published = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    let exposed = config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty());
+    let shared = matches!(mode, NetworkMode::Container(_));
+    let sentence = match mode {
+        _ if named && host.uts_mode == "host" => "hostname and the UTS mode",
+        NetworkMode::Host if linked => {
+            "host type networking can't be used with links. This would result in undefined behavior"
+        }
+        _ if !shared => return Ok(()),
+        _ if named => "hostname and the network mode",
+        _ if linked => "container type network can't be used with links. This would result in undefined behavior",
+        _ if some(&host.dns) => "dns and the network mode",
+        _ if some(&host.extra_hosts) => "custom host-to-IP mapping and the network mode",
+        _ if published => "port publishing and the container type network mode",
+        _ if exposed => "port exposing and the container type network mode",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("conflicting options: {sentence}")))
+}
+
 fn network_spec(
+    config: &ContainerConfig,
     host: &HostConfig,
     networking: Option<&barque_api::network::NetworkingConfig>,
     version: ApiVersion,
 ) -> Result<NetworkSpec> {
     let mode = endpoint::mode(&host.network_mode)?;
-    let shared = matches!(mode, NetworkMode::Container(_));
-    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    if shared && (some(&host.links)) {
-        return Err(Error::invalid(
-            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
-        ));
-    }
-    if shared && some(&host.extra_hosts) {
-        return Err(Error::invalid("conflicting options: custom host-to-IP mapping and the network mode"));
-    }
-    if shared && some(&host.dns) {
-        return Err(Error::invalid("conflicting options: dns and the network mode"));
-    }
-    if shared && (host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty())) {
-        return Err(Error::invalid("conflicting options: port publishing and the container type network mode"));
-    }
+    check_mode(config, host, &mode)?;
     let mut dns = Vec::new();
     for text in host.dns.iter().flatten() {
         dns.push(text.parse().map_err(|_| Error::invalid(format!("bad format for dns server: {text}")))?);
@@ -211,8 +236,8 @@ fn shm_size(bytes: i64) -> Result<Option<u64>> {
 /// Names of the built-in runtime, among them those clients know from Docker.
 fn runtime(name: &str) -> Result<Option<String>> {
     match name {
-        "" | "barque" | "runc" | "crun" | "io.containerd.runc.v2" => Ok(None),
-        other => Err(Error::not_implemented(format!("the OCI runtime {other:?}"))
+        "" | "barque" | "runc" | "io.containerd.runc.v2" => Ok(None),
+        other => Err(Error::invalid(format!("unknown or invalid runtime name: {other}"))
             .with_hint("leave --runtime out: the built-in one is used")),
     }
 }
@@ -243,7 +268,7 @@ mod tests {
 
     fn at(version: ApiVersion, json: &str) -> Result<(CreateContainer, Vec<String>)> {
         let settings = settings();
-        let around = Surroundings { version, settings: &settings, cgroup_v2: true, cpus: 2 };
+        let around = Surroundings { version, settings: &settings, cgroup_v2: true, machine: &Machine::with_two_cpus() };
         container(ContainerCreateQuery::default(), barque_api::json::from_str(json).unwrap(), &around)
     }
 
@@ -301,7 +326,33 @@ mod tests {
             (r#"{"Image":"a","HostConfig":{"Dns":["x"]}}"#, "bad format for dns server: x"),
             (r#"{"Image":"a","HostConfig":{"ExtraHosts":["x"]}}"#, "bad format for add-host: \"x\""),
             (r#"{"Image":"a","HostConfig":{"ExtraHosts":["x:y"]}}"#, "invalid IP address in add-host: \"y\""),
-            (r#"{"Image":"a","HostConfig":{"Runtime":"kata"}}"#, "not implemented yet: the OCI runtime \"kata\""),
+            (r#"{"Image":"a","HostConfig":{"Runtime":"kata"}}"#, "unknown or invalid runtime name: kata"),
+            (r#"{"Image":"a","HostConfig":{"Runtime":"crun"}}"#, "unknown or invalid runtime name: crun"),
+            (
+                r#"{"Image":"a","HostConfig":{"StorageOpt":{"size":"1G"}}}"#,
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"Isolation":"foo"}}"#,
+                "Invalid isolation: \"foo\" - linux only supports 'default'",
+            ),
+            (
+                r#"{"Image":"a","Hostname":"h","HostConfig":{"NetworkMode":"container:x"}}"#,
+                "conflicting options: hostname and the network mode",
+            ),
+            (
+                r#"{"Image":"a","ExposedPorts":{"80/tcp":{}},"HostConfig":{"NetworkMode":"container:x"}}"#,
+                "conflicting options: port exposing and the container type network mode",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"NetworkMode":"host","Links":["a:b"]}}"#,
+                "conflicting options: host type networking can't be used with links. This would result in undefined \
+                 behavior",
+            ),
+            (
+                r#"{"Image":"a","Hostname":"h","HostConfig":{"UTSMode":"host"}}"#,
+                "conflicting options: hostname and the UTS mode",
+            ),
             (
                 r#"{"Image":"a","HostConfig":{"NetworkMode":"container:x","PublishAllPorts":true}}"#,
                 "conflicting options: port publishing and the container type network mode",

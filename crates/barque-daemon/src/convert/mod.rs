@@ -11,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod health;
 pub(crate) mod image;
 pub(crate) mod inspect;
+pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod mounts;
 pub(crate) mod network;

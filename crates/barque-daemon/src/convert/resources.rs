@@ -4,12 +4,19 @@ use barque_api::container as wire;
 use barque_engine::container::spec::{BlockLimit, DeviceSpec, Resources, Ulimit};
 use barque_model::{Error, Result};
 
-/// `cpus` is how many the machine has.
+use super::limits::{self, Machine};
+
+/// The engine's limits, and warnings for the client.
 ///
 /// # Errors
-/// Negative limits; more CPUs than there are; limits that are not built.
-pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64, cpus: usize) -> Result<Resources> {
+/// Negative limits; what [`limits::check`] refuses; limits that are not built.
+pub(crate) fn limits(
+    wire: &wire::Resources,
+    oom_score_adj: i64,
+    machine: &Machine,
+) -> Result<(Resources, Vec<String>)> {
     refuse_unsupported(wire)?;
+    let warnings = limits::check(wire, machine)?;
     if !(-1000..=1000).contains(&oom_score_adj) {
         return Err(Error::invalid(format!("Invalid value {oom_score_adj}, range for oom score adj is [-1000, 1000]")));
     }
@@ -18,15 +25,7 @@ pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64, cpus: usize) ->
     };
     // -1 is an older way to say "no limit".
     let bytes = |name: &str, value: i64| if value == -1 { Ok(0) } else { natural(name, value) };
-    if wire.nano_cpus > 0 {
-        let whole = i64::try_from(cpus).unwrap_or(i64::MAX);
-        if wire.nano_cpus < 10_000_000 || wire.nano_cpus > whole.saturating_mul(1_000_000_000) {
-            return Err(Error::invalid(format!(
-                "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-            )));
-        }
-    }
-    Ok(Resources {
+    let resources = Resources {
         memory: bytes("Memory", wire.memory)?,
         memory_reservation: bytes("MemoryReservation", wire.memory_reservation)?,
         memory_swap: wire.memory_swap,
@@ -42,7 +41,8 @@ pub(crate) fn limits(wire: &wire::Resources, oom_score_adj: i64, cpus: usize) ->
         block_devices: block_devices(wire)?,
         oom_kill_disable: wire.oom_kill_disable.unwrap_or(false),
         oom_score_adj: i32::try_from(oom_score_adj).unwrap_or(0),
-    })
+    };
+    Ok((resources, warnings))
 }
 
 /// The limits of each block device, in the order the request first names them.
@@ -187,16 +187,20 @@ pub(crate) fn updated(old: &wire::Resources, new: &wire::Resources) -> Result<wi
 mod tests {
     use super::*;
 
+    fn limits(wire: &wire::Resources, oom_score_adj: i64) -> Result<Resources> {
+        super::limits(wire, oom_score_adj, &Machine::with_two_cpus()).map(|(limits, _)| limits)
+    }
+
     #[test]
     fn negative_limits_are_refused() {
         let wire = wire::Resources { memory: -5, ..Default::default() };
-        assert!(limits(&wire, 0, 2).is_err());
+        assert!(limits(&wire, 0).is_err());
         let wire = wire::Resources { memory: -1, memory_swap: -1, ..Default::default() };
-        assert_eq!(limits(&wire, 0, 2).unwrap().memory_swap, -1);
+        assert_eq!(limits(&wire, 0).unwrap().memory_swap, -1);
         let wire_cpus = wire::Resources { nano_cpus: 2_500_000_000, ..Default::default() };
-        let error = limits(&wire_cpus, 0, 2).unwrap_err().to_string();
+        let error = limits(&wire_cpus, 0).unwrap_err().to_string();
         assert_eq!(error, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available");
-        let error = limits(&wire, 2000, 2).unwrap_err().to_string();
+        let error = limits(&wire, 2000).unwrap_err().to_string();
         assert_eq!(error, "Invalid value 2000, range for oom score adj is [-1000, 1000]");
     }
 
@@ -209,12 +213,12 @@ mod tests {
             blkio_device_write_bps: rate("/dev/b", 3),
             ..Default::default()
         };
-        let found = limits(&wire, 0, 2).unwrap().block_devices;
+        let found = limits(&wire, 0).unwrap().block_devices;
         let short: Vec<_> =
             found.iter().map(|l| (l.path.to_str().unwrap(), l.read_bps, l.write_bps, l.write_iops)).collect();
         assert_eq!(short, [("/dev/a", Some(1), None, Some(2)), ("/dev/b", None, Some(3), None)]);
         let heavy = vec![wire::WeightDevice { path: "/dev/a".into(), weight: 5 }];
-        assert!(limits(&wire::Resources { blkio_weight_device: Some(heavy), ..Default::default() }, 0, 2).is_err());
+        assert!(limits(&wire::Resources { blkio_weight_device: Some(heavy), ..Default::default() }, 0).is_err());
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Rou
 async fn build(context: Context) -> Outcome {
     let Context { state, mut call } = context;
     let query = call.query(BuildQuery::from_params)?;
-    let mut options = convert::build::options(&query)?;
+    let mut options = convert::build::options(&query, &state.machine)?;
     let tags = convert::build::tags(&query.tags)?;
     let auth = convert::build::credentials(registry_config(&call));
     let (extras, body) = extras(&mut call).await?;

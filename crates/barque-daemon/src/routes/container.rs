@@ -144,7 +144,7 @@ async fn create(context: Context) -> Outcome {
     let version = call.version;
     let request: ContainerCreateRequest = call.json().await?;
     let settings = state.settings();
-    let around = Surroundings { version, settings: &settings, cgroup_v2: state.cgroup_v2, cpus: state.cpus };
+    let around = Surroundings { version, settings: &settings, cgroup_v2: state.cgroup_v2, machine: &state.machine };
     let (request, mut warnings) = create::container(query, request, &around)?;
     let created = state.engine.container_create(request).await.map_err(|error| match error.kind() {
         // Clients take 404 for "pull the image and try again".
@@ -291,7 +291,8 @@ async fn update(context: Context, id: String) -> Outcome {
     let view = state.engine.container(&id)?;
     let mut document = Document::parse(&view.document);
     document.host.resources = resources::updated(&document.host.resources, &request.resources)?;
-    let limits: Resources = resources::limits(&document.host.resources, document.host.oom_score_adj, state.cpus)?;
+    let (limits, mut warnings): (Resources, _) =
+        resources::limits(&document.host.resources, document.host.oom_score_adj, &state.machine)?;
     let restart = match request.restart_policy.name.as_str() {
         "" => None,
         _ => {
@@ -302,7 +303,7 @@ async fn update(context: Context, id: String) -> Outcome {
     };
     let changed = limits != view.spec.resources;
     let update = UpdateContainer { resources: changed.then_some(limits), restart, document: Some(document.to_text()) };
-    let warnings = state.engine.container_update(&id, update).await?;
+    warnings.extend(state.engine.container_update(&id, update).await?);
     http::json(&ContainerUpdateResponse { warnings: crate::convert::listed(warnings) })
 }
 
