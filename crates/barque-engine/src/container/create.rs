@@ -43,7 +43,7 @@ impl Engine {
         self.check(&mut spec, &mut warnings)?;
         self.take_over_volumes(&mut spec)?;
         let id = Id::random();
-        if spec.hostname.is_empty() && !matches!(spec.network.mode, NetworkMode::Container(_)) {
+        if spec.hostname.is_empty() {
             spec.hostname = self.default_hostname(&spec, &id);
         }
         let name = match name.as_deref().filter(|n| !n.is_empty()) {
@@ -84,9 +84,6 @@ impl Engine {
         warnings.extend(self.unprotected_sockets(&spec.mounts));
         if spec.auto_remove && !matches!(spec.restart, super::spec::RestartPolicy::No) {
             return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
-        }
-        if spec.resources.memory > 0 && spec.resources.memory < 6 << 20 {
-            return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
         }
         if !spec.process.working_dir.is_empty() && !spec.process.working_dir.starts_with('/') {
             return Err(Error::invalid(format!(

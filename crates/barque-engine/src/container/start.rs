@@ -52,6 +52,9 @@ impl Engine {
             NetworkMode::Container(name) => Some(self.find(name)?),
             _ => None,
         };
+        if let Some(other) = &net_of {
+            self.take_over_names(core, &other.view().spec)?;
+        }
         let input = LaunchInput {
             id: handle.id,
             name: core.name.clone(),
@@ -74,6 +77,19 @@ impl Engine {
         core.plugged = Some(launched.plugged);
         core.link_env = launched.link_env;
         Ok(launched.task)
+    }
+
+    /// A container in another's network answers to the other's names: its host name and domain are that one's, from
+    /// each start on.
+    fn take_over_names(&self, core: &mut Core, other: &ContainerSpec) -> Result<()> {
+        if (&core.spec.hostname, &core.spec.domainname) == (&other.hostname, &other.domainname) {
+            return Ok(());
+        }
+        let mut spec = ContainerSpec::clone(&core.spec);
+        spec.hostname.clone_from(&other.hostname);
+        spec.domainname.clone_from(&other.domainname);
+        core.spec = Arc::new(spec);
+        self.save_spec(core)
     }
 
     fn launch_blocking(&self, mut input: LaunchInput) -> Result<Launched, LaunchError> {
