@@ -71,7 +71,7 @@ pub(crate) fn sentence(error: &Error) -> String {
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         let plain = cause.is::<Error>() || cause.is::<std::io::Error>();
-        let layer = cause.to_string();
+        let layer = barque_model::plain(cause.to_string());
         if (plain || internal) && !text.ends_with(&layer) {
             let _infallible = write!(text, ": {layer}");
         }
@@ -136,6 +136,12 @@ mod tests {
         assert!(internal.starts_with("cannot store: ") && internal.len() > 14, "{internal}");
         let layered = Error::conflict("port is taken").context("cannot join the network");
         assert_eq!(sentence(&layered), "cannot join the network: port is taken");
+    }
+
+    #[test]
+    fn the_system_is_quoted_in_lower_case() {
+        let io = std::io::Error::from_raw_os_error(2);
+        assert_eq!(sentence(&Error::invalid("device").with_source(io)), "device: no such file or directory");
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), hint: None, source: None }))
+        Error(Box::new(Inner { kind, message: plain(message.into()), hint: None, source: None }))
     }
 
     pub fn not_found(message: impl Into<String>) -> Self {
@@ -139,7 +139,7 @@ impl Error {
         let mut text = self.to_string();
         let mut next = std::error::Error::source(self);
         while let Some(error) = next {
-            let layer = error.to_string();
+            let layer = plain(error.to_string());
             if !text.ends_with(&layer) {
                 text.push_str(": ");
                 text.push_str(&layer);
@@ -160,6 +160,31 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|s| s as &(dyn std::error::Error + 'static))
     }
+}
+
+/// The system's words for errors as they are known: without Rust's `(os error N)`, which tells a user nothing, and in
+/// lower case, which clients look for ("no such file or directory" is exit status 127).
+pub fn plain(text: String) -> String {
+    const MARK: &str = " (os error ";
+    if !text.contains(MARK) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once(MARK) {
+        let Some((number, after)) = after.split_once(')') else { break };
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            break;
+        }
+        let start = before.rfind(": ").map_or(0, |colon| colon + 2);
+        let (head, words) = before.split_at(start);
+        out.push_str(head);
+        let mut letters = words.chars();
+        out.extend(letters.next().into_iter().flat_map(char::to_lowercase).chain(letters));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Adds what was being done to a foreign error.
@@ -224,7 +249,7 @@ mod tests {
         let e = Err::<(), _>(io).context("write /x").unwrap_err().context("pull image");
         assert_eq!(e.kind(), ErrorKind::Unavailable);
         assert_eq!(e.to_string(), "pull image");
-        assert!(e.chain().starts_with("pull image: write /x: No space left"));
+        assert!(e.chain().starts_with("pull image: write /x: no space left on device"));
     }
 
     #[test]
@@ -237,6 +262,20 @@ mod tests {
         );
         let outer = Err::<(), _>(wrapped()).context("pull").unwrap_err();
         assert_eq!((outer.kind(), outer.chain().as_str()), (ErrorKind::InvalidArgument, "pull: bad layer"));
+    }
+
+    #[test]
+    fn the_system_speaks_plainly() {
+        let io = || std::io::Error::from_raw_os_error(2);
+        assert_eq!(Error::from(io()).context("open /x").chain(), "open /x: no such file or directory");
+        assert_eq!(Err::<(), _>(io()).context("open /x").unwrap_err().chain(), "open /x: no such file or directory");
+        assert_eq!(
+            Error::invalid(format!("stat /A: {} (gone)", io())).message(),
+            "stat /A: no such file or directory (gone)"
+        );
+        for odd in ["", "Os error", "a (os error x) b", "a (os error 2"] {
+            assert_eq!(plain(odd.to_owned()), odd);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod size;
 pub mod time;
 
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
-pub use error::{Context, Error, ErrorKind, Result};
+pub use error::{Context, Error, ErrorKind, Result, plain};
 pub use id::Id;
 pub use idmap::{IdMap, IdRange};
 pub use platform::Platform;
