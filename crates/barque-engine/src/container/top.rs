@@ -9,6 +9,9 @@ const FULL: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD
 /// What `ps aux` shows.
 const USER: [&str; 11] = ["USER", "PID", "%CPU", "%MEM", "VSZ", "RSS", "TTY", "STAT", "START", "TIME", "COMMAND"];
 
+/// The file's name alone, without the arguments.
+const COMM: &str = "comm";
+
 struct Process {
     pid: i32,
     ppid: i32,
@@ -28,24 +31,36 @@ struct Process {
 /// The table for `ps` arguments: `-ef`, `aux`, `-o COLUMNS` and their like.
 pub fn table(pids: &[i32], args: &[String]) -> Result<ProcessTable> {
     let columns = columns(args)?;
+    if !columns.iter().any(|column| column.title == "PID") {
+        return Err(Error::invalid("Couldn't find PID field in ps output"));
+    }
     let uptime = uptime_ticks();
     let memory = total_memory();
     let rows = pids
         .iter()
         .filter_map(|pid| read(*pid))
-        .map(|p| columns.iter().map(|c| cell(&p, c, uptime, memory)).collect())
+        .map(|p| columns.iter().map(|c| cell(&p, c.fact, uptime, memory)).collect())
         .collect();
-    Ok(ProcessTable { titles: columns, rows })
+    Ok(ProcessTable { titles: columns.into_iter().map(|c| c.title).collect(), rows })
 }
 
-fn columns(args: &[String]) -> Result<Vec<String>> {
+/// What a column shows, and what stands above it: `comm` and `args` have the same title.
+#[derive(Debug)]
+struct Column {
+    fact: &'static str,
+    title: String,
+}
+
+fn columns(args: &[String]) -> Result<Vec<Column>> {
     let words: Vec<&str> = args.iter().flat_map(|a| a.split_whitespace()).collect();
-    let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let owned = |list: &[&'static str]| -> Vec<Column> {
+        list.iter().map(|fact| Column { fact, title: (*fact).to_owned() }).collect()
+    };
     let Some(first) = words.first() else { return Ok(owned(&FULL)) };
     if let Some(position) = words.iter().position(|w| matches!(*w, "-o" | "o" | "-eo" | "-Ao" | "--format")) {
         let list = words[position + 1..].join(",");
         let names: Vec<&str> = list.split(',').filter(|s| !s.is_empty()).collect();
-        return names.into_iter().map(title).collect();
+        return names.into_iter().map(column).collect();
     }
     match first.trim_start_matches('-') {
         "ef" | "f" | "eF" | "e" | "A" => Ok(owned(&FULL)),
@@ -56,17 +71,17 @@ fn columns(args: &[String]) -> Result<Vec<String>> {
     }
 }
 
-fn title(name: &str) -> Result<String> {
+fn column(name: &str) -> Result<Column> {
     let (name, own) = match name.split_once('=') {
         Some((n, t)) => (n, Some(t)),
         None => (name, None),
     };
-    let title = match name {
+    let fact = match name {
         "pid" => "PID",
         "ppid" => "PPID",
         "uid" => "UID",
         "user" | "euser" => "USER",
-        "comm" | "ucmd" | "ucomm" => "COMMAND",
+        "comm" | "ucmd" | "ucomm" => COMM,
         "cmd" => "CMD",
         "args" | "command" => "COMMAND",
         "tty" | "tt" | "tname" => "TT",
@@ -79,7 +94,8 @@ fn title(name: &str) -> Result<String> {
         "start" | "stime" | "lstart" => "STIME",
         other => return Err(Error::invalid(format!("ps: unknown column '{other}'"))),
     };
-    Ok(own.filter(|t| !t.is_empty()).unwrap_or(title).to_owned())
+    let usual = if fact == COMM { "COMMAND" } else { fact };
+    Ok(Column { fact, title: own.filter(|t| !t.is_empty()).unwrap_or(usual).to_owned() })
 }
 
 fn read(pid: i32) -> Option<Process> {
@@ -108,10 +124,10 @@ fn read(pid: i32) -> Option<Process> {
     })
 }
 
-fn cell(p: &Process, column: &str, uptime: u64, memory: u64) -> String {
+fn cell(p: &Process, fact: &str, uptime: u64, memory: u64) -> String {
     let age = uptime.saturating_sub(p.start).max(1);
     let share = |part: u64, whole: u64| format!("{:.1}", part as f64 * 100.0 / whole.max(1) as f64);
-    match column {
+    match fact {
         "UID" | "USER" => user_name(p.uid),
         "PID" => p.pid.to_string(),
         "PPID" => p.ppid.to_string(),
@@ -177,12 +193,23 @@ mod tests {
 
     #[test]
     fn columns_follow_the_arguments() {
-        assert_eq!(columns(&[]).unwrap(), FULL);
-        assert_eq!(columns(&words("aux")).unwrap(), USER);
-        assert_eq!(columns(&words("-o pid,comm")).unwrap(), ["PID", "COMMAND"]);
-        assert_eq!(columns(&words("-eo pid,args=X")).unwrap(), ["PID", "X"]);
+        let titles = |text: &str| table(&[], &words(text)).map(|table| table.titles);
+        assert_eq!(titles("").unwrap(), FULL);
+        assert_eq!(titles("aux").unwrap(), USER);
+        assert_eq!(titles("-o pid,comm").unwrap(), ["PID", "COMMAND"]);
+        assert_eq!(titles("-eo pid,args=X").unwrap(), ["PID", "X"]);
+        assert_eq!(titles("-o comm").unwrap_err().to_string(), "Couldn't find PID field in ps output");
         assert!(columns(&words("-o nonsense")).is_err());
         assert!(columns(&words("--forest")).unwrap_err().to_string().contains("not implemented yet"));
+    }
+
+    #[test]
+    fn names_have_no_arguments() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let row = &table(&[pid], &words("-o pid,comm,comm=NAME,args")).unwrap().rows[0];
+        let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!((row[1].as_str(), row[2].as_str()), (comm.trim(), comm.trim()));
+        assert!(row[3].contains('/'), "{row:?}");
     }
 
     #[test]
