@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use barque_daemon::config::{LogFormat, help, merge};
+use barque_daemon::config::{help, merge};
 use barque_daemon::{Daemon, DaemonConfig, Defaults, Flags, Pidfile, Product, Settings};
 use barque_engine::Engine;
 use barque_model::{Context, Error, ErrorKind, Result};
@@ -116,11 +116,7 @@ fn start_logging(settings: &Settings) -> Result<LogLevel> {
         .with_ansi(!settings.raw_logs && rustix::termios::isatty(rustix::stdio::stderr()))
         .with_filter_reloading();
     let filter = log.reload_handle();
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        // Without a JSON layer the text form is what there is.
-        LogFormat::Json => return Err(Error::not_implemented("log-format json").with_hint("use log-format text")),
-    }
+    log.init();
     Ok(Box::new(move |settings| {
         let new = log_filter(settings)?;
         filter.reload(new).map_err(|e| Error::internal("cannot change the log level").with_source(e))

@@ -13,7 +13,7 @@ mod values;
 pub use engine::CERTS_DIRS;
 pub use file::parse_file;
 pub use flags::{Flags, help};
-pub use settings::{Defaults, LogFormat, Proxies, Settings, TlsSettings};
+pub use settings::{Defaults, Proxies, Settings, TlsSettings};
 pub use values::{Value, Values};
 
 use barque_model::{Error, Result};

@@ -71,13 +71,14 @@ impl Opt {
 }
 
 const NO_CONTAINERD: &str = "no containerd is used";
+const ONE_RUNTIME: &str = "the built-in runtime starts all containers, and no other can be named";
 const NO_SWARM: &str = "there is no swarm mode";
 
 use Kind::{Bool, Int, Json, List, Map, Text};
 
 /// Every option, sorted by flag.
 pub const OPTIONS: &[Opt] = &[
-    opt("add-runtime", Json, "Register an additional OCI compatible runtime").key("runtimes"),
+    opt("add-runtime", Json, "Register an additional OCI compatible runtime").key("runtimes").ignored(ONE_RUNTIME),
     opt("allow-direct-routing", Bool, "Allow remote access to published ports on container IP addresses").not(),
     opt("allow-nondistributable-artifacts", List, "Allow push of nondistributable artifacts to registry")
         .ignored("all layers are pushed"),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use barque_api::ApiVersion;
+use barque_api::container::LogConfig;
 use barque_api::system::Runtime;
 use barque_engine::container::spec::Ulimit;
 use barque_model::{Error, Result};
@@ -35,14 +36,6 @@ pub struct TlsSettings {
     pub key: PathBuf,
 }
 
-/// Form of the daemon's own log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
 /// Proxies for pulls and pushes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
@@ -64,7 +57,6 @@ pub struct Settings {
     pub debug: bool,
     /// `debug`, `info`, `warn`, `error` or `fatal`.
     pub log_level: String,
-    pub log_format: LogFormat,
     pub raw_logs: bool,
     pub labels: Vec<String>,
     pub experimental: bool,
@@ -196,8 +188,10 @@ impl Settings {
     /// # Errors
     /// A malformed or contradictory value; an option that is not supported.
     pub fn from_values(values: &Values, defaults: &Defaults) -> Result<Settings> {
-        let warnings = check_support(values)?;
+        let mut warnings = check_support(values)?;
         let read = Reader(values);
+        warnings.extend(without_effect(&read)?);
+        log_format(&read)?;
         let mut hosts = read.list("hosts");
         if hosts.is_empty() {
             hosts.clone_from(&defaults.hosts);
@@ -211,7 +205,6 @@ impl Settings {
             tls: tls(&read, defaults)?,
             debug: read.bool("debug").unwrap_or(false),
             log_level: log_level(&read)?,
-            log_format: log_format(&read)?,
             raw_logs: read.bool("raw-logs").unwrap_or(false),
             labels: labels(&read)?,
             experimental: read.bool("experimental").unwrap_or(false),
@@ -224,7 +217,7 @@ impl Settings {
             log_opts: read.map("log-opts"),
             cgroup_parent: read.text("cgroup-parent"),
             cgroup_driver: cgroup_driver(&read)?,
-            default_runtime: read.text("default-runtime"),
+            default_runtime: default_runtime(&read)?,
             runtimes: read.document("runtimes")?,
             ulimits: ulimits(&read)?,
             shm_size: shm_size(&read)?,
@@ -275,6 +268,11 @@ impl Settings {
                  Please set --icc or --iptables to true",
             ));
         }
+        if let Some(kind) = &self.log_driver {
+            let config = Some(self.log_opts.clone());
+            crate::convert::log::spec(&LogConfig { kind: kind.clone(), config })
+                .map_err(|error| error.context("invalid log-driver"))?;
+        }
         for host in &self.hosts {
             crate::listen::check_address(host)?;
         }
@@ -305,6 +303,31 @@ fn check_support(values: &Values) -> Result<Vec<String>> {
         }
     }
     Ok(warnings)
+}
+
+/// What is taken for the sake of files that are about, and has no effect.
+fn without_effect(read: &Reader<'_>) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let features: BTreeMap<String, bool> = read.document("features")?;
+    if features.get("containerd-snapshotter") == Some(&true) {
+        warnings.push(
+            "the feature containerd-snapshotter has no effect: images have one store, which is no containerd".into(),
+        );
+    }
+    if cgroup_driver(read)?.as_deref() == Some("systemd") {
+        warnings.push("the exec-opt native.cgroupdriver=systemd has no effect: control groups are made in the file system (cgroupfs)".into());
+    }
+    Ok(warnings)
+}
+
+fn default_runtime(read: &Reader<'_>) -> Result<Option<String>> {
+    match read.text("default-runtime") {
+        Some(name) if crate::convert::create::runtime(&name).is_err() => {
+            Err(Error::invalid(format!("specified default runtime '{name}' does not exist"))
+                .with_hint("leave default-runtime out: the built-in one is used"))
+        }
+        name => Ok(name),
+    }
 }
 
 fn tls(read: &Reader<'_>, defaults: &Defaults) -> Result<Option<TlsSettings>> {
@@ -344,11 +367,11 @@ fn log_level(read: &Reader<'_>) -> Result<String> {
     }
 }
 
-fn log_format(read: &Reader<'_>) -> Result<LogFormat> {
+fn log_format(read: &Reader<'_>) -> Result<()> {
     match read.text("log-format").as_deref() {
-        None | Some("text") => Ok(LogFormat::Text),
-        Some("json") => Ok(LogFormat::Json),
-        Some(other) => Err(Error::invalid(format!("invalid log format: {other}")).with_hint("text or json")),
+        None | Some("text") => Ok(()),
+        Some("json") => Err(Error::not_implemented("log-format json").with_hint("use log-format text")),
+        Some(other) => Err(Error::invalid(format!("invalid log format: {other}")).with_hint("use log-format text")),
     }
 }
 

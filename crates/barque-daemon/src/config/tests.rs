@@ -88,13 +88,36 @@ fn a_file_of_the_usual_kind() {
     assert_eq!(settings.proxies.http.as_deref(), Some("http://p:1"));
     assert_eq!(settings.cgroup_driver.as_deref(), Some("systemd"));
     assert_eq!(settings.shm_size, Some(128 << 20));
-    assert_eq!(settings.warnings, ["the option containerd has no effect: no containerd is used"]);
+    assert_eq!(
+        settings.warnings,
+        [
+            "the option containerd has no effect: no containerd is used",
+            "the feature containerd-snapshotter has no effect: images have one store, which is no containerd",
+            "the exec-opt native.cgroupdriver=systemd has no effect: control groups are made in the file system (cgroupfs)"
+        ]
+    );
     assert_eq!(settings.icc, None);
     let engine = settings.engine_config();
     assert_eq!(settings.hosts, ["unix:///b"]);
     let certs: Vec<_> = engine.registry.certs_dirs.iter().filter_map(|d| d.to_str()).collect();
     assert_eq!(certs, ["/etc/barque/certs.d", "/etc/docker/certs.d"]);
     assert_eq!(engine.network.bip.unwrap().to_string(), "10.1.0.1/24");
+}
+
+#[test]
+fn what_cannot_be_honoured_is_not_taken_in_silence() {
+    for (words, expected) in [
+        (["--default-runtime", "crun"], "specified default runtime 'crun' does not exist"),
+        (["--log-driver", "journald"], "invalid log-driver: not implemented yet: the log driver journald"),
+        (["--log-format", "json"], "not implemented yet: log-format json"),
+    ] {
+        assert_eq!(settings(&words, "").unwrap_err().chain(), expected);
+    }
+    let file = r#"{"runtimes": {"kata": {"path": "/usr/bin/kata"}}, "default-runtime": "runc"}"#;
+    let warned = settings(&[], file).unwrap().warnings;
+    assert!(warned[0].starts_with("the option runtimes has no effect"), "{warned:?}");
+    let file = r#"{"runtimes": {"kata": {"path": "/usr/bin/kata"}}, "default-runtime": "kata"}"#;
+    assert!(settings(&[], file).unwrap_err().chain().contains("'kata' does not exist"));
 }
 
 #[test]

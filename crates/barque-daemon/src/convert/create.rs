@@ -234,7 +234,7 @@ fn shm_size(bytes: i64) -> Result<Option<u64>> {
 }
 
 /// Names of the built-in runtime, among them those clients know from Docker.
-fn runtime(name: &str) -> Result<Option<String>> {
+pub(crate) fn runtime(name: &str) -> Result<Option<String>> {
     match name {
         "" | "barque" | "runc" | "io.containerd.runc.v2" => Ok(None),
         other => Err(Error::invalid(format!("unknown or invalid runtime name: {other}"))

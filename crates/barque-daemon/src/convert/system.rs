@@ -85,7 +85,7 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
         labels: settings.labels.clone(),
         experimental_build: settings.experimental,
         server_version: state.product.version.clone(),
-        runtimes: runtimes(&settings),
+        runtimes: runtimes(),
         default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".into()),
         swarm: SwarmInfo::default(),
         live_restore_enabled: state.engine.live_restore(),
@@ -197,13 +197,10 @@ fn registry_config(settings: &Settings, version: ApiVersion) -> RegistryConfig {
     }
 }
 
-fn runtimes(settings: &Settings) -> BTreeMap<String, Runtime> {
-    let mut runtimes = settings.runtimes.clone();
-    // The built-in one answers to the names clients expect.
-    for name in ["runc", "io.containerd.runc.v2"] {
-        runtimes.entry(name.to_owned()).or_insert_with(|| Runtime { path: "barque".into(), ..Runtime::default() });
-    }
-    runtimes
+/// The built-in one answers to the names clients expect. Those of the configuration are not listed: none can be used.
+fn runtimes() -> BTreeMap<String, Runtime> {
+    let built_in = || Runtime { path: "barque".into(), ..Runtime::default() };
+    ["runc", "io.containerd.runc.v2"].map(|name| (name.to_owned(), built_in())).into()
 }
 
 /// A proxy's address without its password.
