@@ -10,6 +10,7 @@ mod notify;
 mod registry;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Exit status of a role that could not do its work, as Docker's.
@@ -41,10 +42,9 @@ fn main() -> ExitCode {
 }
 
 fn failure(e: &barque_model::Error) -> ExitCode {
-    eprintln!("barque: {}", e.chain());
-    if let Some(hint) = e.hint() {
-        eprintln!("\nhint: {hint}");
-    }
+    let hint = e.hint().map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default();
+    // Whoever read it may have left; the status still tells.
+    let _nobody_reads = write!(std::io::stderr(), "barque: {}\n{hint}", e.chain());
     ExitCode::from(match e.kind() {
         barque_model::ErrorKind::Unsupported => NOT_BUILT,
         _ => FAILED,

@@ -41,6 +41,15 @@ fn words_that_no_role_has_are_errors() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_barque"));
+    program.args(["daemon", "--no-such-option"]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    assert_eq!(program.stderr(writer).status().unwrap().code(), Some(1));
+}
+
+#[test]
 fn each_role_has_its_help() {
     for args in [
         &["daemon", "--help"][..],
