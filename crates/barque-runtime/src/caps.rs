@@ -75,8 +75,14 @@ impl Caps {
     /// Docker's rule: `ALL` in `add` is everything but `drop`; `ALL` in `drop` is `add` alone; otherwise
     /// `self` without `drop`, then with `add`. An unknown name is an error that says it.
     pub fn changed<S: AsRef<str>>(self, add: &[S], drop: &[S]) -> Result<Caps> {
-        let (add_all, add) = split_all(add)?;
-        let (drop_all, drop) = split_all(drop)?;
+        let named = |option: &'static str| {
+            move |error: Error| {
+                let hint = error.hint().unwrap_or_default().to_owned();
+                Error::invalid(format!("invalid {option}: {}", error.message())).with_hint(hint)
+            }
+        };
+        let (add_all, add) = split_all(add).map_err(named("CapAdd"))?;
+        let (drop_all, drop) = split_all(drop).map_err(named("CapDrop"))?;
         Ok(match (add_all, drop_all) {
             (true, _) => Caps(Caps::ALL.0 & !drop.0),
             (false, true) => add,

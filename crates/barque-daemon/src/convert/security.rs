@@ -22,7 +22,8 @@ pub(crate) fn security(host: &HostConfig) -> Result<SecuritySpec> {
 }
 
 fn apply(security: &mut SecuritySpec, option: &str) -> Result<()> {
-    let invalid = || Error::invalid(format!("invalid --security-opt: {option:?}"));
+    // Docker numbers the two ways to be wrong: no value, and an unknown name or value.
+    let invalid = |way: u8| Error::invalid(format!("invalid --security-opt {way}: {option:?}"));
     if option == "no-new-privileges" {
         security.no_new_privileges = Some(true);
         return Ok(());
@@ -31,11 +32,11 @@ fn apply(security: &mut SecuritySpec, option: &str) -> Result<()> {
         return Ok(());
     }
     // `name:value` is the older form.
-    let (name, value) = option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(invalid)?;
+    let (name, value) = option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(|| invalid(1))?;
     let truth = || match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(invalid()),
+        _ => Err(invalid(2)),
     };
     match name {
         "label" => security.selinux.push(value.to_owned()),
@@ -56,7 +57,7 @@ fn apply(security: &mut SecuritySpec, option: &str) -> Result<()> {
                 }
             };
         }
-        _ => return Err(invalid()),
+        _ => return Err(invalid(2)),
     }
     Ok(())
 }
@@ -110,6 +111,8 @@ mod tests {
         for bad in ["foo", "foo=bar", "no-new-privileges=maybe", "seccomp=/etc/x.json"] {
             assert!(of(&[bad]).is_err(), "{bad}");
         }
+        assert_eq!(of(&["foo"]).unwrap_err().to_string(), "invalid --security-opt 1: \"foo\"");
+        assert_eq!(of(&["foo=bar"]).unwrap_err().to_string(), "invalid --security-opt 2: \"foo=bar\"");
     }
 
     #[test]

@@ -315,6 +315,9 @@ fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<rs::Rlimit>> {
         .collect()
 }
 
+/// How Docker begins to say that a log cannot be kept as wished.
+const NO_LOG: &str = "failed to initialize logging driver: ";
+
 fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {
     let max_size = log.options.get("max-size").map(String::as_str);
     let max_file = log.options.get("max-file").map(String::as_str);
@@ -329,7 +332,11 @@ fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {
     let max_size = match max_size {
         None => Some(LOG_MAX_SIZE),
         Some("-1") => None,
-        Some(text) => Some(barque_model::size::parse_binary(text)?).filter(|n| *n > 0),
+        Some(text) => {
+            let size = barque_model::size::parse_binary(text);
+            let size = size.map_err(|_| Error::invalid(format!("{NO_LOG}invalid size: '{text}'")))?;
+            Some(size).filter(|n| *n > 0)
+        }
     };
     let max_files = match max_file {
         None => LOG_MAX_FILES,
@@ -337,7 +344,7 @@ fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {
             .parse()
             .ok()
             .filter(|n| *n > 0)
-            .ok_or_else(|| Error::invalid(format!("invalid value for log option max-file: '{text}'")))?,
+            .ok_or_else(|| Error::invalid(format!("{NO_LOG}invalid value for log option max-file: '{text}'")))?,
     };
     Ok(Some(rs::LogConfig { path, max_size, max_files }))
 }
