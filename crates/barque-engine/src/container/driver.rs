@@ -552,7 +552,8 @@ fn start_error(e: LaunchError) -> Error {
     };
     let hint = e.error.hint().map(str::to_owned);
     let text = e.error.chain();
-    let runtime = !matches!(e.kind, LaunchErrorKind::Other | LaunchErrorKind::Invalid);
+    // Docker looks users up itself, before it asks the runtime.
+    let runtime = !matches!(e.kind, LaunchErrorKind::Other | LaunchErrorKind::Invalid | LaunchErrorKind::User);
     let message = if runtime {
         format!(
             "failed to create task for container: failed to create shim task: OCI runtime create failed: \

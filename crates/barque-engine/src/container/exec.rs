@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use barque_model::{Context as _, Error, ErrorKind, Id, Result};
 use barque_runtime::spec as rs;
 use barque_runtime::task::{Attach, Attachment};
-use barque_runtime::{LaunchError, Task};
+use barque_runtime::{LaunchError, LaunchErrorKind, Task};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::watch;
 
@@ -120,7 +120,7 @@ impl Engine {
         let task = match launched {
             Ok(task) => task,
             Err(e) => {
-                entry.set_ended(e.exit_code());
+                entry.set_ended(exec_exit_code(e.kind));
                 let error = exec_error(e);
                 // Clients with a terminal or pipe see the reason in the stream, and the status by asking for it.
                 if start.detach || error.kind() != ErrorKind::InvalidArgument {
@@ -311,12 +311,19 @@ fn forget_ended(engine: &Engine, core: &mut Core) {
     }
 }
 
+/// Of a process that could not be started in a container that runs: what is not there is 127, all else 126.
+fn exec_exit_code(kind: LaunchErrorKind) -> i32 {
+    if kind == LaunchErrorKind::NotFound { 127 } else { 126 }
+}
+
 /// Docker's sentence around the runtime's reason.
 fn exec_error(e: LaunchError) -> Error {
-    use barque_runtime::LaunchErrorKind as K;
+    use LaunchErrorKind as K;
     let text = e.error.chain();
     match e.kind {
-        K::NotFound | K::PermissionDenied | K::ExecFormat | K::User | K::Cwd => Error::new(
+        // Docker looks users up itself, before it asks the runtime.
+        K::User => Error::new(ErrorKind::InvalidArgument, text),
+        K::NotFound | K::PermissionDenied | K::ExecFormat | K::Cwd => Error::new(
             ErrorKind::InvalidArgument,
             format!("OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown"),
         ),
