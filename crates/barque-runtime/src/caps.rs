@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_named() {
         let e = Caps::NONE.changed(&["cap_fly"], &[]).unwrap_err();
-        assert_eq!(e.to_string(), "unknown capability: \"CAP_FLY\"");
+        assert_eq!(e.to_string(), "invalid CapAdd: unknown capability: \"CAP_FLY\"");
     }
 
     #[test]

@@ -10,19 +10,19 @@ fn priv_a_shared_network_has_one_host_name() {
     in_namespaces("priv_a_shared_network_has_one_host_name", |scratch| {
         let mut engine = Engine::barque(scratch, &[]);
         engine.import_busybox("box", &["ENV PATH=/bin"]);
-        engine.ok(&["run", "-d", "--name", "x", "--hostname", "ex", "--domainname", "corp", "box", "sleep", "1000"]);
-        engine.ok(&["run", "-d", "--name", "y", "--network", "container:x", "box", "sleep", "1000"]);
+        engine.ok(&["run", "-d", "--name", "web", "--hostname", "ex", "--domainname", "corp", "box", "sleep", "1000"]);
+        engine.ok(&["run", "-d", "--name", "side", "--network", "container:web", "box", "sleep", "1000"]);
         let said = "hostname; cat /proc/sys/kernel/domainname; echo $HOSTNAME; cat /etc/hostname";
         let expected = "ex\ncorp\nex\nex";
-        assert_eq!(engine.ok(&["run", "--rm", "--network", "container:x", "box", "sh", "-c", said]), expected);
-        assert_eq!(engine.ok(&["exec", "y", "sh", "-c", said]), expected);
-        let shown = ["inspect", "-f", "{{.Config.Hostname}} {{.Config.Domainname}}", "y"];
+        assert_eq!(engine.ok(&["run", "--rm", "--network", "container:web", "box", "sh", "-c", said]), expected);
+        assert_eq!(engine.ok(&["exec", "side", "sh", "-c", said]), expected);
+        let shown = ["inspect", "-f", "{{.Config.Hostname}} {{.Config.Domainname}}", "side"];
         assert_eq!(engine.ok(&shown), "ex corp");
         engine.down(false);
         engine.up();
         assert_eq!(engine.ok(&shown), "ex corp");
         engine.fails(
-            &["run", "--rm", "--network", "container:x", "--hostname", "own", "box", "true"],
+            &["run", "--rm", "--network", "container:web", "--hostname", "own", "box", "true"],
             "conflicting options: hostname and the network mode",
         );
     });
@@ -41,17 +41,17 @@ fn priv_refusals_say_and_return_what_docker_does() {
     in_namespaces("priv_refusals_say_and_return_what_docker_does", |scratch| {
         let engine = Engine::barque(scratch, &[]);
         engine.import_busybox("box", &["ENV PATH=/bin"]);
-        engine.ok(&["run", "-d", "--name", "x", "box", "sleep", "1000"]);
+        engine.ok(&["run", "-d", "--name", "web", "box", "sleep", "1000"]);
         let unknown = "unable to find user nosuch: no matching entries in passwd file";
         for (args, code, expected) in [
-            (&["exec", "-u", "nosuch", "x", "true"][..], 126, unknown),
+            (&["exec", "-u", "nosuch", "web", "true"][..], 126, unknown),
             (
-                &["exec", "-w", "/nosuch", "x", "true"],
+                &["exec", "-w", "/nosuch", "web", "true"],
                 126,
                 "chdir to cwd (\"/nosuch\") set in config.json failed: no such",
             ),
-            (&["exec", "x", "/nosuch"], 127, "no such file or directory"),
-            (&["exec", "x", "/etc/passwd"], 126, "permission denied"),
+            (&["exec", "web", "/nosuch"], 127, "no such file or directory"),
+            (&["exec", "web", "/etc/passwd"], 126, "permission denied"),
             (&["run", "--rm", "-u", "nosuch", "box", "true"], 125, &format!("daemon: {unknown}")),
             (&["run", "--rm", "--group-add", "nosuch", "box", "true"], 125, "daemon: Unable to find group nosuch"),
             (
@@ -76,13 +76,13 @@ fn priv_refusals_say_and_return_what_docker_does() {
                 "Requested CPUs are not available - requested 8000",
             ),
             (&["run", "--rm", "--runtime", "crun", "box", "true"], 125, "unknown or invalid runtime name: crun"),
-            (&["top", "x", "-o", "comm"], 1, "Couldn't find PID field in ps output"),
+            (&["top", "web", "-o", "comm"], 1, "Couldn't find PID field in ps output"),
         ] {
             let (status, said) = failed(&engine, args);
             assert!(status == Some(code) && said.contains(expected), "{args:?}: {status:?}: {said}");
         }
-        assert!(!failed(&engine, &["exec", "-u", "nosuch", "x", "true"]).1.contains("OCI runtime"));
-        let processes = engine.ok(&["top", "x", "-o", "pid,comm"]);
+        assert!(!failed(&engine, &["exec", "-u", "nosuch", "web", "true"]).1.contains("OCI runtime"));
+        let processes = engine.ok(&["top", "web", "-o", "pid,comm"]);
         assert!(processes.lines().nth(1).unwrap().ends_with("sleep"), "{processes}");
     });
 }
