@@ -218,6 +218,15 @@ fn priv_images_from_urls_other_platforms_and_shared_layers() {
         save(&["linux/amd64"], "base:1").unwrap();
         let why = save(&["linux/amd64", "linux/arm64"], "base:1").unwrap_err();
         assert!(why.contains("does not provide the specified platform (linux/arm64)"), "{why}");
+        // A name without a tag stands for all its tags, not for all platforms.
+        save(&["linux/amd64"], "base").unwrap();
+        for other in ["linux/arm64", "linux/bogus"] {
+            let sentence = format!("does not provide the specified platform ({other})");
+            let why = save(&[other], "base").unwrap_err();
+            assert!(why.contains(&sentence), "{why}");
+            barque.fails(&["history", "--platform", other, "base:1"], &sentence);
+        }
+        barque.ok(&["history", "--platform", "linux/amd64", "base:1"]);
         let archive = dir.join("both.tar").display().to_string();
         barque.ok(&["save", "-o", &archive, "base:1", "phone:1"]);
         barque.fails(

@@ -88,7 +88,9 @@ async fn inspect(context: Context, name: String) -> Outcome {
 }
 
 async fn history(context: Context, name: String) -> Outcome {
-    let rows = context.state.engine.image_history(&name).await?;
+    let Context { state, call } = context;
+    let query = call.query(ImageInspectQuery::from_params)?;
+    let rows = state.engine.image_history(&name, convert::image::platform(&query.platform)?).await?;
     http::json(&rows.iter().map(convert::image::history).collect::<Vec<_>>())
 }
 

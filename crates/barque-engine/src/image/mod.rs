@@ -126,10 +126,14 @@ impl Engine {
         })
     }
 
-    pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryView>> {
+    /// The layers' story, the newest first. The image has to be for `platform`, where one is asked for.
+    ///
+    /// Errors: NotFound; Docker's sentence where the image is for another platform.
+    pub async fn image_history(&self, name: &str, platform: Option<Platform>) -> Result<Vec<HistoryView>> {
         let (engine, name) = (self.clone(), name.to_owned());
         self.blocking(move || {
             let image = engine.resolve_or_host(&name)?;
+            provides(&name, platform.as_slice(), &image.platform)?;
             let lines = engine.store().image_history(&image.id)?;
             Ok(lines
                 .into_iter()
@@ -301,23 +305,22 @@ impl Engine {
                 .with_hint("export a container made from it: barque export CONTAINER"));
         }
         let found = self.store().resolve_image(name);
+        let fits = |image: &Image| provides(name, platforms, &image.platform);
         if let Ok(reference) = name.parse::<Reference>()
             && reference.tag().is_none()
             && reference.digest().is_none()
         {
             let all = self.store().images()?.into_iter().filter_map(|image| {
                 let names: Vec<_> = image.tags.iter().filter(|t| t.repository() == reference).cloned().collect();
-                (!names.is_empty()).then_some(SaveImage { id: image.id, names })
+                (!names.is_empty()).then(|| fits(&image).map(|()| SaveImage { id: image.id, names }))
             });
-            let all: Vec<SaveImage> = all.collect();
+            let all = all.collect::<Result<Vec<_>>>()?;
             if !all.is_empty() {
                 return Ok(all);
             }
         }
         let found = found?;
-        if let Some(other) = platforms.iter().find(|p| p.score(&found.image.platform).is_none()) {
-            return Err(other_platform(name, other, &found.image.platform));
-        }
+        fits(&found.image)?;
         let names = found.name.into_iter().filter(|n| n.tag().is_some()).collect();
         Ok(vec![SaveImage { id: found.image.id, names }])
     }
@@ -352,6 +355,14 @@ impl Engine {
 
     pub(crate) fn image_event(&self, action: &str, actor: &str, name: &str) {
         self.events().emit("image", action, actor, [("name", name.to_owned())]);
+    }
+}
+
+/// Errors: NotFound with Docker's sentence where an image for `has` is not for each of `wanted`.
+fn provides(name: &str, wanted: &[Platform], has: &Platform) -> Result<()> {
+    match wanted.iter().find(|p| p.score(has).is_none()) {
+        Some(other) => Err(other_platform(name, other, has)),
+        None => Ok(()),
     }
 }
 
