@@ -43,20 +43,32 @@ pub fn forward_policies(bridge: &str) -> Result<Vec<Finding>> {
 
 fn drops(mut socket: NftSocket, bridge: &str) -> Result<Vec<Finding>> {
     let chains = socket.base_chains().map_err(|e| refused("list packet-filter chains", e))?;
-    Ok(chains.iter().filter_map(|c| forward_policy(c, bridge)).collect())
+    let mut findings = Vec::new();
+    for chain in &chains {
+        let Some(family) = foreign_forward(chain) else { continue };
+        // A chain that has gone meanwhile drops nothing.
+        if chain.policy_drop || socket.drops_the_rest(chain).unwrap_or(false) {
+            findings.push(dropping(chain, family, bridge));
+        }
+    }
+    Ok(findings)
 }
 
-fn forward_policy(chain: &BaseChain, bridge: &str) -> Option<Finding> {
-    if chain.hook != HOOK_FORWARD || !chain.policy_drop || chain.table.starts_with(OWN_TABLES) {
+/// The family of a chain of others that sees forwarded packets.
+fn foreign_forward(chain: &BaseChain) -> Option<&'static str> {
+    if chain.hook != HOOK_FORWARD || chain.table.starts_with(OWN_TABLES) {
         return None;
     }
-    let family = match chain.family {
-        1 => "inet",
-        2 => "ip",
-        10 => "ip6",
+    match chain.family {
+        1 => Some("inet"),
+        2 => Some("ip"),
+        10 => Some("ip6"),
         // Bridges and devices have other hooks by that number.
-        _ => return None,
-    };
+        _ => None,
+    }
+}
+
+fn dropping(chain: &BaseChain, family: &str, bridge: &str) -> Finding {
     // iptables-nft keeps its chains here; Docker leaves one for the user's rules.
     let (table, name) = (&chain.table, &chain.name);
     let cure = if table == "filter" && name == "FORWARD" {
@@ -70,13 +82,13 @@ fn forward_policy(chain: &BaseChain, bridge: &str) -> Option<Finding> {
              {name} oifname \"{bridge}\" accept"
         )
     };
-    Some(Finding {
+    Finding {
         problem: format!(
             "chain {name} of table {family} {table} drops forwarded packets that no rule of its own accepts: containers \
              may reach nothing, and published ports may not answer"
         ),
         cure: format!("{cure}\nand the same for the bridges of other networks (ip link show type bridge)"),
-    })
+    }
 }
 
 fn setting(path: &str) -> Option<String> {
@@ -89,18 +101,17 @@ mod tests {
 
     #[test]
     fn chains_of_others_that_drop_are_named() {
-        let judge = |family: u8, table: &str, name: &str, hook: u32, policy_drop: bool| {
+        let judge = |family: u8, table: &str, name: &str, hook: u32| {
             let (table, name) = (table.to_owned(), name.to_owned());
-            let chain = BaseChain { family, table, name, kind: "filter".into(), hook, priority: 0, policy_drop };
-            forward_policy(&chain, "barque0")
+            let chain = BaseChain { family, table, name, kind: "filter".into(), hook, priority: 0, policy_drop: true };
+            foreign_forward(&chain).map(|family| dropping(&chain, family, "barque0"))
         };
-        let docker = judge(2, "filter", "FORWARD", HOOK_FORWARD, true).unwrap();
+        let docker = judge(2, "filter", "FORWARD", HOOK_FORWARD).unwrap();
         assert!(docker.cure.contains("-I DOCKER-USER -i barque0") && docker.problem.contains("ip filter"));
-        let other = judge(1, "mine", "fwd", HOOK_FORWARD, true).unwrap();
+        let other = judge(1, "mine", "fwd", HOOK_FORWARD).unwrap();
         assert!(other.cure.starts_with("nft insert rule inet mine fwd iifname \"barque0\" accept\n"), "{}", other.cure);
-        assert_eq!(judge(2, "filter", "FORWARD", HOOK_FORWARD, false), None);
-        assert_eq!(judge(2, "filter", "INPUT", 1, true), None);
-        assert_eq!(judge(7, "bridge", "forward", HOOK_FORWARD, true), None);
-        assert_eq!(judge(1, "barque-0123456789ab", "forward", HOOK_FORWARD, true), None, "of any engine");
+        assert_eq!(judge(2, "filter", "INPUT", 1), None);
+        assert_eq!(judge(7, "bridge", "forward", HOOK_FORWARD), None);
+        assert_eq!(judge(1, "barque-0123456789ab", "forward", HOOK_FORWARD), None, "of any engine");
     }
 }

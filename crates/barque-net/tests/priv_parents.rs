@@ -139,6 +139,23 @@ fn drop_policies_of_others_are_found() {
             assert_eq!(findings.len(), 1);
             assert!(findings[0].problem.contains("chain forward of table inet firewall drops"), "{findings:?}");
         }
+        // A last rule for all packets is as good as a policy; one for some is not.
+        for (rules, guilty) in [
+            ("add table ip o { chain f { type filter hook forward priority 1; iifname \"x\" drop; }; }", false),
+            ("add rule ip o f counter reject", true),
+        ] {
+            let before = fabric.diagnose().unwrap().len();
+            let out = std::process::Command::new("nft").args([rules]).status();
+            if out.is_ok_and(|status| status.success()) {
+                let findings = fabric.diagnose().unwrap();
+                assert_eq!(findings.len(), before + usize::from(guilty), "{rules}: {findings:?}");
+            }
+        }
+        let out = std::process::Command::new("iptables").args(["-A", "FORWARD", "-j", "REJECT"]).status();
+        if out.is_ok_and(|status| status.success()) {
+            let findings = fabric.diagnose().unwrap();
+            assert!(findings.iter().any(|f| f.problem.contains("chain FORWARD of table ip filter")), "{findings:?}");
+        }
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         assert!(fabric.diagnose().unwrap().iter().any(|f| f.cure.contains("ip_forward=1")));
     });

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use libc::{
     NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE,
-    NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,
-    NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
+    NFT_MSG_DELSETELEM, NFT_MSG_DELTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWRULE, NFT_MSG_NEWSET, NFT_MSG_NEWSETELEM, NFT_MSG_NEWTABLE,
 };
 
 use super::wire::{self, APPEND, Body, CREATE, DUMP};
 use super::{Batch, Reply, Result, Socket};
 
+use super::nft_expr::fate;
 pub use super::nft_expr::{CmpOp, CtKey, Expr, MetaKey, NatFamily, PayloadBase, Reg, Verdict};
 
 const TABLE_NAME: u16 = 1;
@@ -327,6 +328,29 @@ impl NftSocket {
             Reply::Message(..) => {}
         })?;
         Ok(chains)
+    }
+
+    /// Whether a rule of the chain drops or rejects each packet that comes to it: no rule before lets all pass. What
+    /// the chain jumps to is not looked at.
+    pub fn drops_the_rest(&mut self, chain: &BaseChain) -> Result<bool> {
+        let mut batch = Batch::new();
+        batch.message(kind(NFT_MSG_GETRULE), DUMP, |m| {
+            m.raw(&genmsg(chain.family, 0)).str(RULE_TABLE, &chain.table).str(RULE_CHAIN, &chain.name);
+        });
+        let mut end = None;
+        self.0.dump(&mut batch, |reply| match reply {
+            Reply::Start => end = None,
+            Reply::Message(k, body) if k == kind(NFT_MSG_NEWRULE) && end.is_none() => {
+                let attrs = body.get(4..).unwrap_or_default();
+                // Old kernels give the rules of all chains.
+                let is = |what, name: &str| wire::find(attrs, what).is_some_and(|v| wire::get_str(v) == name);
+                if is(RULE_TABLE, &chain.table) && is(RULE_CHAIN, &chain.name) {
+                    end = wire::find(attrs, RULE_EXPRESSIONS).and_then(fate);
+                }
+            }
+            Reply::Message(..) => {}
+        })?;
+        Ok(end == Some(Verdict::Drop))
     }
 
     /// Waits for the next change and tells whether the table `name` of family inet was deleted in it.

@@ -1,6 +1,6 @@
 //! Expressions of packet-filter rules: small register-machine instructions.
 
-use super::wire::Body;
+use super::wire::{self, Body};
 
 const LIST_ELEMENT: u16 = 1;
 const EXPR_NAME: u16 = 1;
@@ -238,8 +238,75 @@ impl Expr {
     }
 }
 
+/// What a rule with these expressions does with every packet: accept it or drop it (reject it, too). `None` where it
+/// depends on the packet, or the packet goes on.
+pub(super) fn fate(expressions: &[u8]) -> Option<Verdict> {
+    for (_, expression) in wire::attributes(expressions) {
+        let name = wire::find(expression, EXPR_NAME).map(wire::get_str)?;
+        let data = wire::find(expression, EXPR_DATA).unwrap_or_default();
+        match name.as_str() {
+            // These watch a packet and let it go on.
+            "counter" | "log" => {}
+            "reject" => return Some(Verdict::Drop),
+            // iptables' own: the name of the target is the first attribute.
+            "target" => return (wire::find(data, 1).map(wire::get_str)? == "REJECT").then_some(Verdict::Drop),
+            "immediate" => {
+                let verdict = wire::find(data, 2).and_then(|d| wire::find(d, 2))?;
+                return match wire::find(verdict, 1).and_then(wire::get_be32)? {
+                    0 => Some(Verdict::Drop),
+                    1 => Some(Verdict::Accept),
+                    _ => None,
+                };
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
 fn value(d: &mut Body<'_>, attribute: u16, bytes: &[u8]) {
     d.nest(attribute, |v| {
         v.attr(1, bytes);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Batch;
+    use super::*;
+
+    fn encoded(fill: impl FnOnce(&mut Body<'_>)) -> Vec<u8> {
+        let mut batch = Batch::new();
+        batch.message(0, 0, fill);
+        wire::messages(batch.bytes()).next().map(|m| m.body.to_vec()).unwrap_or_default()
+    }
+
+    fn named(list: &mut Body<'_>, name: &str, data: impl FnOnce(&mut Body<'_>)) {
+        list.nest(LIST_ELEMENT, |e| {
+            e.str(EXPR_NAME, name).nest(EXPR_DATA, data);
+        });
+    }
+
+    #[test]
+    fn a_rules_fate_is_that_of_every_packet_or_none() {
+        let rule = |list: &[Expr]| fate(&encoded(|m| list.iter().for_each(|e| e.encode(m))));
+        assert_eq!(rule(&[Expr::Verdict(Verdict::Drop)]), Some(Verdict::Drop));
+        assert_eq!(rule(&[Expr::Verdict(Verdict::Accept)]), Some(Verdict::Accept));
+        assert_eq!(rule(&[Expr::Verdict(Verdict::Jump("x".into()))]), None);
+        let some = Expr::Meta { key: MetaKey::InputName, to: Reg(0) };
+        assert_eq!(rule(&[some, Expr::Verdict(Verdict::Drop)]), None, "depends on the packet");
+        let target = |name: &str| {
+            fate(&encoded(|m| {
+                named(m, "counter", |_| {});
+                named(m, "target", |d| {
+                    d.str(1, name);
+                });
+            }))
+        };
+        assert_eq!(target("REJECT"), Some(Verdict::Drop), "iptables -A FORWARD -j REJECT");
+        assert_eq!(target("LOG"), None);
+        assert_eq!(fate(&encoded(|m| named(m, "reject", |_| {}))), Some(Verdict::Drop));
+        assert_eq!(fate(&encoded(|m| named(m, "counter", |_| {}))), None);
+        assert_eq!(fate(&[9, 0, 1]), None, "malformed");
+    }
 }

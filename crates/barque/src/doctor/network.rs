@@ -22,7 +22,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
         let bridge = settings.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE);
         findings.extend(match barque_net::forward_policies(bridge) {
             Ok(found) if found.is_empty() => {
-                vec![Finding::ok(FIREWALL, "nftables answer, and no chain of others drops forwarded packets")]
+                vec![Finding::ok(FIREWALL, "nftables answer, and no forward chain of others there drops all packets")]
             }
             Ok(found) => found.into_iter().map(|f| Finding::warning(FIREWALL, f.problem, f.cure)).collect(),
             Err(why) => vec![no_nftables(&why.chain().to_string())],
