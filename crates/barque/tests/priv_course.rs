@@ -78,15 +78,26 @@ fn matches(expected: &[String], actual: &[&str]) -> bool {
     }
 }
 
+/// Whether the output says by itself that the command did what the course promises; else its status has to.
+fn tells(expected: &[String]) -> bool {
+    expected.iter().any(|line| line.split('…').any(|part| !part.trim().is_empty()))
+}
+
 /// Runs a step in the directory the last one left, and notes where it ended.
 fn run(machine: &Machine, step: &Step) -> Result<(), String> {
-    let script = format!("cd \"$(cat \"$HOME/.where\")\"\n{{\n{}\n}} 2>&1\npwd > \"$HOME/.where\"", step.command);
+    let script = format!(
+        "cd \"$(cat \"$HOME/.where\")\"\n{{\n{}\n}} 2>&1\nstatus=$?\npwd > \"$HOME/.where\"\nexit $status",
+        step.command
+    );
     let done = machine.command("bash", &["-c", &script]).env("TERM", "dumb").output().unwrap();
     let printed = String::from_utf8_lossy(&done.stdout).into_owned();
     let lines: Vec<&str> = printed.lines().map(str::trim_end).collect();
     let expected: Vec<String> = step.output.iter().map(|l| l.trim_end().to_owned()).collect();
     if matches(&expected, &lines) {
-        return Ok(());
+        return match done.status.success() || tells(&expected) {
+            true => Ok(()),
+            false => Err(format!("{}: {}\n--- {}\n{printed}", step.place, step.command, done.status)),
+        };
     }
     Err(format!("{}: {}\n--- expected\n{}\n--- printed\n{printed}", step.place, step.command, expected.join("\n")))
 }
@@ -146,6 +157,14 @@ fn placeholders_stand_for_text_and_lines() {
     assert!(!matches(&expected("a"), &["a", "b"]));
     assert!(!line_matches("a…a", "a"));
     assert!(line_matches("…port… 8081…", "the port 8081 is free"));
+}
+
+#[test]
+fn output_of_placeholders_alone_tells_nothing() {
+    let expected = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    assert!(!tells(&expected("")));
+    assert!(!tells(&expected("…\n… …")));
+    assert!(tells(&expected("…\nstatus 2")));
 }
 
 #[test]
