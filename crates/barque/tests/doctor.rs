@@ -36,3 +36,35 @@ fn a_broken_configuration_is_a_fault() {
     assert!(text.contains("Configuration") && text.contains("registry-mirors"), "{text}");
     assert!(!text.contains("  ok "), "only what is wrong: {text}");
 }
+
+#[test]
+fn the_engine_that_is_named_is_the_one_that_is_asked() {
+    let asked = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_barque"));
+        command.args(["doctor", "--no-registry", "--format", "json", "--config-file", "/dev/null"]).args(args);
+        for name in ["BARQUE_HOST", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "BARQUE_CONFIG"] {
+            command.env_remove(name);
+        }
+        let done = command.env("HOME", "/nonexistent").envs(variables.iter().copied()).output().unwrap();
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout).unwrap();
+        (done.status.code(), findings)
+    };
+    let here = "unix:///nonexistent/sock";
+    for (variables, args, by) in [
+        (&[("DOCKER_HOST", here)][..], &[][..], "(DOCKER_HOST)"),
+        (&[("DOCKER_HOST", "unix:///nonexistent/other")], &["-H", here], "(-H)"),
+        (&[("DOCKER_CONTEXT", "nowhere")], &[], "nowhere"),
+    ] {
+        let (status, findings) = asked(variables, args);
+        let faults: Vec<&str> = findings
+            .iter()
+            .filter(|f| f["level"] == "fault" && f["area"] == "Engine")
+            .filter_map(|f| f["text"].as_str())
+            .collect();
+        assert!(status == Some(1) && faults.iter().any(|text| text.contains(by)), "{by}: {findings:?}");
+        assert!(findings.iter().any(|f| f["area"] == "Kernel"), "an engine of this machine: {findings:?}");
+    }
+    // Another machine's: nothing is said about this one's kernel.
+    let (status, findings) = asked(&[("DOCKER_HOST", "tcp://nowhere.invalid:2375")], &[]);
+    assert!(status == Some(1) && findings.iter().all(|f| f["area"] == "Engine"), "{findings:?}");
+}

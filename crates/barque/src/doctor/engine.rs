@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use barque_cli::Probe;
 use barque_daemon::config::Settings;
 
 use super::Finding;
@@ -18,13 +19,60 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
         .iter()
         .map(|w| Finding::warning(ENGINE, w.clone(), "leave the option out, or see docs/coming-from-docker.md"))
         .collect();
-    for host in &settings.hosts {
-        if let Some(path) = host.strip_prefix("unix://") {
-            findings.push(judge(host, ping(path)));
-        }
-    }
     findings.extend(settings.open_to_all().map(open_to_all));
     findings
+}
+
+/// This machine's engine, which commands talk to where nobody names another.
+pub(super) fn check_own(settings: &Settings) -> Vec<Finding> {
+    let sockets = settings.hosts.iter().filter_map(|host| Some((host, host.strip_prefix("unix://")?)));
+    sockets.map(|(host, path)| judge(host, ping(path))).collect()
+}
+
+/// The engine that somebody named, or the fault in its name.
+pub(super) fn check_named(named: Result<Option<Probe>, String>) -> Vec<Finding> {
+    let probe = match named {
+        Ok(None) => return Vec::new(),
+        Ok(Some(probe)) => probe,
+        Err(why) => {
+            return vec![Finding::fault(
+                ENGINE,
+                why.lines().next().unwrap_or_default(),
+                "name an engine that exists: barque context ls, barque context use NAME, -H or DOCKER_HOST",
+            )];
+        }
+    };
+    let mut findings = vec![judge_named(&probe)];
+    if !probe.is_local {
+        findings.push(Finding::ok(
+            ENGINE,
+            "it runs on another machine, so this one is not checked; run barque doctor there for its kernel, storage \
+             and network",
+        ));
+    }
+    findings
+}
+
+fn judge_named(probe: &Probe) -> Finding {
+    let goes = format!("commands go to {} ({})", probe.address, probe.chosen_by);
+    let silence = match &probe.answer {
+        Ok(version) => return Finding::ok(ENGINE, format!("{goes}: version {version} answers")),
+        Err(silence) => silence,
+    };
+    let text = format!("{goes}: {}", silence.why);
+    if silence.is_forbidden {
+        return Finding::fault(
+            ENGINE,
+            text,
+            "join the group that owns the socket: sudo usermod -aG barque $USER, then log in again",
+        );
+    }
+    let back = match probe.chosen_by.as_str() {
+        "-H" => "leave out -H".to_owned(),
+        by if by.starts_with("context ") => "barque context use default".to_owned(),
+        variable => format!("unset {variable}"),
+    };
+    Finding::fault(ENGINE, text, format!("start the engine there, or use this machine's own: {back}"))
 }
 
 /// What an engine says of itself, or the kind of error.
@@ -101,6 +149,26 @@ mod tests {
         assert_eq!(level(std::io::ErrorKind::NotFound), Level::Ok);
         assert_eq!(level(std::io::ErrorKind::PermissionDenied), Level::Warning);
         assert_eq!(level(std::io::ErrorKind::TimedOut), Level::Fault);
+    }
+
+    #[test]
+    fn an_engine_that_is_named_has_to_answer() {
+        let probe = |chosen_by: &str, answer: Result<String, barque_cli::Silence>| Probe {
+            address: "tcp://box:1".into(),
+            chosen_by: chosen_by.into(),
+            is_local: false,
+            answer,
+        };
+        let silence = |is_forbidden| Err(barque_cli::Silence { why: "nobody".into(), is_forbidden });
+        let well = judge_named(&probe("-H", Ok("1.2".into())));
+        assert_eq!(well, Finding::ok(ENGINE, "commands go to tcp://box:1 (-H): version 1.2 answers"));
+        for (by, cure) in [("DOCKER_HOST", "unset DOCKER_HOST"), ("context far", "barque context use default")] {
+            let ill = judge_named(&probe(by, silence(false)));
+            assert!(ill.level == Level::Fault && ill.text.contains(by) && ill.cure.ends_with(cure), "{ill:?}");
+        }
+        assert!(judge_named(&probe("-H", silence(true))).cure.contains("usermod"));
+        assert_eq!(check_named(Err("no such context\n\nhint".into()))[0].text, "no such context");
+        assert_eq!(check_named(Ok(Some(probe("-H", Ok(String::new()))))).len(), 2, "this machine is not checked");
     }
 
     #[test]

@@ -20,8 +20,11 @@ Usage:  barque doctor [OPTIONS]
 
 Check this machine and explain what is missing: kernel, cgroups, storage, disk, network, firewall, the engine and its
 configuration, registry access. Nothing is changed. Exit status 1 if something must be mended.
+Where -H, DOCKER_HOST or the current context names an engine, that one is asked; if it runs on another machine, this
+machine is not checked.
 
 Options:
+  -c, --context string       The context whose engine to ask
       --config-file string   The engine's configuration file (default \"/etc/barque/daemon.json\")
       --data-root string     The engine's data directory (default \"/var/lib/barque\")
       --format string        Output format: text or json (default \"text\")
@@ -82,6 +85,9 @@ struct Options {
     json: bool,
     quiet: bool,
     no_registry: bool,
+    /// The engine to ask.
+    host: Option<String>,
+    context: Option<String>,
     /// The rest: options of the engine.
     daemon: Vec<String>,
 }
@@ -101,7 +107,7 @@ pub fn run(words: &[String]) -> Result<u8> {
             (merge(&Values::default(), None, &crate::daemon::defaults())?, vec![fault])
         }
     };
-    findings.extend(all(&settings, options.no_registry));
+    findings.extend(all(&settings, &options));
     let worst = findings.iter().map(|f| f.level).max().unwrap_or(Level::Ok);
     if options.quiet {
         findings.retain(|f| f.level > Level::Ok);
@@ -110,12 +116,21 @@ pub fn run(words: &[String]) -> Result<u8> {
     Ok(u8::from(worst == Level::Fault))
 }
 
-fn all(settings: &Settings, no_registry: bool) -> Vec<Finding> {
+fn all(settings: &Settings, options: &Options) -> Vec<Finding> {
+    let named = barque_cli::probe(options.host.as_deref(), options.context.as_deref());
+    let elsewhere = matches!(&named, Ok(Some(probe)) if !probe.is_local);
+    if elsewhere {
+        return engine::check_named(named);
+    }
     let mut findings = kernel::check();
     findings.extend(storage::check(&settings.data_root, &settings.exec_root));
     findings.extend(network::check(settings));
     findings.extend(engine::check(settings));
-    if !no_registry {
+    findings.extend(match named {
+        Ok(None) => engine::check_own(settings),
+        named => engine::check_named(named),
+    });
+    if !options.no_registry {
         findings.extend(registry::check(settings));
     }
     findings
@@ -130,18 +145,37 @@ fn parse(words: &[String]) -> Result<Option<Options>> {
             "--help" | "-h" => return Ok(None),
             "--no-registry" => options.no_registry = true,
             "-q" | "--quiet" => options.quiet = true,
-            word if word == "--format" || word.starts_with("--format=") => {
-                let value = word.strip_prefix("--format=").map(str::to_owned).or_else(|| words.next().cloned());
+            word if is(word, "--format") => {
+                let value = value(word, &mut words);
                 options.json = match value.as_deref() {
                     Some("json") => true,
                     Some("text" | "") => false,
                     _ => return Err(Error::invalid("--format takes text or json")),
                 };
             }
+            word if word == "-c" || is(word, "--context") => options.context = value(word, &mut words),
+            word if word == "-H" || is(word, "--host") => {
+                // An engine with that address is meant: one that runs, and the configuration it would get.
+                options.host = value(word, &mut words);
+                options.daemon.extend(options.host.iter().map(|host| format!("--host={host}")));
+            }
             _ => options.daemon.push(word.clone()),
         }
     }
+    if options.host.is_some() && options.context.is_some() {
+        return Err(Error::invalid("conflicting options: cannot specify both --host and --context"));
+    }
     Ok(Some(options))
+}
+
+/// Whether `word` is this flag, with its value or before it.
+fn is(word: &str, flag: &str) -> bool {
+    word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+/// The value of the flag `word`: behind its `=`, or the next word.
+fn value(word: &str, next: &mut std::slice::Iter<'_, String>) -> Option<String> {
+    word.split_once('=').map(|(_, value)| value.to_owned()).or_else(|| next.next().cloned())
 }
 
 fn text(findings: &[Finding]) -> String {
@@ -206,6 +240,10 @@ mod tests {
         let o = parse(&words("--format json -q --data-root /x --no-registry")).unwrap().unwrap();
         assert!(o.json && o.quiet && o.no_registry);
         assert_eq!(o.daemon, ["--data-root", "/x"]);
+        let o = parse(&words("-H tcp://x:1 --debug")).unwrap().unwrap();
+        assert_eq!((o.host.as_deref(), o.daemon), (Some("tcp://x:1"), words("--host=tcp://x:1 --debug")));
+        assert_eq!(parse(&words("--context=far")).unwrap().unwrap().context.as_deref(), Some("far"));
+        assert!(parse(&words("-H x -c y")).is_err());
         assert!(parse(&words("--help")).unwrap().is_none());
         assert!(parse(&words("--format yaml")).is_err());
     }
