@@ -43,6 +43,19 @@ fn bash_completes_commands_and_flags() {
 }
 
 #[test]
+fn options_of_the_roles_are_completed() {
+    for (words, wanted) in [
+        (&["doctor", "--no"][..], "--no-registry"),
+        (&["daemon", "--data-r"], "--data-root"),
+        (&["registry", "serve", "--lis"], "--listen"),
+    ] {
+        let done = Command::new(BARQUE).arg("__complete").args(words).output().unwrap();
+        let out = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(out.split_whitespace().next(), Some(wanted), "{words:?}: {out}");
+    }
+}
+
+#[test]
 fn zsh_and_fish_take_their_scripts() {
     if let Some(out) = shell(
         "zsh",

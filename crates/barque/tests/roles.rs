@@ -66,3 +66,25 @@ fn each_role_has_its_help() {
         assert!(out.trim_start().starts_with("Usage:"), "{args:?}: {out}");
     }
 }
+
+#[test]
+fn an_engine_that_is_named_and_silent_has_a_cure() {
+    let (status, _, err) = run(&["ps"]);
+    let mut lines = err.lines();
+    let first = "Cannot connect to the Docker daemon at unix:///nonexistent. Is the docker daemon running?";
+    assert_eq!((status, lines.next()), (Some(1), Some(first)));
+    assert!(err.contains("\n\nhint: DOCKER_HOST names that engine: start it"), "{err}");
+    let (_, _, err) = run(&["-H", "unix:///nonexistent/other", "ps"]);
+    assert!(err.contains("hint: -H names that engine"), "{err}");
+}
+
+#[test]
+fn a_file_that_is_no_context_is_not_echoed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "top secret ".repeat(100)).unwrap();
+    let config = dir.path().display().to_string();
+    let (status, _, err) = run(&["--config", &config, "context", "import", "copy", file.to_str().unwrap()]);
+    assert_eq!(status, Some(1));
+    assert!(err.starts_with("invalid context: ") && err.contains("hint: ") && !err.contains("top secret"), "{err}");
+}
