@@ -25,7 +25,7 @@ impl ListFilter {
     /// Unknown keys and malformed values.
     pub(crate) fn new(filters: Filters, now: Timestamp) -> Result<ListFilter> {
         super::check(&filters, LIST_KEYS)?;
-        if !filters.get("reference").all(|pattern| is_pattern(pattern)) {
+        if !filters.get("reference").all(is_pattern) {
             return Err(Error::invalid("syntax error in pattern"));
         }
         let dangling = super::boolean(&filters, "dangling")?;
