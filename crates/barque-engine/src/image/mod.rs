@@ -291,11 +291,7 @@ impl Engine {
         if platforms.is_empty() {
             return Ok(());
         }
-        let image = self.store().resolve_image(name)?.image;
-        match platforms.iter().find(|p| p.score(&image.platform).is_none()) {
-            Some(other) => Err(other_platform(name, other, &image.platform)),
-            None => Ok(()),
-        }
+        provides(name, platforms, &self.store().resolve_image(name)?.image.platform)
     }
 
     /// A name without a tag stands for all its tags, as in `docker save`.

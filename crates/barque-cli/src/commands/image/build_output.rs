@@ -30,9 +30,7 @@ pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> 
         }
         Output::Archive(path, names) => {
             let lent = lend(inv, names, id).await?;
-            let query = SaveQuery { names: saved_as(names, id), ..SaveQuery::default() };
-            let stream = inv.client().await?.image_save(&query).await?;
-            let saved = save::stream(stream, path).await;
+            let saved = archive(inv, saved_as(names, id), path).await;
             lent.give_back(inv).await?;
             saved
         }
@@ -75,6 +73,11 @@ async fn tag(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<()> 
         inv.client().await?.image_tag(id, &name.name(), name.tag().unwrap_or_default()).await?;
     }
     Ok(())
+}
+
+async fn archive(inv: &Invocation<'_>, names: Vec<String>, path: &str) -> CliResult<()> {
+    let query = SaveQuery { names, ..SaveQuery::default() };
+    save::stream(inv.client().await?.image_save(&query).await?, path).await
 }
 
 fn saved_as(names: &[String], id: &str) -> Vec<String> {
