@@ -1,10 +1,12 @@
 //! Content digests of files: by bytes and metadata, never by time, remembered between builds by stat data.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,24 +22,40 @@ const RACY: i64 = 100_000_000;
 const TRIES: usize = 3;
 
 /// What a file was when its digest was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     ino: u64,
     size: u64,
     mtime: i64,
     ctime: i64,
     digest: Digest,
-    seen: bool,
+}
+
+impl Stamp {
+    fn is_of(&self, entry: &Entry) -> bool {
+        (self.ino, self.size, self.mtime, self.ctime) == (entry.ino, entry.size, entry.mtime, entry.ctime)
+    }
 }
 
 /// Digests of files by path, valid while inode, size and both times stay the same.
 #[derive(Debug, Default)]
 pub(crate) struct StatCache {
-    stamps: Mutex<HashMap<Box<[u8]>, Stamp>>,
+    /// As it was read: taking it apart into a map would cost more than all looking up.
+    bytes: Vec<u8>,
+    /// Where each record of it starts, in the order of paths.
+    records: Vec<usize>,
+    found: Mutex<Found>,
     dirty: AtomicBool,
 }
 
-const MAGIC: &[u8; 8] = b"bqstat1\n";
+#[derive(Debug, Default)]
+struct Found {
+    /// Which records are still true.
+    seen: Vec<bool>,
+    fresh: HashMap<Box<[u8]>, Stamp>,
+}
+
+const MAGIC: &[u8; 8] = b"bqstat2\n";
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,26 +63,41 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl StatCache {
     /// Reads what [`StatCache::encode`] wrote; anything else gives an empty cache.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        let mut stamps = HashMap::new();
+    pub(crate) fn decode(bytes: Vec<u8>) -> Self {
+        let mut records = Vec::with_capacity(bytes.len() / 128);
         let mut rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
-        stamps.reserve(rest.len() / 128);
-        while let Some((path, stamp, next)) = decode_one(rest) {
-            stamps.insert(path.into(), stamp);
-            rest = next;
+        let mut last: Option<&[u8]> = None;
+        while let Some((path, _, next)) = decode_one(rest) {
+            if last.is_some_and(|last| path_order(last, path) != Ordering::Less) {
+                return Self::default();
+            }
+            records.push(bytes.len() - rest.len());
+            (last, rest) = (Some(path), next);
         }
-        StatCache { stamps: Mutex::new(stamps), dirty: AtomicBool::new(false) }
+        let found = Mutex::new(Found { seen: vec![false; records.len()], fresh: HashMap::new() });
+        StatCache { bytes, records, found, dirty: AtomicBool::new(false) }
+    }
+
+    fn record(&self, start: usize) -> Option<(&[u8], Stamp)> {
+        decode_one(self.bytes.get(start..)?).map(|(path, stamp, _)| (path, stamp))
     }
 
     /// The bytes to keep, if something changed. With `complete`, files not looked at are forgotten.
     pub(crate) fn encode(&self, complete: bool) -> Option<Vec<u8>> {
-        if !self.dirty.load(Ordering::Acquire) {
+        if !self.dirty.load(Acquire) {
             return None;
         }
-        let stamps = lock(&self.stamps);
+        let found = lock(&self.found);
+        let mut stamps: Vec<(&[u8], Stamp)> = found.fresh.iter().map(|(path, stamp)| (&**path, *stamp)).collect();
+        stamps.reserve(self.records.len());
+        let kept = self.records.iter().zip(&found.seen).filter(|(_, seen)| **seen || !complete);
+        let kept = kept.filter_map(|(start, _)| self.record(*start));
+        stamps.extend(kept.filter(|(path, _)| !found.fresh.contains_key(*path)));
+        // Almost in order already.
+        stamps.sort_by(|(a, _), (b, _)| path_order(a, b));
         let mut out = Vec::with_capacity(stamps.len() * 128);
         out.extend_from_slice(MAGIC);
-        for (path, stamp) in stamps.iter().filter(|(_, s)| s.seen || !complete) {
+        for (path, stamp) in stamps {
             let Ok(length) = u16::try_from(path.len()) else { continue };
             out.extend_from_slice(&length.to_le_bytes());
             out.extend_from_slice(path);
@@ -76,17 +109,28 @@ impl StatCache {
         Some(out)
     }
 
-    /// Known digests of `entries`, in their order.
-    fn lookup(&self, entries: &[&Entry]) -> Vec<Option<Digest>> {
-        let mut stamps = lock(&self.stamps);
-        let mut find = |entry: &&Entry| {
-            let stamp = stamps.get_mut(path_bytes(&entry.path))?;
-            let same =
-                (stamp.ino, stamp.size, stamp.mtime, stamp.ctime) == (entry.ino, entry.size, entry.mtime, entry.ctime);
-            stamp.seen = same;
-            same.then_some(stamp.digest)
+    /// Known digests of `entries`, in their order: that of paths, or some are not found.
+    fn lookup(&self, entries: &[Entry]) -> Vec<Option<Digest>> {
+        let mut found = lock(&self.found);
+        let mut at = 0;
+        let mut find = |entry: &Entry| {
+            let path = path_bytes(&entry.path);
+            if let Some(stamp) = found.fresh.get(path) {
+                return Some(*stamp).filter(|s| s.is_of(entry));
+            }
+            let order = |start: &usize| self.record(*start).map(|(known, _)| path_order(known, path));
+            if self.records.get(at).and_then(order) == Some(Ordering::Less) {
+                at += self.records[at..].partition_point(|start| order(start) == Some(Ordering::Less));
+            }
+            let (known, stamp) = self.record(*self.records.get(at)?)?;
+            let same = known == path && stamp.is_of(entry);
+            if same && let Some(seen) = found.seen.get_mut(at) {
+                *seen = true;
+            }
+            same.then_some(stamp)
         };
-        entries.iter().map(&mut find).collect()
+        let mut digest = |entry: &Entry| find(entry).filter(|_| entry.kind == Kind::File).map(|stamp| stamp.digest);
+        entries.iter().map(&mut digest).collect()
     }
 
     fn insert(&self, entry: &Entry, digest: Digest, now: i64) {
@@ -94,9 +138,9 @@ impl StatCache {
             return;
         }
         let Entry { ino, size, mtime, ctime, .. } = *entry;
-        let stamp = Stamp { ino, size, mtime, ctime, digest, seen: true };
-        lock(&self.stamps).insert(path_bytes(&entry.path).into(), stamp);
-        self.dirty.store(true, Ordering::Release);
+        let stamp = Stamp { ino, size, mtime, ctime, digest };
+        lock(&self.found).fresh.insert(path_bytes(&entry.path).into(), stamp);
+        self.dirty.store(true, Release);
     }
 }
 
@@ -111,7 +155,18 @@ fn decode_one(bytes: &[u8]) -> Option<(&[u8], Stamp, &[u8])> {
     let (digest, rest) = rest.split_first_chunk::<32>()?;
     let [ino, size, mtime, ctime] = numbers;
     let digest = Digest::from_bytes(*digest);
-    Some((path, Stamp { ino, size, mtime: mtime as i64, ctime: ctime as i64, digest, seen: false }, rest))
+    Some((path, Stamp { ino, size, mtime: mtime as i64, ctime: ctime as i64, digest }, rest))
+}
+
+/// As `Path` compares, without taking paths apart: a `/` comes before everything else.
+fn path_order(a: &[u8], b: &[u8]) -> Ordering {
+    match a.iter().zip(b).position(|(x, y)| x != y) {
+        Some(at) => {
+            let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+            rank(a[at]).cmp(&rank(b[at]))
+        }
+        None => a.len().cmp(&b.len()),
+    }
 }
 
 pub(crate) fn path_bytes(path: &Path) -> &[u8] {
@@ -127,19 +182,18 @@ pub(crate) fn contents(tree: &Tree, cache: Option<&StatCache>, entries: &mut [En
     // Before anything is read: a change during the reading must count as one after it.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
     let known = match cache {
-        Some(cache) => cache.lookup(&entries.iter().collect::<Vec<_>>()),
+        Some(cache) => cache.lookup(entries),
         None => vec![None; entries.len()],
     };
     let is_missing = |(i, e): &(usize, &Entry)| e.kind == Kind::File && known[*i].is_none();
     let missing: Vec<usize> = entries.iter().enumerate().filter(is_missing).map(|(i, _)| i).collect();
-    let mut digests: Vec<Option<Digest>> =
-        entries.iter().zip(known).map(|(entry, digest)| digest.filter(|_| entry.kind == Kind::File)).collect();
+    let mut digests = known;
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let shared: &[Entry] = entries;
     let work = || {
         let mut done = Vec::new();
-        while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(index) = missing.get(next.fetch_add(1, Relaxed)) {
             if lock(&failed).is_some() {
                 break;
             }
@@ -269,20 +323,39 @@ mod tests {
     fn stamps_survive_and_mind_changes() {
         let cache = StatCache::default();
         assert_eq!(cache.encode(true), None);
-        cache.insert(&entry("a/b", 3), Digest::of(b"abc"), RACY * 2);
+        for path in ["a/b", "a.c", "a/b/c"] {
+            cache.insert(&entry(path, 3), Digest::of(path.as_bytes()), RACY * 2);
+        }
         cache.insert(&entry("young", 3), Digest::of(b"abc"), 7);
-        let again = StatCache::decode(&cache.encode(true).unwrap());
-        let (same, other, young) = (entry("a/b", 3), entry("a/b", 4), entry("young", 3));
-        assert_eq!(again.lookup(&[&same, &other, &young]), [Some(Digest::of(b"abc")), None, None]);
+        let again = StatCache::decode(cache.encode(true).unwrap());
+        let wanted = [entry("a/a", 3), entry("a/b", 4), entry("a/b/c", 3), entry("a.c", 3), entry("young", 3)];
+        let known = [None, None, Some(Digest::of(b"a/b/c")), Some(Digest::of(b"a.c")), None];
+        assert_eq!(again.lookup(&wanted), known);
+        assert_eq!(again.lookup(&wanted[3..]), known[3..]);
+        assert_eq!(again.encode(true), None);
+
+        // Of what was not seen again, nothing is kept once everything was looked at.
+        again.insert(&entry("a/a", 3), Digest::of(b"a/a"), RACY * 2);
+        assert_eq!(again.lookup(&wanted)[0], Some(Digest::of(b"a/a")));
+        for (complete, count) in [(true, 3), (false, 4)] {
+            assert_eq!(StatCache::decode(again.encode(complete).unwrap()).records.len(), count);
+        }
+    }
+
+    #[test]
+    fn paths_are_in_order_as_paths() {
+        let mut paths = ["a", "a/b", "a/b/c", "a b", "a.c", "a0", "b"].map(Path::new);
+        paths.sort();
+        assert!(paths.is_sorted_by(|a, b| path_order(path_bytes(a), path_bytes(b)) == Ordering::Less), "{paths:?}");
     }
 
     proptest! {
         #[test]
         fn any_bytes_decode(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = StatCache::decode(&bytes);
+            let _ = StatCache::decode(bytes.clone());
             let mut framed = MAGIC.to_vec();
             framed.extend(bytes);
-            let _ = StatCache::decode(&framed);
+            let _ = StatCache::decode(framed);
         }
     }
 }

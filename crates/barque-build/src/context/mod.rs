@@ -109,7 +109,7 @@ impl ContextDir {
     fn stats(&self, cache: &dyn Cache) -> &StatCache {
         self.stats.get_or_init(|| {
             let bytes = cache.blob(&self.stats_name()).ok().flatten().unwrap_or_default();
-            StatCache::decode(&bytes)
+            StatCache::decode(bytes)
         })
     }
 
@@ -221,8 +221,10 @@ where
 /// `kind mode digest-prefix path NUL`; short, since there is one for each file.
 fn manifest_line(out: &mut Vec<u8>, entry: &Entry, content: Option<Digest>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    use std::io::Write as _;
-    let _ = write!(out, "{}{:o} ", entry.kind as u8, entry.mode);
+    out.push(b'0' + entry.kind as u8);
+    let digits = (entry.mode.checked_ilog2().unwrap_or(0) / 3) as usize;
+    out.extend((0..=digits).rev().map(|digit| b'0' + (entry.mode >> (3 * digit) & 7) as u8));
+    out.push(b' ');
     let mark = match (&entry.link, content) {
         (Some(target), _) => Digest::of(path_bytes(Path::new(target))),
         (None, Some(digest)) => digest,

@@ -70,26 +70,44 @@ fn parts_for(entries: usize, size: usize) -> usize {
 /// The parts each entry is in: a file in one, chosen by its directory (by its own name in a directory with very
 /// many files), a directory in all that its files are in, an empty one in one.
 fn parts_of_each(entries: &[Entry], count: usize, size: usize) -> Vec<Parts> {
-    // Paths as bytes: a `Path` is taken apart for every comparison.
-    let mut in_dir: HashMap<&[u8], usize> = HashMap::new();
-    for entry in entries {
-        *in_dir.entry(above(entry)).or_default() += 1;
+    let (dirs, of_entry) = directories(entries);
+    let mut held = vec![0; dirs.len()];
+    for dir in &of_entry {
+        held[*dir] += 1;
     }
-    let mut of_dir: HashMap<&[u8], Parts> = HashMap::new();
+    let mut of_dir: Vec<Parts> = vec![0; dirs.len()];
     let mut placed = vec![0; entries.len()];
     // Backwards: everything below a directory is seen before it.
-    for (entry, placed) in entries.iter().zip(&mut placed).rev() {
-        let dir = above(entry);
+    for ((entry, dir), placed) in entries.iter().zip(of_entry).zip(&mut placed).rev() {
         let path = path_bytes(&entry.path);
-        let many = in_dir.get(dir).is_some_and(|n| *n > size / 4);
-        let by_name = many || entry.kind == Kind::Dir;
-        *placed = match of_dir.remove(path).filter(|_| entry.kind == Kind::Dir) {
-            Some(parts) => parts,
-            None => 1 << (hash(if by_name { path } else { dir }) % count),
-        };
-        *of_dir.entry(dir).or_default() |= *placed;
+        let by_name = held[dir] > size / 4 || entry.kind == Kind::Dir;
+        let below = dirs.get(path).filter(|_| entry.kind == Kind::Dir).map(|own| of_dir[*own]);
+        *placed = below.unwrap_or_else(|| 1 << (hash(if by_name { path } else { above(entry) }) % count));
+        of_dir[dir] |= *placed;
     }
     placed
+}
+
+/// Numbers for the directories that hold entries, and for each entry that of its own.
+fn directories(entries: &[Entry]) -> (HashMap<&[u8], usize>, Vec<usize>) {
+    // Paths as bytes: a `Path` is taken apart for every comparison.
+    let mut numbers: HashMap<&[u8], usize> = HashMap::new();
+    let mut of_entry = Vec::with_capacity(entries.len());
+    let mut last: Option<(&[u8], usize)> = None;
+    for entry in entries {
+        let dir = above(entry);
+        // Most stand behind another of the same directory.
+        let number = match last.filter(|(path, _)| *path == dir) {
+            Some((_, number)) => number,
+            None => {
+                let next = numbers.len();
+                *numbers.entry(dir).or_insert(next)
+            }
+        };
+        last = Some((dir, number));
+        of_entry.push(number);
+    }
+    (numbers, of_entry)
 }
 
 /// The path of the directory an entry is in.

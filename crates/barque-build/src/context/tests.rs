@@ -189,7 +189,7 @@ fn stat_data_saves_reading_again() {
     assert_eq!(run(), first);
     // The proof that bytes are not read again: a stamp that lies is believed.
     let mut entries = vec![open(&dir).tree().entry(Path::new("a")).unwrap()];
-    let stats = StatCache::decode(&blobs.0.lock().unwrap().values().next().unwrap().clone());
+    let stats = StatCache::decode(blobs.0.lock().unwrap().values().next().unwrap().clone());
     assert_eq!(digest::contents(open(&dir).tree(), Some(&stats), &mut entries).unwrap(), [Some(Digest::of(b"1"))]);
     fs::write(dir.path().join("a"), "changed").unwrap();
     assert_ne!(run().0, first.0);

@@ -1,7 +1,8 @@
 //! A directory tree read safely: no path leads out of it, whatever links it contains or gains meanwhile.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -228,27 +229,31 @@ pub(crate) fn read_link(dir: &OwnedFd, name: &Path) -> io::Result<OsString> {
 /// The entries of an opened directory, sorted by name. `path` is its path in the tree.
 pub(crate) fn read_dir(dir: &OwnedFd, path: &Path) -> io::Result<Vec<Entry>> {
     let mut buffer = Vec::with_capacity(32 << 10);
-    let mut names: Vec<OsString> = Vec::new();
+    // One piece of memory for all names, each with its end mark: large trees are listed for every build.
+    let (mut names, mut places) = (Vec::new(), Vec::new());
     let mut raw = rustix::fs::RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = raw.next() {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
+        let name = entry.file_name().to_bytes_with_nul();
+        if name != b".\0" && name != b"..\0" {
+            places.push(names.len()..names.len() + name.len());
+            names.extend_from_slice(name);
         }
     }
-    names.sort_unstable();
-    let mut entries = Vec::with_capacity(names.len());
-    for name in names {
-        let stat = match rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+    places.sort_unstable_by(|a: &Range<usize>, b| names[a.clone()].cmp(&names[b.clone()]));
+    let mut entries = Vec::with_capacity(places.len());
+    for place in places {
+        let name = CStr::from_bytes_with_nul(&names[place]).map_err(io::Error::other)?;
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // Deleted since it was listed.
             Err(Errno::NOENT) => continue,
             Err(e) => return Err(e.into()),
         };
-        let Some(mut entry) = Entry::from_stat(path.join(&name), &stat) else { continue };
+        let name = Path::new(OsStr::from_bytes(name.to_bytes()));
+        let Some(mut entry) = Entry::from_stat(path.join(name), &stat) else { continue };
         if entry.kind == Kind::Symlink {
-            match read_link(dir, Path::new(&name)) {
+            match read_link(dir, name) {
                 Ok(target) => entry.link = Some(target),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),

@@ -1,11 +1,11 @@
 //! Lists a directory tree, in parallel once it is large, without what ignore patterns exclude.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use barque_model::{Context as _, Error, Result};
 
-use super::digest::path_bytes;
 use super::tree::{Entry, Kind, Tree, read_dir};
 use crate::ignore::{DirMatch, Ignore};
 
@@ -31,67 +31,73 @@ struct Task {
     exclude: DirMatch,
 }
 
+#[derive(Debug)]
+struct Listed {
+    entry: Entry,
+    /// An ignored directory: it stays if something below it is re-included.
+    undecided: bool,
+}
+
 #[derive(Debug, Default)]
 struct Found {
-    kept: Vec<Entry>,
-    /// Ignored directories that may hold something re-included.
-    undecided: Vec<Entry>,
+    /// What stays of each directory, sorted by name.
+    dirs: HashMap<PathBuf, Vec<Listed>>,
+    /// How many that are.
+    count: usize,
     /// Ignored, with all that is below.
     hidden: Vec<PathBuf>,
     todo: Vec<Task>,
 }
 
-/// Everything below `dir` (not `dir` itself), sorted by path. `dir` must have no link in it.
+/// Everything below `dir` (not `dir` itself), sorted by path as `Path` compares. `dir` must have no link in it.
 pub(crate) fn walk(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Vec<Entry>> {
-    walked(tree, dir, filter).map(|found| found.kept)
+    walked(tree, dir, filter).map(|(kept, _)| kept)
 }
 
 /// What [`walk`] leaves out of the whole tree because of `ignore`, as the highest paths, sorted.
 pub(crate) fn excluded(tree: &Tree, ignore: &Ignore) -> Result<Vec<PathBuf>> {
-    let mut hidden = walked(tree, Path::new(""), Filter { ignore, exclude: &Ignore::default() })?.hidden;
+    let (_, mut hidden) = walked(tree, Path::new(""), Filter { ignore, exclude: &Ignore::default() })?;
     hidden.sort_unstable();
     hidden.dedup_by(|below, above| below.starts_with(above));
     Ok(hidden)
 }
 
-fn walked(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<Found> {
+/// What stays, sorted, and what does not.
+fn walked(tree: &Tree, dir: &Path, filter: Filter<'_>) -> Result<(Vec<Entry>, Vec<PathBuf>)> {
     let ignore = state_of(filter.ignore, dir);
     let mut found = Found::default();
     let mut todo = vec![Task { dir: dir.to_owned(), ignore, exclude: DirMatch::default() }];
     while let Some(task) = todo.pop() {
         list(tree, dir, filter, &task, &mut found)?;
         todo.append(&mut found.todo);
-        if found.kept.len() + todo.len() > PARALLEL_FROM && todo.len() > 1 {
+        if found.count + todo.len() > PARALLEL_FROM && todo.len() > 1 {
             parallel(tree, dir, filter, std::mem::take(&mut todo), &mut found)?;
         }
     }
-    sort(&mut found.kept);
-    sort(&mut found.undecided);
-    if !found.undecided.is_empty() {
-        let (needed, empty): (Vec<Entry>, Vec<Entry>) =
-            std::mem::take(&mut found.undecided).into_iter().partition(|d| {
-                let at = found.kept.partition_point(|e| e.path <= d.path);
-                found.kept.get(at).is_some_and(|e| e.path.starts_with(&d.path))
-            });
-        found.hidden.extend(empty.into_iter().map(|d| d.path));
-        found.kept.extend(needed);
-        sort(&mut found.kept);
-    }
-    Ok(found)
+    Ok(in_order(dir, found))
 }
 
-/// By path, as `Path` compares, without taking paths apart: a `/` comes before everything else.
-fn sort(entries: &mut [Entry]) {
-    entries.sort_unstable_by(|a, b| {
-        let (a, b) = (path_bytes(&a.path), path_bytes(&b.path));
-        match a.iter().zip(b).position(|(x, y)| x != y) {
-            Some(at) => {
-                let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
-                rank(a[at]).cmp(&rank(b[at]))
+/// Each directory before what is in it: the order of paths, without comparing whole paths.
+fn in_order(top: &Path, mut found: Found) -> (Vec<Entry>, Vec<PathBuf>) {
+    let mut kept: Vec<Entry> = Vec::with_capacity(found.count);
+    // Directories that are being put out: what is left of each, and the place of one that is undecided.
+    let mut open = vec![(found.dirs.remove(top).unwrap_or_default().into_iter(), None)];
+    while let Some((rest, undecided)) = open.last_mut() {
+        if let Some(Listed { entry, undecided }) = rest.next() {
+            let below = if entry.kind == Kind::Dir { found.dirs.remove(&entry.path) } else { None };
+            let place = undecided.then_some(kept.len());
+            kept.push(entry);
+            if below.is_some() || undecided {
+                open.push((below.unwrap_or_default().into_iter(), place));
             }
-            None => a.len().cmp(&b.len()),
+            continue;
         }
-    });
+        if undecided.is_some_and(|place| kept.len() == place + 1) {
+            found.hidden.extend(kept.pop().map(|entry| entry.path));
+        }
+        open.pop();
+    }
+    (kept, found.hidden)
 }
 
 /// What matching each parent of `dir` and `dir` itself gives.
@@ -116,8 +122,9 @@ fn list(tree: &Tree, top: &Path, filter: Filter<'_>, task: &Task, found: &mut Fo
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && task.dir != top => return Ok(()),
         Err(e) => return Err(e).with_context(say),
     };
+    let mut kept = Vec::new();
     for entry in read_dir(&fd, &task.dir).with_context(say)? {
-        if found.kept.len() > MAX_ENTRIES {
+        if found.count + kept.len() > MAX_ENTRIES {
             return Err(Error::invalid(format!("{} holds more than {MAX_ENTRIES} files", tree.path().display()))
                 .with_hint("exclude what the build does not need in .dockerignore"));
         }
@@ -141,18 +148,18 @@ fn list(tree: &Tree, top: &Path, filter: Filter<'_>, task: &Task, found: &mut Fo
                 deeper = filter.exclude.may_include_below(&path);
             }
         }
-        if entry.kind == Kind::Dir && deeper {
+        let undecided = ignored && deeper && entry.kind == Kind::Dir;
+        if ignored && !undecided {
+            found.hidden.push(entry.path);
+            continue;
+        }
+        if deeper && entry.kind == Kind::Dir {
             found.todo.push(Task { dir: entry.path.clone(), ignore: states.0, exclude: states.1 });
-            if ignored {
-                found.undecided.push(entry);
-                continue;
-            }
         }
-        match ignored {
-            true => found.hidden.push(entry.path),
-            false => found.kept.push(entry),
-        }
+        kept.push(Listed { entry, undecided });
     }
+    found.count += kept.len();
+    found.dirs.insert(task.dir.clone(), kept);
     Ok(())
 }
 
@@ -214,8 +221,8 @@ fn parallel(tree: &Tree, top: &Path, filter: Filter<'_>, todo: Vec<Task>, found:
         return Err(error);
     }
     for part in parts {
-        found.kept.extend(part.kept);
-        found.undecided.extend(part.undecided);
+        found.dirs.extend(part.dirs);
+        found.count += part.count;
         found.hidden.extend(part.hidden);
     }
     Ok(())
