@@ -273,25 +273,26 @@ fn of_file(mut file: &File) -> io::Result<Digest> {
     Ok(hasher.finish())
 }
 
-/// Feeds one entry into a digest: its name as `path`, kind, mode, owner, link target, device and content.
-pub(crate) fn feed(hasher: &mut Hasher, path: &Path, entry: &Entry, content: Option<Digest>, owner: bool) {
+/// Appends one entry as it counts in a digest: its name as `path`, kind, mode, owner, link target, device and
+/// content.
+pub(crate) fn feed(out: &mut Vec<u8>, path: &Path, entry: &Entry, content: Option<Digest>, owner: bool) {
     let path = path_bytes(path);
-    hasher.update(&(path.len() as u32).to_le_bytes());
-    hasher.update(path);
+    out.extend_from_slice(&(path.len() as u32).to_le_bytes());
+    out.extend_from_slice(path);
     // A link's mode means nothing.
     let mode = if entry.kind == Kind::Symlink { 0 } else { entry.mode };
     let (uid, gid) = if owner { (entry.uid, entry.gid) } else { (0, 0) };
     for number in [entry.kind as u32, mode, uid, gid] {
-        hasher.update(&number.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
     }
     match entry.kind {
-        Kind::File => hasher.update(content.as_ref().map_or(&[][..], |d| d.as_bytes())),
+        Kind::File => out.extend_from_slice(content.as_ref().map_or(&[][..], |d| d.as_bytes())),
         Kind::Symlink => {
             let target = entry.link.as_deref().map_or(&[][..], std::os::unix::ffi::OsStrExt::as_bytes);
-            hasher.update(&(target.len() as u32).to_le_bytes());
-            hasher.update(target);
+            out.extend_from_slice(&(target.len() as u32).to_le_bytes());
+            out.extend_from_slice(target);
         }
-        Kind::CharDevice | Kind::BlockDevice => hasher.update(&entry.rdev.to_le_bytes()),
+        Kind::CharDevice | Kind::BlockDevice => out.extend_from_slice(&entry.rdev.to_le_bytes()),
         Kind::Dir | Kind::Fifo | Kind::Socket => {}
     }
 }
