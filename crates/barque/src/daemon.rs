@@ -51,6 +51,7 @@ pub fn run(words: &[String]) -> Result<()> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
     let _pidfile = Pidfile::write(&settings.pidfile)?;
+    barque_sys::memory::share_heaps();
     // Forked while there is only one thread: a fork of many threads is a fork of their locks.
     let spawner = Spawner::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
