@@ -100,7 +100,12 @@ pub fn mounts(shm_size: Option<u64>) -> Vec<Mount> {
         source: MountSource::Devpts,
         options: MountOptions { nosuid: true, noexec: true, ..MountOptions::default() },
     };
-    let shm = MountSource::Tmpfs { size: Some(shm_size.unwrap_or(SHM_SIZE)), mode: Some(0o1777), options: Vec::new() };
+    let shm = MountSource::Tmpfs {
+        size: Some(shm_size.unwrap_or(SHM_SIZE)),
+        mode: Some(0o1777),
+        // Programs look for it by this name in the table of mounts.
+        options: vec![("source".into(), "shm".into())],
+    };
     vec![
         strict("/proc", MountSource::Proc, ReadOnly::No),
         dev,

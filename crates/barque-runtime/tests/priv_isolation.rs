@@ -426,6 +426,18 @@ fn the_mount_table_shows_only_the_container() {
     assert!(out.lines().all(|l| !l.contains(lab.tmp.path().to_str().unwrap()) || l.contains(" - overlay ")), "{out}");
     let targets: Vec<&str> = out.lines().filter_map(|l| l.split(' ').nth(4)).collect();
     assert_eq!(targets[..5], ["/", "/proc", "/dev", "/dev/pts", "/sys"], "{out}");
+    // Sources as Docker names them.
+    let table = lab.sh("cat /proc/mounts").1;
+    for line in
+        ["overlay / overlay", "proc /proc proc", "tmpfs /dev tmpfs", "devpts /dev/pts devpts", "sysfs /sys sysfs"]
+    {
+        assert!(table.lines().any(|l| l.starts_with(&format!("{line} "))), "{line}: {table}");
+    }
+    for line in
+        ["mqueue /dev/mqueue mqueue", "shm /dev/shm tmpfs", "tmpfs /proc/interrupts tmpfs", "tmpfs /sys/firmware tmpfs"]
+    {
+        assert!(table.lines().any(|l| l.starts_with(&format!("{line} "))), "{line}: {table}");
+    }
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub(super) fn mount(b: &mut Builder, spec: &Spec, index: usize, facts: &Facts<'_
             }
             new.options.push(option("mode", &format!("{:o}", mode.unwrap_or(0o1777)))?);
             for (key, value) in options {
+                // The kernel takes no second source.
+                new.options.retain(|(k, _)| key != "source" || k.as_c_str() != c"source");
                 new.options.push(option(key, value)?);
             }
             push(b, &new)

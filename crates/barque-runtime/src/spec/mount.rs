@@ -73,7 +73,8 @@ pub enum MountSource {
         size: Option<u64>,
         /// Permission bits; `None`: 0o1777.
         mode: Option<u32>,
-        /// Further file-system options, such as `("uid", "1000")` or `("nr_inodes", "1k")`.
+        /// Further file-system options, such as `("uid", "1000")` or `("nr_inodes", "1k")`; `source` is what the table
+        /// of mounts names instead of `tmpfs`.
         options: Vec<(String, String)>,
     },
     Proc,

@@ -149,7 +149,7 @@ impl Interpreter<'_> {
             return place(again.as_fd(), target.as_fd()).at(Step::Place);
         }
         // Attached first, since only then kernels before 6.15 clone it.
-        let options = [(c"size", c"4k"), (c"mode", c"0755"), (c"nr_inodes", c"2")];
+        let options = [(c"source", c"tmpfs"), (c"size", c"4k"), (c"mode", c"0755"), (c"nr_inodes", c"2")];
         let empty = new_mount(c"tmpfs", &options, MOUNT_ATTR_RDONLY)?;
         place(empty.as_fd(), target.as_fd()).at(Step::Place)?;
         self.empty = Some(empty);
