@@ -146,7 +146,13 @@ fn an_init_forwards_signals_and_reaps() {
     spec.init = true;
     let out = lab.run(&spec).1;
     assert!(!out.contains('Z'), "a zombie was left:\n{out}");
-    assert!(out.lines().any(|l| l.trim().starts_with("1 ") && l.contains("barque-init")), "{out}");
+    assert!(out.lines().any(|l| l.trim().starts_with("1 ") && l.contains("docker-init")), "{out}");
+
+    let mut spec = lab.spec(&["sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; ps -o pid,args | grep '^ *1 '", "and more"]);
+    spec.init = true;
+    let out = lab.run(&spec).1;
+    let shown = "/sbin/docker-init -- sh -c tr '\\0' ' ' < /proc/1/cmdline; ps -o pid,args | grep '^ *1 ' and more";
+    assert!(out.starts_with(shown) && out.matches("/sbin/docker-init -- sh -c").count() >= 2, "{out}");
 
     let mut spec = lab.spec(&["nonexistent"]);
     spec.init = true;

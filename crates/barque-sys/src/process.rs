@@ -151,11 +151,11 @@ pub const CLONE_NEWPID: u32 = libc::CLONE_NEWPID as u32;
 pub const CLONE_NEWNET: u32 = libc::CLONE_NEWNET as u32;
 
 /// Sets what `ps` shows of this process: the name (15 bytes count) and the command line. The latter overwrites
-/// the program's arguments in place and is cut to their length; needs `/proc`.
+/// the program's arguments and environment in place and is cut to their length; needs `/proc`.
 pub fn set_title(name: &CStr, title: &str, area: Option<ArgumentArea>) {
     let _ = rustix::thread::set_name(name);
     if let Some(area) = area {
-        area.write(title.as_bytes());
+        area.write(std::iter::once(title.as_bytes()));
     }
 }
 
@@ -163,7 +163,10 @@ pub fn set_title(name: &CStr, title: &str, area: Option<ArgumentArea>) {
 #[derive(Clone, Copy, Debug)]
 pub struct ArgumentArea {
     start: usize,
+    /// Bytes of the arguments.
     len: usize,
+    /// Bytes of the arguments and of the environment right behind them.
+    room: usize,
 }
 
 impl ArgumentArea {
@@ -174,19 +177,27 @@ impl ArgumentArea {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |n: usize| fields.get(n - 3)?.parse::<usize>().ok();
         let (start, end) = (field(48)?, field(49)?);
-        (start != 0 && end > start).then(|| ArgumentArea { start, len: end - start })
+        let room = match (field(50)?, field(51)?) {
+            (environment, last) if environment == end && last > end => last - start,
+            _ => end.checked_sub(start)?,
+        };
+        (start != 0 && end > start).then_some(ArgumentArea { start, len: end - start, room })
     }
 
-    fn write(self, title: &[u8]) {
-        let n = title.len().min(self.len - 1);
-        // SAFETY: the kernel put the arguments of this process at `start..start+len`, in its writable stack
-        // memory, where they stay for its life. Nothing in this (forked, one-threaded) process reads them
-        // any more.
-        unsafe {
-            let area = std::slice::from_raw_parts_mut(self.start as *mut u8, self.len);
-            area.fill(0);
-            area[..n].copy_from_slice(&title[..n]);
+    /// Writes words with a space between them, as far as there is room. Neither allocates nor panics. Where they are
+    /// longer than the arguments were, the kernel shows what stands there up to the first NUL, as for setproctitle(3).
+    pub(crate) fn write<'a>(self, words: impl Iterator<Item = &'a [u8]>) {
+        // SAFETY: the kernel put the arguments and the environment of this process at `start..start+room`, in its
+        // writable stack memory, where they stay for its life. Nothing in this (forked, one-threaded) process reads
+        // them any more.
+        let area = unsafe { std::slice::from_raw_parts_mut(self.start as *mut u8, self.room) };
+        let text = words.enumerate().flat_map(|(i, word)| (i > 0).then_some(&b' ').into_iter().chain(word));
+        let mut written = 0;
+        for (place, byte) in area.iter_mut().take(self.room.saturating_sub(1)).zip(text) {
+            *place = *byte;
+            written += 1;
         }
+        area.iter_mut().take(self.len.max(written + 1)).skip(written).for_each(|place| *place = 0);
     }
 }
 
@@ -218,5 +229,22 @@ mod tests {
         let area = ArgumentArea::find().unwrap();
         let line = std::fs::read("/proc/self/cmdline").unwrap();
         assert_eq!(area.len, line.len());
+    }
+
+    #[test]
+    fn a_command_line_may_be_longer_than_the_arguments_were() {
+        let area = ArgumentArea::find().unwrap();
+        let long = "x".repeat(area.len);
+        for words in [vec!["short"], vec!["two", "words"], vec!["longer", &long, "end"]] {
+            let expected = words.join(" ");
+            let pid = fork(|| {
+                area.write(words.iter().map(|w| w.as_bytes()));
+                let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+                i32::from(String::from_utf8_lossy(&line).trim_end_matches('\0') != expected)
+            })
+            .unwrap();
+            let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+            assert_eq!(status.unwrap().1.exit_status(), Some(0), "{expected}");
+        }
     }
 }

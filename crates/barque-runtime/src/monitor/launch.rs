@@ -161,6 +161,7 @@ fn start(
         stdio: streams.theirs_raw(),
         report: report.as_raw_fd(),
         own_program: inherited.own_program,
+        arguments: inherited.arguments,
     };
     let options = CloneOptions { namespaces: request.namespaces, cgroup: groups.v2_raw() };
     let child = child::spawn(&context, options).map_err(|e| failed(Stage::Clone, 0, e))?;

@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 
 use super::exec::set_mask;
-use super::{Done, Failure, Interpreter, Step, exit};
+use super::{Done, Failure, Interpreter, Op, Step, exit};
 use crate::mount::last_errno;
 
 /// Signals that mean an error of our own or must stay as they are; all others are blocked and forwarded.
@@ -37,8 +37,18 @@ impl Interpreter<'_> {
         }
     }
 
+    /// Is shown as Docker's init is: `/sbin/docker-init -- COMMAND`.
+    fn call_itself(&self) {
+        let _ = rustix::thread::set_name(c"docker-init");
+        let command = self.ctx.ops.iter().find_map(|op| if let Op::Exec { argv, .. } = op { Some(argv) } else { None });
+        if let (Some(area), Some(argv)) = (self.ctx.arguments, command) {
+            let program = [c"/sbin/docker-init", c"--"];
+            area.write(program.into_iter().chain(argv.iter()).map(std::ffi::CStr::to_bytes));
+        }
+    }
+
     fn reap(&self, child: libc::pid_t, mask: u64) -> ! {
-        let _ = rustix::thread::set_name(c"barque-init");
+        self.call_itself();
         // The report pipe among them: its end tells that the child has executed its program.
         // SAFETY: closes descriptors this process does not use any more.
         unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0) };

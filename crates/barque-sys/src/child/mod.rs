@@ -143,6 +143,8 @@ pub struct Context<'a> {
     pub report: RawFd,
     /// Never executed inside a container.
     pub own_program: FileKey,
+    /// Where an init writes what it is called.
+    pub arguments: Option<crate::process::ArgumentArea>,
 }
 
 /// How to clone.
