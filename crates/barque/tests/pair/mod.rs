@@ -4,7 +4,7 @@
 pub mod probe;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 const INSIDE: &str = "BARQUE_PAIR_INSIDE";
@@ -109,6 +109,13 @@ impl Engine {
         Engine::start("barque", scratch, program, start, args, "--pidfile")
     }
 
+    /// The same with nothing said but where it is.
+    pub fn barque_plain(scratch: &Path, args: &[&str]) -> Engine {
+        let program = barque_program();
+        let start = vec![program.display().to_string(), "daemon".to_owned()];
+        Engine::start("barque", scratch, program, start, args, "--pidfile")
+    }
+
     /// Docker's daemon and client; `None` where they are not installed.
     pub fn docker(scratch: &Path, args: &[&str]) -> Option<Engine> {
         if !installed("dockerd") || !installed("docker") {
@@ -158,17 +165,16 @@ impl Engine {
         panic!("{} does not answer: {}", self.name, self.log());
     }
 
-    /// Stops the daemon, or kills it.
-    pub fn down(&mut self, kill: bool) {
-        if let Some(mut daemon) = self.daemon.take() {
-            if !kill {
-                let pid = rustix::process::Pid::from_child(&daemon);
-                rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-            } else {
-                daemon.kill().unwrap();
-            }
-            daemon.wait().unwrap();
+    /// Stops the daemon, or kills it; tells how it ended.
+    pub fn down(&mut self, kill: bool) -> Option<ExitStatus> {
+        let mut daemon = self.daemon.take()?;
+        if !kill {
+            let pid = rustix::process::Pid::from_child(&daemon);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        } else {
+            daemon.kill().unwrap();
         }
+        Some(daemon.wait().unwrap())
     }
 
     pub fn log(&self) -> String {
