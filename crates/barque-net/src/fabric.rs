@@ -351,6 +351,14 @@ impl Fabric {
         self.0.host.subnets()
     }
 
+    /// Chooses a bridge for the default network, and keeps it from other engines as long as this process lives: `kept`,
+    /// which this one had before, or else the first of `base0`, `base1` … that none has. Gives the number too.
+    ///
+    /// Errors: [`barque_model::ErrorKind::Unavailable`] where all are taken.
+    pub fn choose_bridge(&self, base: &str, kept: Option<&str>) -> Result<(usize, String)> {
+        self.0.host.choose_bridge(base, kept)
+    }
+
     /// The addresses of an interface of the machine (`--bridge`); `None` if there is none of that name.
     pub fn device_addresses(&self, name: &str) -> Result<Option<Vec<IpNet>>> {
         self.0.host.device_addresses(name)

@@ -245,7 +245,8 @@ fn priv_a_second_engine_on_the_same_bridge_is_told_the_cure() {
             String::from_utf8_lossy(&output.stderr).into_owned()
         };
         let why = start();
-        assert!(why.contains("another engine on this machine has the bridge bqpair0"), "{why}");
+        let who = format!("another engine on this machine (process {}) has the bridge bqpair0", first.pid());
+        assert!(why.contains(&who), "{why}");
         assert!(why.contains("hint: ") && why.contains("--bridge") && !why.contains("listening"), "{why}");
         // It is free again with the engine that had it, however that ended.
         first.down(true);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use barque_api::ApiVersion;
 use barque_api::container::LogConfig;
@@ -192,14 +192,13 @@ impl Settings {
         let read = Reader(values);
         warnings.extend(without_effect(&read)?);
         log_format(&read)?;
-        let mut hosts = read.list("hosts");
-        if hosts.is_empty() {
-            hosts.clone_from(&defaults.hosts);
-        }
+        let given = read.list("hosts");
+        let hosts = if given.is_empty() { defaults.hosts.clone() } else { given };
+        let exec_root = read.path("exec-root", &defaults.exec_root);
         let settings = Settings {
             data_root: read.path("data-root", &defaults.data_root),
-            exec_root: read.path("exec-root", &defaults.exec_root),
-            pidfile: read.path("pidfile", &defaults.pidfile),
+            pidfile: read.path("pidfile", &pidfile_beside(&exec_root, defaults)),
+            exec_root,
             hosts,
             group: read.text("group"),
             tls: tls(&read, defaults)?,
@@ -450,6 +449,16 @@ fn ulimits(read: &Reader<'_>) -> Result<Vec<Ulimit>> {
             Ok(Ulimit { name, soft: limit.soft, hard: limit.hard })
         })
         .collect()
+}
+
+/// The pid file where none is named: engines of different roots run side by side.
+fn pidfile_beside(exec_root: &Path, defaults: &Defaults) -> PathBuf {
+    if exec_root == defaults.exec_root {
+        return defaults.pidfile.clone();
+    }
+    let mut path = exec_root.components().collect::<PathBuf>().into_os_string();
+    path.push(".pid");
+    path.into()
 }
 
 fn shm_size(read: &Reader<'_>) -> Result<Option<u64>> {

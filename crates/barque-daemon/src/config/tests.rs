@@ -30,6 +30,15 @@ fn nothing_said_is_the_defaults() {
 }
 
 #[test]
+fn another_exec_root_has_a_pid_file_of_its_own() {
+    assert_eq!(settings(&[], "").unwrap().pidfile.display().to_string(), "/run/x.pid");
+    for root in ["/run/two", "/run/two/"] {
+        assert_eq!(settings(&["--exec-root", root], "").unwrap().pidfile.display().to_string(), "/run/two.pid");
+    }
+    assert_eq!(settings(&["--exec-root", "/run/two", "-p", "/p"], "").unwrap().pidfile.display().to_string(), "/p");
+}
+
+#[test]
 fn flags_in_every_form() {
     let words = [
         "-H",

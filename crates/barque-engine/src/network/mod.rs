@@ -10,6 +10,7 @@ pub mod restore;
 pub mod types;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use barque_model::{Error, Id, Result, Timestamp};
@@ -21,7 +22,9 @@ use ipnet::IpNet;
 use crate::Engine;
 use record::NetworkRecord;
 
-/// The default bridge's device where nothing else is said.
+/// How the default bridge's device is called where nothing else is said; a number follows.
+const DEFAULT_BRIDGES: &str = "barque";
+/// The default bridge's device of the machine's first engine, where nothing else is said.
 pub const DEFAULT_BRIDGE: &str = "barque0";
 
 /// All networks and names in memory; the rows are the truth.
@@ -30,7 +33,7 @@ pub struct Networks {
     records: RwLock<BTreeMap<Id, NetworkRecord>>,
     names: Mutex<plug::Names>,
     /// Addresses of build steps, which have no rows: step, network, address.
-    held: Mutex<Vec<(Id, Id, std::net::IpAddr)>>,
+    held: Mutex<Vec<(Id, Id, IpAddr)>>,
     /// Held from the choice of a subnet to its row: two networks made at once must not choose the same.
     creating: Mutex<()>,
 }
@@ -53,12 +56,12 @@ impl Networks {
     /// Keeps addresses for a build step.
     pub fn hold(&self, step: &Id, network: &Id, v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let addresses = v4.map(std::net::IpAddr::from).into_iter().chain(v6.map(std::net::IpAddr::from));
+        let addresses = v4.map(IpAddr::from).into_iter().chain(v6.map(IpAddr::from));
         held.extend(addresses.map(|a| (*step, *network, a)));
     }
 
     /// Addresses of `network` that build steps have.
-    pub fn held(&self, network: &Id) -> Vec<(std::net::IpAddr, String)> {
+    pub fn held(&self, network: &Id) -> Vec<(IpAddr, String)> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter().filter(|(_, n, _)| n == network).map(|(_, _, a)| (*a, "a build".to_owned())).collect()
     }
@@ -129,17 +132,12 @@ impl Engine {
             }
             return Ok(());
         }
-        let mut options = BridgeOptions::new(settings.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE));
+        let (bridge, subnet, gateway) = self.choose_default_bridge(present.as_ref())?;
+        let mut options = BridgeOptions::new(bridge);
         options.icc = settings.icc.unwrap_or(true);
         options.masquerade = settings.ip_masq.unwrap_or(true);
         options.mtu = settings.mtu;
         options.host_ip = settings.default_ip;
-        let kept = present.as_ref().and_then(|r| r.def.pools.iter().find(|p| p.subnet.addr().is_ipv4())).cloned();
-        let (subnet, gateway) = match (settings.bip, kept) {
-            (Some(bip), _) => (bip.trunc(), Some(bip.addr())),
-            (None, Some(pool)) => (pool.subnet, pool.gateway),
-            (None, None) => (self.free_subnet()?, None),
-        };
         let mut pool = Pool { subnet, ip_range: settings.fixed_cidr, gateway, auxiliary: BTreeMap::new() };
         if pool.gateway.is_none() {
             pool.gateway = Some(ipam::choose_gateway(&pool)?);
@@ -190,6 +188,25 @@ impl Engine {
         }
     }
 
+    /// The default bridge's device, subnet and gateway: as configured, else as they were, else free ones.
+    fn choose_default_bridge(&self, present: Option<&NetworkRecord>) -> Result<(String, IpNet, Option<IpAddr>)> {
+        let settings = &self.config().network;
+        let had = present.and_then(|r| r.def.bridge()).map(|options| options.bridge.as_str());
+        let (number, bridge) = match &settings.bridge {
+            Some(name) => (0, name.clone()),
+            None => self.fabric().choose_bridge(DEFAULT_BRIDGES, had)?,
+        };
+        // Who took the bridge that this engine had may have taken its addresses too.
+        let lost = settings.bridge.is_none() && had.is_some_and(|had| is_chosen(had) && had != bridge);
+        let kept = present.filter(|_| !lost).and_then(|r| r.def.pools.iter().find(|p| p.subnet.addr().is_ipv4()));
+        let (subnet, gateway) = match (settings.bip, kept) {
+            (Some(bip), _) => (bip.trunc(), Some(bip.addr())),
+            (None, Some(pool)) => (pool.subnet, pool.gateway),
+            (None, None) => (self.subnet_beside(number)?, None),
+        };
+        Ok((bridge, subnet, gateway))
+    }
+
     pub(crate) fn put_network(&self, record: NetworkRecord) -> Result<()> {
         let row = record.to_row()?;
         self.store().write_durable(|tx| tx.network_insert(&row))?;
@@ -199,15 +216,27 @@ impl Engine {
 
     /// A subnet nobody uses: neither a network of this engine nor the machine itself.
     pub(crate) fn free_subnet(&self) -> Result<IpNet> {
-        let pools: Vec<AddressPool> = self
-            .config()
-            .network
-            .address_pools
-            .iter()
-            .map(|(base, size)| AddressPool { base: *base, size: *size })
-            .collect();
-        let pools = if pools.is_empty() { ipam::default_pools() } else { pools };
-        ipam::choose_subnet(&pools, &self.taken_subnets()?)
+        ipam::choose_subnet(&self.address_pools(), &self.taken_subnets()?)
+    }
+
+    fn address_pools(&self) -> Vec<AddressPool> {
+        let pools = &self.config().network.address_pools;
+        if pools.is_empty() {
+            return ipam::default_pools();
+        }
+        pools.iter().map(|(base, size)| AddressPool { base: *base, size: *size }).collect()
+    }
+
+    /// A free subnet for the machine's default bridge of this number. Engines that start at the same moment do not see
+    /// one another's bridges yet, so each leaves out the subnets that those before it choose.
+    fn subnet_beside(&self, number: usize) -> Result<IpNet> {
+        let (pools, mut taken) = (self.address_pools(), Vec::new());
+        for n in 0..number {
+            let Ok(subnet) = ipam::choose_subnet(&pools, &taken) else { break };
+            taken.push(Taken { subnet, by: format!("the engine on {DEFAULT_BRIDGES}{n}") });
+        }
+        taken.extend(self.taken_subnets()?);
+        ipam::choose_subnet(&pools, &taken).or_else(|_| self.free_subnet())
     }
 
     pub(crate) fn taken_subnets(&self) -> Result<Vec<Taken>> {
@@ -245,6 +274,11 @@ impl Engine {
             self.set_name(&record.def, container, None);
         }
     }
+}
+
+/// Whether a bridge of this name was chosen by an engine, not by its user.
+fn is_chosen(bridge: &str) -> bool {
+    bridge.strip_prefix(DEFAULT_BRIDGES).is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 fn plain_network(name: &str, driver: Driver) -> NetworkRecord {

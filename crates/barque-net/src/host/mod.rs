@@ -1,8 +1,6 @@
 //! The machine's side: devices of networks, kernel settings, the outer ends of containers' links.
 
 use std::collections::BTreeMap;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +17,7 @@ use crate::plan::links::LinkOp;
 use crate::plan::network;
 use crate::plan::rules::NetworkRules;
 
+mod claim;
 mod grave;
 mod plug;
 
@@ -37,7 +36,7 @@ pub(crate) struct Host {
     forwarding: Mutex<Forwarding>,
     graves: grave::Graveyard,
     /// The default bridge that is ours, and what says so to other engines.
-    claim: Mutex<Option<(String, UnixListener)>>,
+    claim: Mutex<Option<claim::Claim>>,
 }
 
 /// Names that tell this engine's things from others'.
@@ -252,31 +251,6 @@ impl Host {
         let mut place = Place { socket, index_of: &index_of, container: None, sysctls: None };
         run(&plan.create, &mut place, Existing::Refuse)?;
         find(socket, name)?.ok_or_else(|| Error::not_found(format!("interface {name} vanished while it was set up")))
-    }
-
-    /// Keeps the default bridge for this engine as long as it lives: two that share one would give out the same
-    /// addresses. The name of an abstract socket belongs to the network namespace, and goes with its process.
-    fn claim(&self, bridge: &str) -> Result<()> {
-        let mut claim = lock(&self.claim);
-        if claim.as_ref().is_some_and(|(name, _)| name == bridge) {
-            return Ok(());
-        }
-        let address = SocketAddr::from_abstract_name(format!("barque/bridge/{bridge}"));
-        match address.and_then(|address| UnixListener::bind_addr(&address)) {
-            Ok(socket) => *claim = Some((bridge.to_owned(), socket)),
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-                return Err(Error::conflict(format!(
-                    "another engine on this machine has the bridge {bridge} for its default network"
-                ))
-                .with_hint(
-                    "give this one a bridge of its own: barque daemon --bridge NAME --bip ADDRESS/PREFIX; or none: \
-                     --bridge none",
-                ));
-            }
-            // Not to know is no reason to refuse.
-            Err(e) => tracing::debug!("cannot claim bridge {bridge}: {e}"),
-        }
-        Ok(())
     }
 
     /// Sets a device up. Settings the kernel refuses (a read-only /proc/sys) degrade what they are for.
