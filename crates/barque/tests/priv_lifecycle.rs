@@ -90,6 +90,16 @@ fn shared_memory_belongs_to_its_ipc_namespace() {
     m.barque(&["run", "-d", "--name", "private", "barque/host", "sleep", "1000"]);
     m.barque(&["exec", "donor", "sh", "-c", "echo shared > /dev/shm/x"]);
     assert_eq!(shell(&["--ipc", "container:donor"], "cat /dev/shm/x").stdout, b"shared\n");
+    let source = "grep ' /dev/shm ' /proc/mounts";
+    for (options, size) in [
+        (&[][..], "size=65536k"),
+        (&["--ipc", "shareable", "--shm-size", "3m"], "size=3072k"),
+        (&["--ipc", "container:donor"], "size=65536k"),
+        (&["--ipc", "private", "--tty"], "size=65536k"),
+    ] {
+        let line = String::from_utf8(shell(options, source).stdout).unwrap();
+        assert!(line.starts_with("shm /dev/shm tmpfs rw,nosuid,nodev,noexec") && line.contains(size), "{line}");
+    }
     let refused = shell(&["--ipc", "container:private"], "true");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("non-shareable IPC"));
     assert!(shell(&["--ipc", "none"], "! grep -q ' /dev/shm ' /proc/mounts").status.success());
