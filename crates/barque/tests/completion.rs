@@ -82,7 +82,27 @@ fn manual_pages_are_written_for_every_command() {
     for name in ["barque.1", "barque-run.1", "barque-volume-prune.1", "barque-compose.1", "barque-compose-up.1"] {
         assert!(names.contains(&name.to_owned()), "no {name}");
     }
-    let run = std::fs::read_to_string(pages.join("barque-run.1")).unwrap();
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    for name in &names {
+        let text = page(name);
+        for section in [".TH ", ".SH NAME\n", ".SH SYNOPSIS\n"] {
+            assert!(text.contains(section), "{name} has no {section:?}: {text}");
+        }
+        // Whatever takes options lists them.
+        let options = text.contains(" [OPTIONS]") && !text.contains("SH SUBCOMMANDS");
+        assert!(
+            !options || text.contains("ot implemented yet") || text.contains(".SH OPTIONS\n"),
+            "{name} has no options: {text}"
+        );
+    }
+    for (name, option) in [
+        ("barque-daemon.1", "\\-\\-data\\-root"),
+        ("barque-registry.1", "\\-\\-mirror\\-of"),
+        ("barque-doctor.1", "\\-\\-no\\-registry"),
+    ] {
+        assert!(page(name).contains(option), "{name}: {}", page(name));
+    }
+    let run = page("barque-run.1");
     assert!(run.contains(".TH") && run.contains("\\-\\-publish"), "{run}");
     assert!(run.contains("\\fBbarque run\\fR [OPTIONS] IMAGE [COMMAND] [ARG...]"), "{run}");
 }

@@ -329,6 +329,11 @@ fn pages(cmd: &Cmd, path: &str, directory: &Path) -> CliResult<()> {
     if cmd.all_flags().any(|f| !f.hidden) {
         man.render_options_section(&mut out)?;
     }
+    options_of_role(&mut out, path);
+    // Commands that are listed and not built read no flags either.
+    if cmd.raw && cmd.category == Category::Plain {
+        out.extend_from_slice(b".SH STATUS\nNot implemented yet: the command says so and ends with status 125.\n");
+    }
     if !cmd.subs.is_empty() {
         man.render_subcommands_section(&mut out)?;
     }
@@ -339,6 +344,26 @@ fn pages(cmd: &Cmd, path: &str, directory: &Path) -> CliResult<()> {
     Ok(())
 }
 
+/// The options of a role, as it lists them itself.
+fn options_of_role(out: &mut Vec<u8>, path: &str) {
+    let mut words: Vec<String> = path.split(' ').skip(1).map(str::to_owned).collect();
+    if words == ["registry"] {
+        words.push("serve".to_owned());
+    }
+    let help = values::role(&words).map(values::help_of_role).unwrap_or_default();
+    let Some((_, options)) = help.split_once("Options:\n") else { return };
+    out.extend_from_slice(b".SH OPTIONS\n.nf\n");
+    for line in options.lines() {
+        out.extend_from_slice(format!("\\&{}\n", roff(line)).as_bytes());
+    }
+    out.extend_from_slice(b".fi\n");
+}
+
+/// The text as a manual page shows it.
+fn roff(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
 /// The usage line: the tables' operands are text, which the generator does not know.
 fn synopsis(out: &mut Vec<u8>, cmd: &Cmd, path: &str) {
     let line = match cmd.subs.is_empty() {
@@ -346,8 +371,7 @@ fn synopsis(out: &mut Vec<u8>, cmd: &Cmd, path: &str) {
         false => format!("{path} [OPTIONS] COMMAND"),
     };
     let (command, rest) = line.split_at(path.len().min(line.len()));
-    let plain = |text: &str| text.replace('\\', "\\e").replace('-', "\\-");
-    out.extend_from_slice(format!(".SH SYNOPSIS\n\\fB{}\\fR{}\n", plain(command), plain(rest)).as_bytes());
+    out.extend_from_slice(format!(".SH SYNOPSIS\n\\fB{}\\fR{}\n", roff(command), roff(rest)).as_bytes());
 }
 
 /// The pages of `compose`, which has a command line of its own.

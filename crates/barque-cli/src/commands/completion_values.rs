@@ -105,11 +105,16 @@ pub(super) fn role(words: &[String]) -> Option<&[String]> {
     }
 }
 
+/// What the role says of itself: its options are no table of the command line.
+pub(super) fn help_of_role(role: &[String]) -> String {
+    let Ok(own) = std::env::current_exe() else { return String::new() };
+    let asked = std::process::Command::new(own).arg0("barque").args(role).arg("--help").output();
+    asked.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
+}
+
 /// The options that the role names in its help.
 pub(super) fn options_of_role(role: &[String]) -> Vec<(String, String)> {
-    let Ok(own) = std::env::current_exe() else { return Vec::new() };
-    let asked = std::process::Command::new(own).arg0("barque").args(role).arg("--help").output();
-    asked.map(|done| options(&String::from_utf8_lossy(&done.stdout))).unwrap_or_default()
+    options(&help_of_role(role))
 }
 
 /// The long flags of a help text, and the first line of what each does.
