@@ -198,6 +198,7 @@ fn volumes_are_filled_from_the_image_and_outlive_containers() {
                 },
                 read_only: false,
                 recursive_read_only: false,
+                top_read_only: false,
                 propagation: None,
                 mode: String::new(),
             });

@@ -63,6 +63,7 @@ pub(crate) fn container(
         healthcheck: config.healthcheck.as_ref().map(health::spec).transpose()?,
         exposed_ports: ports::exposed(config.exposed_ports.as_ref())?,
         mounts: mounts::wanted(&config, &host)?,
+        image_volumes: Vec::new(),
         volumes_from: host.volumes_from.clone().unwrap_or_default(),
         network,
         restart: restart::policy(&host.restart_policy)?,

@@ -85,6 +85,11 @@ fn declared_volumes(view: &ContainerView, document: &Document) -> Option<Set> {
     let long_forms: Vec<String> =
         document.host.mounts.iter().flatten().map(|mount| clean_path(&mount.target)).collect();
     let mut set = document.config.volumes.clone().unwrap_or_default();
+    for target in &view.spec.image_volumes {
+        if !set.keys().any(|have| clean_path(have) == clean_path(target)) {
+            set.insert(target.clone(), barque_api::Empty);
+        }
+    }
     for mount in &view.spec.mounts {
         let anonymous = matches!(mount.source, MountSource::Volume { anonymous: true, .. });
         let target = clean_path(&mount.target);

@@ -43,6 +43,7 @@ fn bare() -> MountSpec {
         source: MountSource::Tmpfs { size: None, mode: None, options: Vec::new() },
         read_only: false,
         recursive_read_only: false,
+        top_read_only: false,
         propagation: None,
         mode: String::new(),
     }
@@ -178,6 +179,18 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
                 spec.propagation = Some(options.propagation);
             }
             spec.recursive_read_only = options.read_only_force_recursive;
+            spec.top_read_only = options.read_only_non_recursive;
+            let (force, top) = (spec.recursive_read_only, spec.top_read_only);
+            let conflict = |what: &str| Err(invalid(&format!("mount options conflict: {what}")));
+            match (mount.read_only, force, top) {
+                (false, true, _) => return conflict("!ReadOnly && BindOptions.ReadOnlyForceRecursive"),
+                (false, _, true) => return conflict("!ReadOnly && BindOptions.ReadOnlyNonRecursive"),
+                (_, true, true) => return conflict("ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive"),
+                (_, true, _) if options.non_recursive => {
+                    return conflict("NonRecursive && BindOptions.ReadOnlyForceRecursive");
+                }
+                _ => {}
+            }
             MountSource::Bind {
                 path: PathBuf::from(&mount.source),
                 create_missing: options.create_mountpoint,
@@ -185,7 +198,11 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
                 owners,
             }
         }
-        "volume" => volume_of(mount)?,
+        "volume" => {
+            // As with -v.
+            spec.mode = if mount.source.is_empty() { "" } else { "z" }.into();
+            volume_of(mount)?
+        }
         "tmpfs" => {
             if !mount.source.is_empty() {
                 return Err(invalid("field Source must not be specified"));
@@ -203,6 +220,9 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
                 return Err(invalid("field Source must not be empty"));
             }
             let subpath = mount.image_options.clone().unwrap_or_default().subpath;
+            if !is_local(&subpath) {
+                return Err(invalid("subpath must be a relative path within the image"));
+            }
             MountSource::Image {
                 reference: mount.source.clone(),
                 subpath: Some(subpath).filter(|path| !path.is_empty()),
@@ -212,6 +232,22 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
         _ => return Err(invalid("mount type unknown")),
     };
     Ok(spec)
+}
+
+/// Whether a path (or none) stays below where it begins, whatever is there.
+fn is_local(path: &str) -> bool {
+    let mut depth = 0i32;
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    !path.starts_with('/')
 }
 
 fn owners(wire: &IdMapping) -> Result<IdMap> {
@@ -232,6 +268,11 @@ fn volume_of(mount: &Mount) -> Result<MountSource> {
         check_volume_name(&mount.source)?;
     }
     let options = mount.volume_options.clone().unwrap_or_default();
+    if !is_local(&options.subpath) {
+        return Err(Error::invalid(
+            "invalid mount config for type \"volume\": subpath must be a relative path within the volume",
+        ));
+    }
     let driver = options.driver_config.unwrap_or_default();
     Ok(MountSource::Volume {
         name: Some(mount.source.clone()).filter(|name| !name.is_empty()),
@@ -374,6 +415,39 @@ mod tests {
         assert!(long(r#"{"Source":"ranges"}"#).unwrap_err().to_string().contains("needs a range"));
         assert!(long(r#"{"Source":"userns"}"#).unwrap_err().to_string().contains("not implemented yet"));
         assert!(long("{}").unwrap_err().to_string().contains("invalid id mapping source: ''"));
+    }
+
+    #[test]
+    fn parts_of_volumes_and_images_stay_inside() {
+        let of = |json: &str| long_form(&barque_api::json::from_str(json).unwrap());
+        let volume = |path: &str| {
+            of(&format!(r#"{{"Type":"volume","Source":"vol","Target":"/t","VolumeOptions":{{"Subpath":"{path}"}}}}"#))
+        };
+        assert_eq!(volume("a/../b").unwrap().mode, "z");
+        for bad in ["../..", "/a", "a/../../b"] {
+            assert!(volume(bad).unwrap_err().to_string().ends_with("a relative path within the volume"), "{bad}");
+        }
+        let image = r#"{"Type":"image","Source":"i","Target":"/t","ImageOptions":{"Subpath":"../x"}}"#;
+        assert!(of(image).unwrap_err().to_string().ends_with("a relative path within the image"));
+    }
+
+    #[test]
+    fn how_far_read_only_goes() {
+        let of = |read_only: bool, options: &str| {
+            long_form(
+                &barque_api::json::from_str(&format!(
+                    r#"{{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":{read_only},"BindOptions":{{{options}}}}}"#
+                ))
+                .unwrap(),
+            )
+        };
+        let (top, force) = (r#""ReadOnlyNonRecursive":true"#, r#""ReadOnlyForceRecursive":true"#);
+        assert!(of(true, top).unwrap().top_read_only && of(true, force).unwrap().recursive_read_only);
+        for (read_only, options) in
+            [(false, top), (false, force), (true, r#""ReadOnlyNonRecursive":true,"ReadOnlyForceRecursive":true"#)]
+        {
+            assert!(of(read_only, options).unwrap_err().to_string().contains("mount options conflict"), "{options}");
+        }
     }
 
     #[test]

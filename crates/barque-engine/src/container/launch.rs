@@ -220,7 +220,11 @@ fn mount(resolved: &ResolvedMount) -> Result<rs::Mount> {
     let missing = || Error::internal(format!("mount {} has no source", spec.target));
     let mut options = rs::MountOptions { propagation: propagation(spec)?, ..rs::MountOptions::default() };
     if spec.read_only {
-        options.readonly = if spec.recursive_read_only { rs::ReadOnly::Recursive } else { rs::ReadOnly::Yes };
+        options.readonly = match (spec.recursive_read_only, spec.top_read_only) {
+            (true, _) => rs::ReadOnly::Recursive,
+            (_, true) => rs::ReadOnly::TopOnly,
+            _ => rs::ReadOnly::Yes,
+        };
     }
     let source = match &spec.source {
         MountSource::Bind { non_recursive, owners, .. } => rs::MountSource::Bind {

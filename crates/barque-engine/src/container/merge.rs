@@ -41,6 +41,7 @@ pub fn merge_image(spec: &mut ContainerSpec, image: &RunConfig) -> Result<()> {
         spec.process.shell.clone_from(&image.shell);
     }
     merge_health(&mut spec.healthcheck, image.healthcheck.as_ref());
+    spec.image_volumes = image.volumes.iter().flat_map(BTreeMap::keys).cloned().collect();
     for target in image.volumes.iter().flat_map(BTreeMap::keys) {
         add_anonymous_volume(spec, target);
     }
@@ -144,6 +145,7 @@ fn add_anonymous_volume(spec: &mut ContainerSpec, target: &str) {
         },
         read_only: false,
         recursive_read_only: false,
+        top_read_only: false,
         propagation: None,
         mode: String::new(),
     });

@@ -25,6 +25,8 @@ pub struct ContainerSpec {
     pub healthcheck: Option<HealthSpec>,
     pub exposed_ports: Vec<PortProto>,
     pub mounts: Vec<MountSpec>,
+    /// The image's `VOLUME`s, be something else mounted there or not.
+    pub image_volumes: Vec<String>,
     /// `container[:ro|rw]` whose mounts are taken over.
     pub volumes_from: Vec<String>,
     pub network: NetworkSpec,
@@ -129,6 +131,9 @@ pub struct MountSpec {
     /// Recursively read-only where the kernel can (`ro-force-recursive` in the API is an error elsewhere).
     #[serde(default)]
     pub recursive_read_only: bool,
+    /// What is mounted below stays writable.
+    #[serde(default)]
+    pub top_read_only: bool,
     /// Mount propagation such as `rslave`; `None` is `rprivate`.
     #[serde(default)]
     pub propagation: Option<String>,
@@ -213,6 +218,8 @@ pub struct EndpointWish {
     pub links: Vec<String>,
     pub ipv4: Option<IpAddr>,
     pub ipv6: Option<IpAddr>,
+    /// Further addresses, good on the network's link only.
+    pub link_local: Vec<IpAddr>,
     pub mac_address: Option<String>,
     pub gw_priority: i64,
     pub driver_opts: BTreeMap<String, String>,
