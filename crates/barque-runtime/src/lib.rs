@@ -28,6 +28,7 @@ mod seccomp;
 pub mod spawner;
 pub mod spec;
 pub mod task;
+pub mod tree;
 pub mod users;
 
 pub use cgroup::stats::Stats;

@@ -6,6 +6,7 @@ mod pair;
 
 use std::path::Path;
 
+use pair::play::{Play, compare};
 use pair::{Engine, in_namespaces, sh};
 
 /// Lists a directory in the container: kinds, modes, owners, sizes of files, targets of links.
@@ -56,45 +57,6 @@ const FAULTS: [&[&str]; 12] = [
     &["--volumes-from", "nobody"],
 ];
 
-/// One engine's transcript of one scenario.
-struct Play<'a> {
-    engine: &'a Engine,
-    host: &'a str,
-    volume: String,
-    said: String,
-}
-
-impl Play<'_> {
-    fn fill(&self, text: &str, target: &str) -> String {
-        text.replace("{H}", self.host).replace("{V}", &self.volume).replace("{T}", target)
-    }
-
-    /// Runs a command and writes down how it ended and what it said.
-    fn step(&mut self, what: &str, args: &[&str]) {
-        let output = self.engine.call(args);
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let text = self.neutral(&text);
-        self.said.push_str(&format!("{what}: {}\n{text}\n", output.status.code().unwrap_or(-1)));
-    }
-
-    fn neutral(&self, text: &str) -> String {
-        let mut text = text.replace(self.host, "{H}").replace(&self.volume, "{V}");
-        for name in ["barque: ", "docker: "] {
-            text = text.replace(name, "");
-        }
-        let words = text.split_inclusive([' ', '\n']).map(|word| {
-            let bare = word.trim();
-            let hex = bare.len() >= 12 && bare.bytes().all(|b| b.is_ascii_hexdigit());
-            if hex { word.replace(bare, "{ID}") } else { word.to_owned() }
-        });
-        let lines: String = words.collect();
-        let kept = lines.lines().map(str::trim_end).filter(|l| {
-            !l.is_empty() && !l.starts_with("hint: ") && !l.starts_with("See '") && !l.starts_with("Run '")
-        });
-        kept.map(|l| format!("{l}\n")).collect()
-    }
-}
-
 /// A form on a target: what the container sees, may write, and what is there afterwards, in every state.
 fn scenario(engine: &Engine, dir: &Path, form: &[&str], target: &str) -> String {
     let host = dir.join(format!("host-{}", engine.name));
@@ -104,9 +66,9 @@ fn scenario(engine: &Engine, dir: &Path, form: &[&str], target: &str) -> String 
          echo more > dir/sub/file; ln -s dir link-to-dir; echo in > payload; chmod 751 payload",
         host.display()
     ));
-    let host = host.display().to_string();
-    let mut play = Play { engine, host: &host, volume: format!("vol-{}", engine.name), said: String::new() };
-    let form: Vec<String> = form.iter().map(|word| play.fill(word, target)).collect();
+    let mut play = Play::new(engine, &host);
+    let host = play.host.clone();
+    let form: Vec<String> = form.iter().map(|word| play.fill(word).replace("{T}", target)).collect();
     let mut create = vec!["create", "--name", "box", "--network", "none"];
     create.extend(form.iter().map(String::as_str));
     create.extend(["busybox:1", "sleep", "1000"]);
@@ -174,34 +136,23 @@ fn priv_mounts_are_as_dockers() {
             for target in TARGETS {
                 let (ours, theirs) = (scenario(&barque, dir, form, target), scenario(&docker, dir, form, target));
                 count += ours.lines().filter(|l| l.contains(": ")).count();
-                compare(&format!("{name} on {target}"), &ours, &theirs, &mut differ);
+                let known = |line: &str| explained(name, line).is_some();
+                compare(&format!("{name} on {target}"), &ours, &theirs, &known, &mut differ);
             }
         }
         for fault in FAULTS {
             let said = |engine: &Engine| {
-                let host = dir.join(format!("host-{}", engine.name)).display().to_string();
-                let mut play =
-                    Play { engine, host: &host, volume: format!("vol-{}", engine.name), said: String::new() };
-                let words: Vec<String> = fault.iter().map(|word| play.fill(word, "")).collect();
+                let mut play = Play::new(engine, &dir.join(format!("host-{}", engine.name)));
+                let words: Vec<String> = fault.iter().map(|word| play.fill(word)).collect();
                 let mut args = vec!["create", "--network", "none"];
                 args.extend(words.iter().map(String::as_str));
                 args.extend(["busybox:1", "true"]);
                 play.step("create", &args);
                 play.said
             };
-            compare(&format!("{fault:?}"), &said(&barque), &said(&docker), &mut differ);
+            compare(&format!("{fault:?}"), &said(&barque), &said(&docker), &|_| false, &mut differ);
         }
         println!("{count} lines compared");
         assert!(differ.is_empty(), "{} differences from Docker:\n{}", differ.len(), differ.join("\n"));
     });
-}
-
-fn compare(what: &str, ours: &str, theirs: &str, differ: &mut Vec<String>) {
-    let (ours, theirs): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), theirs.lines().collect());
-    for line in theirs.iter().filter(|l| !ours.contains(l) && explained(what, l).is_none()) {
-        differ.push(format!("{what}: only Docker: {line}"));
-    }
-    for line in ours.iter().filter(|l| !theirs.contains(l) && explained(what, l).is_none()) {
-        differ.push(format!("{what}: only here: {line}"));
-    }
 }

@@ -112,7 +112,10 @@ pub(crate) fn local_source(path: &str, follow: bool) -> io::Result<(PathBuf, Inf
     let bare = if path == "/" { path } else { path.trim_end_matches('/') };
     // A slash at the end of a link means what it leads to.
     let real = if follow || asserts_directory(path) {
-        std::fs::canonicalize(path).map_err(|e| named(e, bare))?
+        std::fs::canonicalize(path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotADirectory => io::Error::other("not a directory"),
+            _ => named(e, bare),
+        })?
     } else {
         PathBuf::from(bare)
     };

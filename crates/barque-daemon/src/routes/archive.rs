@@ -2,7 +2,7 @@
 
 use ::http::HeaderValue;
 use barque_api::container::{Change, CopyQuery, PathStat as WireStat};
-use barque_engine::container::files::CopyInOptions;
+use barque_engine::container::CopyInOptions;
 use barque_engine::container::request::PathStat;
 use barque_model::{Error, Result};
 use base64::Engine as _;

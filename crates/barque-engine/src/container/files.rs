@@ -1,57 +1,19 @@
-//! Files of a container: copy in and out, changes, export, commit.
+//! Files of a container: changes, export, commit. Copying is in [`super::copy`].
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 
-use barque_model::{Context, Error, ErrorKind, ImageId, Result, Timestamp};
-use barque_store::{CommitMode, DiffOptions, RootDir, TarTreeOptions, UntarOptions};
+use barque_model::{Context, ImageId, Result, Timestamp};
+use barque_store::{CommitMode, DiffOptions, RootDir, TarTreeOptions};
 use barque_sys::rootdir::FileKind;
 use tokio_util::io::SyncIoBridge;
 
-use super::driver::Handle;
-use super::merge::clean_path;
-use super::request::{ChangeKind, CommitOptions, FileChange, PathStat, TarStream};
-use super::spec::MountSource;
+use super::request::{ChangeKind, CommitOptions, FileChange, TarStream};
 use super::view::ContainerView;
 use crate::Engine;
 use crate::rootfs;
-use crate::volume::device::MountGuard;
-
-/// How archives are unpacked into a container.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CopyInOptions {
-    /// Refuse to put a file in a directory's place and the reverse.
-    pub no_overwrite_dir_non_dir: bool,
-    /// Keep the archive's owners.
-    pub copy_uid_gid: bool,
-}
-
-/// A path of a container within the root it is reached by.
-struct Located {
-    root: RootDir,
-    path: PathBuf,
-    /// Why nothing may be written there.
-    read_only: Option<&'static str>,
-    /// Keeps a volume mounted that is a mount.
-    _mounted: Option<MountGuard>,
-}
-
-impl Located {
-    /// In the container's own root.
-    fn in_root(view: &ContainerView, root: RootDir, path: impl Into<PathBuf>) -> Located {
-        let read_only = view.spec.read_only.then_some("container rootfs is marked read-only");
-        Located { root, path: path.into(), read_only, _mounted: None }
-    }
-
-    /// In a mount.
-    fn in_mount(root: RootDir, path: impl Into<PathBuf>, read_only: bool) -> Located {
-        let read_only = read_only.then_some("mounted volume is marked read-only");
-        Located { root, path: path.into(), read_only, _mounted: None }
-    }
-}
 
 impl Engine {
     pub async fn container_changes(&self, name: &str) -> Result<Vec<FileChange>> {
@@ -92,159 +54,11 @@ impl Engine {
         let view = self.container(name)?;
         self.container_event(&*self.find(name)?.lock().await, "export", []);
         let root = self.blocking(move || merged(&view)).await?;
-        tar_stream(move |out| {
+        let stream = tar_stream(move |out| {
             let options = TarTreeOptions::default();
             barque_store::tree::tar_tree(&root, Path::new("/"), &options, out).map(|_| ())
-        })
-    }
-
-    pub async fn container_stat_path(&self, name: &str, path: &str) -> Result<PathStat> {
-        let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
-        let root = self.live_root(&handle).await?;
-        self.blocking(move || {
-            let located = engine.locate(&handle.view(), root, &path)?;
-            stat(&located, &path).map_err(|e| missing(e, &path, &handle))
-        })
-        .await
-    }
-
-    pub async fn container_copy_out(&self, name: &str, path: &str) -> Result<(PathStat, TarStream)> {
-        let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
-        let root = self.live_root(&handle).await?;
-        let (stat, located, base) = self
-            .blocking(move || {
-                let located = engine.locate(&handle.view(), root, &path)?;
-                let stat = stat(&located, &path).map_err(|e| missing(e, &path, &handle))?;
-                let base = match path.rsplit('/').next() {
-                    Some("." | "") | None => ".".to_owned(),
-                    Some(base) => base.to_owned(),
-                };
-                Ok((stat, located, base))
-            })
-            .await?;
-        let stream = tar_stream(move |out| {
-            let options = TarTreeOptions { rebase: Some(base.into()), ..TarTreeOptions::default() };
-            barque_store::tree::tar_tree(&located.root, &located.path, &options, out).map(|_| ())
         })?;
-        Ok((stat, stream))
-    }
-
-    /// Unpacks an archive into the directory `path`.
-    pub async fn container_copy_in(
-        &self,
-        name: &str,
-        path: &str,
-        archive: TarStream,
-        options: CopyInOptions,
-    ) -> Result<()> {
-        let (engine, handle, path) = (self.clone(), self.find(name)?, path.to_owned());
-        let layer = handle.layer.clone().lock_owned().await;
-        let root = self.live_root(&handle).await?;
-        // One mount of a layer for writing at a time; while the container runs, that is the container's own.
-        let layer = root.is_none().then_some(layer);
-        self.blocking(move || {
-            let _until_done = layer;
-            let view = handle.view();
-            let located = engine.locate_writable(&view, root, &path)?;
-            let stat = located.root.stat(&located.path).map_err(|e| missing(e.into(), &path, &handle))?;
-            if stat.kind != FileKind::Directory {
-                return Err(Error::invalid("extraction point is not a directory"));
-            }
-            if let Some(why) = located.read_only {
-                return Err(Error::new(ErrorKind::Forbidden, why));
-            }
-            let mut input = SyncIoBridge::new(archive);
-            let untar = UntarOptions {
-                no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
-                keep_owners: true,
-                ..UntarOptions::default()
-            };
-            barque_store::tree::untar_into(&located.root, &located.path, &mut input, &untar)?;
-            // What follows the archive's end is part of the request all the same.
-            std::io::copy(&mut input, &mut std::io::sink())?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// The root as the running processes see it.
-    async fn live_root(&self, handle: &Arc<Handle>) -> Result<Option<RootDir>> {
-        let core = handle.lock().await;
-        match &core.task {
-            Some(task) => Ok(Some(RootDir::from_fd(task.root()?))),
-            None => Ok(None),
-        }
-    }
-
-    fn locate(&self, view: &ContainerView, live: Option<RootDir>, path: &str) -> Result<Located> {
-        let make = || rootfs::with_upper_read_only(&view.layers, &view.upper).map(|v| v.root);
-        self.locate_in(view, live, path, &make)
-    }
-
-    fn locate_writable(&self, view: &ContainerView, live: Option<RootDir>, path: &str) -> Result<Located> {
-        let make = || {
-            // overlayfs wants the work directory to be its own.
-            self.store().prepare_snapshot(&view.id)?;
-            rootfs::writable(&view.layers, &view.upper, &view.work).map(|v| v.root)
-        };
-        self.locate_in(view, live, path, &make)
-    }
-
-    /// Where a container's path really is: in its running root, or, while it is stopped, in a mount's
-    /// source or the layers.
-    fn locate_in(
-        &self,
-        view: &ContainerView,
-        live: Option<RootDir>,
-        path: &str,
-        make: &dyn Fn() -> Result<RootDir>,
-    ) -> Result<Located> {
-        let clean = clean_path(path);
-        if let Some(root) = live {
-            // The innermost mount decides.
-            let mounts = view.mounts.iter().filter(|m| inside(&clean, &m.target).is_some());
-            return Ok(match mounts.max_by_key(|m| m.target.len()) {
-                Some(mount) => Located::in_mount(root, &clean, !mount.read_write),
-                None => Located::in_root(view, root, &clean),
-            });
-        }
-        let root = make()?;
-        // Links of the image may lead into a mount: resolved inside the root first.
-        let real = root.canonicalize(&clean).map_or(clean, |p| p.to_string_lossy().into_owned());
-        let mut best: Option<(&super::spec::MountSpec, &str)> = None;
-        for mount in &view.spec.mounts {
-            if let Some(rest) = inside(&real, &clean_path(&mount.target))
-                && best.is_none_or(|(_, b)| rest.len() < b.len())
-            {
-                best = Some((mount, rest));
-            }
-        }
-        let Some((mount, rest)) = best else {
-            return Ok(Located::in_root(view, root, real.clone()));
-        };
-        let source = match &mount.source {
-            MountSource::Bind { path, create_missing, .. } => {
-                if *create_missing && path.symlink_metadata().is_err() {
-                    // As a start would.
-                    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-                }
-                path.clone()
-            }
-            MountSource::Volume { name: Some(name), subpath, .. } => {
-                let mounted = self.mount_volume_for_now(name)?;
-                let located = in_volume(&self.volume_dir(name), subpath.as_deref(), rest, mount.read_only)?;
-                return Ok(Located { _mounted: mounted, ..located });
-            }
-            _ => return Ok(Located::in_mount(root, real.clone(), mount.read_only)),
-        };
-        let open = |dir: &Path| RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()));
-        Ok(match source.parent() {
-            Some(parent) if source.is_file() => {
-                let name = Path::new("/").join(source.file_name().unwrap_or_default());
-                Located::in_mount(open(parent)?, name, mount.read_only)
-            }
-            _ => Located::in_mount(open(&source)?, Path::new("/").join(rest), mount.read_only),
-        })
+        begun(stream).await
     }
 
     /// An image of the container's changes (`docker commit`).
@@ -293,24 +107,6 @@ impl Engine {
     }
 }
 
-/// `rest` in the part of a volume that is mounted. The part is resolved inside the volume and held by its descriptor:
-/// a container that shares the volume may put links in its way meanwhile.
-fn in_volume(dir: &Path, subpath: Option<&str>, rest: &str, read_only: bool) -> Result<Located> {
-    let volume = RootDir::open(dir).with_context(|| format!("cannot open {}", dir.display()))?;
-    let rest = Path::new("/").join(rest);
-    let Some(subpath) = subpath.filter(|s| !s.is_empty()) else {
-        return Ok(Located::in_mount(volume, rest, read_only));
-    };
-    let real = volume.canonicalize(subpath)?;
-    let real = real.strip_prefix("/").unwrap_or(&real);
-    let (part, rest) = match volume.lstat(real)?.kind {
-        FileKind::Directory => (real, rest),
-        _ => (real.parent().unwrap_or(Path::new("")), Path::new("/").join(real.file_name().unwrap_or_default())),
-    };
-    let part = RootDir::from_fd(volume.open_dir_no_links(part)?.into_fd());
-    Ok(Located::in_mount(part, rest, read_only))
-}
-
 /// Takes out what was made only to mount something on, and directories changed by nothing else.
 fn without_mount_points(changes: Vec<barque_store::Change>, view: &ContainerView) -> Vec<barque_store::Change> {
     let own = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev", "/proc", "/sys"].map(PathBuf::from);
@@ -326,46 +122,8 @@ fn without_mount_points(changes: Vec<barque_store::Change>, view: &ContainerView
     kept
 }
 
-/// The rest of `path` below `target`.
-fn inside<'a>(path: &'a str, target: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(target)?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
-}
-
 fn merged(view: &ContainerView) -> Result<RootDir> {
     Ok(rootfs::with_upper_read_only(&view.layers, &view.upper)?.root)
-}
-
-fn missing(e: Error, path: &str, handle: &Handle) -> Error {
-    match e.kind() {
-        ErrorKind::NotFound => {
-            Error::not_found(format!("Could not find the file {path} in container {}", handle.view().name))
-        }
-        _ => e,
-    }
-}
-
-fn stat(located: &Located, path: &str) -> Result<PathStat> {
-    // `dir/.` and `dir/` mean what a link at the end points to.
-    let follow = path.ends_with('/') || path.ends_with("/.");
-    let stat = if follow { located.root.stat(&located.path) } else { located.root.lstat(&located.path) }?;
-    let link_target = match stat.kind {
-        FileKind::Symlink => located
-            .root
-            .canonicalize(&located.path)
-            .map_or_else(|_| String::new(), |p| p.to_string_lossy().into_owned()),
-        _ => String::new(),
-    };
-    let name = clean_path(path).rsplit('/').next().unwrap_or_default().to_owned();
-    Ok(PathStat {
-        name: if name.is_empty() { "/".into() } else { name },
-        size: i64::try_from(stat.size).unwrap_or(i64::MAX),
-        mode: go_mode(stat.kind, stat.mode),
-        mtime: Timestamp::from_nanos(
-            stat.modified.seconds.saturating_mul(1_000_000_000) + i64::from(stat.modified.nanos),
-        ),
-        link_target,
-    })
 }
 
 /// Kind and permissions as Go's `os.FileMode`.
@@ -399,6 +157,14 @@ pub fn tar_stream(work: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'stat
     };
     std::thread::Builder::new().name("archive".into()).spawn(write).context("cannot start a thread")?;
     Ok(Box::pin(tokio::io::AsyncReadExt::chain(stream, Outcome(Some(outcome)))))
+}
+
+/// Waits for the beginning of an archive: what fails before that is an answer, and not a connection that breaks off.
+pub async fn begun(mut stream: TarStream) -> Result<TarStream> {
+    let mut first = vec![0; 64 << 10];
+    let length = tokio::io::AsyncReadExt::read(&mut stream, &mut first).await?;
+    first.truncate(length);
+    Ok(Box::pin(tokio::io::AsyncReadExt::chain(std::io::Cursor::new(first), stream)))
 }
 
 /// Nothing, or the error that ended an archive early.
@@ -436,12 +202,5 @@ mod tests {
         assert_eq!(go_mode(FileKind::Directory, 0o755), 1 << 31 | 0o755);
         assert_eq!(go_mode(FileKind::Symlink, 0o777), 1 << 27 | 0o777);
         assert_eq!(go_mode(FileKind::Regular, 0o4755), 1 << 23 | 0o755);
-    }
-
-    #[test]
-    fn paths_inside_mounts() {
-        assert_eq!(inside("/a/b", "/a"), Some("b"));
-        assert_eq!(inside("/a", "/a"), Some(""));
-        assert_eq!(inside("/ab", "/a"), None);
     }
 }

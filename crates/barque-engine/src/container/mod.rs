@@ -2,6 +2,8 @@
 
 pub mod attach;
 mod checks;
+mod composed;
+pub mod copy;
 pub mod create;
 pub mod driver;
 pub mod exec;
@@ -13,6 +15,7 @@ mod limits;
 pub mod logs;
 pub mod merge;
 pub mod names;
+mod propagation;
 pub mod request;
 pub mod spec;
 mod start;
@@ -22,6 +25,6 @@ pub mod view;
 mod wait;
 
 pub use attach::ContainerStats;
+pub use copy::CopyInOptions;
 pub use exec::ExecStart;
-pub use files::CopyInOptions;
 pub(crate) use wait::exit_of;

@@ -10,18 +10,19 @@ use super::device::MountGuard;
 use super::types::CreateVolume;
 use super::{checked_name, no_such_volume};
 use crate::Engine;
-use crate::container::files::{blocking_reader, tar_stream};
+use crate::container::files::{begun, blocking_reader, tar_stream};
 use crate::container::request::TarStream;
 
 impl Engine {
     /// All files of a volume as a tar archive.
     pub async fn volume_export(&self, name: &str) -> Result<TarStream> {
         let (root, mounted) = self.volume_root(name).await?;
-        tar_stream(move |out| {
+        let stream = tar_stream(move |out| {
             let _mounted = mounted;
             let options = TarTreeOptions::default();
             barque_store::tree::tar_tree(&root, Path::new("/"), &options, out).map(|_| ())
-        })
+        })?;
+        begun(stream).await
     }
 
     /// Unpacks an archive into a volume, over what is there.

@@ -22,9 +22,8 @@ use crate::plan::{self, Slot};
 use crate::spawner::Host;
 use crate::spec::{Join, LogConfig, Mount, MountSource, Process, ProcessFd, ReadOnly, Rootfs, RootfsSource, Spec};
 use crate::task::Task;
+use crate::tree::{self, CLONE};
 use crate::users::User;
-
-const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
 /// The magic number of devpts, statfs(2).
 const DEVPTS_MAGIC: i64 = 0x1cd1;
@@ -36,31 +35,10 @@ pub(super) fn root(rootfs: &Rootfs) -> Result<OwnedFd> {
             overlay::mount(&Layers { lower, upper: Some((upper, work)), volatile: *volatile })
         }
         RootfsSource::Directory { path } => {
-            let root = clone_tree(path, None, false)?;
-            make_private(&root, false)?;
+            let root = tree::copy(path, None, false)?;
+            tree::make_private(&root, false)?;
             Ok(root)
         }
-    }
-}
-
-/// A detached copy of the mount at `path`, or of what `subpath` means inside of it.
-fn clone_tree(path: &Path, subpath: Option<&Path>, recursive: bool) -> Result<OwnedFd> {
-    let flags = if recursive { CLONE | OpenTreeFlags::AT_RECURSIVE } else { CLONE };
-    let what = || format!("bind {}", path.display());
-    let Some(subpath) = subpath else {
-        return open_tree(rustix::fs::CWD, path, flags).with_context(what);
-    };
-    let base = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).with_context(what)?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let inside = rustix::fs::openat2(&base, subpath, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-    let inside = inside.with_context(|| format!("subpath {} of {}", subpath.display(), path.display()))?;
-    open_tree(&inside, "", flags | OpenTreeFlags::AT_EMPTY_PATH).with_context(what)
-}
-
-fn make_private(mount: &OwnedFd, recursive: bool) -> Result<()> {
-    match mount_setattr(mount.as_fd(), 0, u64::from(barque_sys::mount::MS_PRIVATE), recursive) {
-        Ok(()) | Err(Errno::NOSYS) => Ok(()),
-        Err(e) => Err(Error::internal("make a mount private").with_source(e)),
     }
 }
 
@@ -94,14 +72,14 @@ impl Opening<'_> {
     fn source(&self, mount: &Mount) -> Result<OwnedFd> {
         let (tree, recursive, image) = match &mount.source {
             MountSource::Bind { path, subpath, recursive, owners } => {
-                let tree = clone_tree(path, subpath.as_deref(), *recursive).map_err(|e| bind_failed(mount, path, e))?;
+                let tree = tree::copy(path, subpath.as_deref(), *recursive).map_err(|e| bind_failed(mount, path, e))?;
                 if let Some(owners) = owners {
                     owners::map(&tree, path, *recursive, owners, self.root, self.user)?;
                 }
                 (tree, *recursive, false)
             }
             MountSource::Container { process, path } => (other_container(process, path)?, false, false),
-            MountSource::Image { layers, subpath } => (image_tree(layers, subpath.as_deref())?, false, true),
+            MountSource::Image { layers, subpath } => (tree::image(layers, subpath.as_deref())?, false, true),
             MountSource::Overlay { lower, upper, work } => {
                 // What is written here is thrown away: it need never reach a disk.
                 (overlay::mount(&Layers { lower, upper: Some((upper, work)), volatile: true })?, false, false)
@@ -158,15 +136,6 @@ fn bind_failed(mount: &Mount, path: &Path, e: Error) -> Error {
         ));
     }
     e.context(format!("error mounting \"{}\" to rootfs at \"{}\"", path.display(), mount.target))
-}
-
-/// Layers of an image, read-only. overlayfs wants two at least.
-fn image_tree(layers: &[std::path::PathBuf], subpath: Option<&Path>) -> Result<OwnedFd> {
-    match (layers, subpath) {
-        ([single], subpath) => clone_tree(single, subpath, false),
-        (many, None) => overlay::mount(&Layers { lower: many, upper: None, volatile: false }),
-        (_, Some(_)) => Err(Error::not_implemented("a subpath of an image of several layers")),
-    }
 }
 
 /// Opens a namespace to join. A pidfd stands for all namespaces of its process.

@@ -21,7 +21,7 @@ pub(crate) use walk::{Descend, Visit, Visitor, walk};
 #[derive(Clone, Debug, Default)]
 pub struct TarTreeOptions {
     /// Name of the topmost entry in the stream instead of the path's last component (`docker cp` asks for the
-    /// base name; `.` for the contents of a directory). `None` writes the contents relative to the path.
+    /// base name; `.` for the contents of a directory, `/` for absolute names). `None` writes the contents relative to the path.
     pub rebase: Option<OsString>,
     /// Follow a link at the end of the path.
     pub follow_link: bool,
@@ -31,6 +31,8 @@ pub struct TarTreeOptions {
     pub whole_seconds: bool,
     /// Paths relative to the topmost entry that are left out with all below them.
     pub exclude: Vec<std::path::PathBuf>,
+    /// Directories, relative to the topmost entry, that are written without what is in them.
+    pub hollow: Vec<std::path::PathBuf>,
 }
 
 /// How a tar stream is unpacked into a tree that may be in use.

@@ -175,13 +175,20 @@ fn shown(name: &[u8]) -> &Path {
 
 struct TreeWriter<'a, W> {
     packer: Packer<W>,
-    prefix: Vec<u8>,
+    prefix: Option<Vec<u8>>,
     options: &'a TarTreeOptions,
 }
 
 impl<W> TreeWriter<'_, W> {
     fn name(&self, path: &[u8]) -> Vec<u8> {
-        if self.prefix.is_empty() { path.to_vec() } else { [&self.prefix[..], b"/", path].concat() }
+        match &self.prefix {
+            None => path.to_vec(),
+            Some(prefix) => [&prefix[..], b"/", path].concat(),
+        }
+    }
+
+    fn is_hollow(&self, path: &[u8]) -> bool {
+        self.options.hollow.iter().any(|h| h.as_os_str().as_bytes() == path)
     }
 }
 
@@ -195,7 +202,7 @@ impl<W: Write> Visitor for TreeWriter<'_, W> {
             Some(dir) => self.packer.directory(&name, dir, visit.stat)?,
             None => self.packer.object(&name, visit.parent, visit.name, visit.stat)?,
         }
-        Ok(Descend::Yes)
+        Ok(if self.is_hollow(visit.path) { Descend::No } else { Descend::Yes })
     }
 }
 
@@ -208,16 +215,17 @@ pub(super) fn tar_tree(
 ) -> Result<TreeSummary> {
     let out = io::BufWriter::with_capacity(BUFFER, out);
     let packer = Packer::new(out, options.clamp_mtime, !options.whole_seconds);
-    let prefix = options.rebase.as_ref().map(|r| r.as_bytes().to_vec()).unwrap_or_default();
+    let prefix = options.rebase.as_ref().map(|r| r.as_bytes().strip_suffix(b"/").unwrap_or(r.as_bytes()).to_vec());
     let mut writer = TreeWriter { packer, prefix, options };
     let target = walk::open_target(root, path, options.follow_link).map_err(|e| not_found(e, path))?;
     match target {
         Target::Directory(dir, stat) => {
-            if options.rebase.is_some() {
-                let prefix = writer.prefix.clone();
+            if let Some(prefix) = writer.prefix.clone() {
                 writer.packer.directory(&prefix, &dir, &stat)?;
             }
-            walk::walk(dir, &mut writer)?;
+            if !writer.is_hollow(b"") {
+                walk::walk(dir, &mut writer)?;
+            }
         }
         Target::Other(parent, name, stat) => {
             let own = match &options.rebase {

@@ -1,6 +1,7 @@
 //! Barque and Docker side by side, in namespaces that end with the test: for scenarios that are played on both.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a test that cannot go on may panic")]
 
+pub mod play;
 pub mod probe;
 
 use std::path::{Path, PathBuf};
