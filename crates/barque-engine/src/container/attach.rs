@@ -130,7 +130,9 @@ impl Engine {
         let handle = self.find(name)?;
         let task = handle.lock().await.running_task()?;
         let args = ps_args.to_vec();
-        self.blocking(move || super::top::table(&task.pids()?, &args)).await
+        let table = self.blocking(move || super::top::table(&task.pids()?, &args)).await?;
+        self.container_event(&*handle.lock().await, "top", []);
+        Ok(table)
     }
 
     /// One reading; zeros where it does not run.

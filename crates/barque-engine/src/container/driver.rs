@@ -387,6 +387,7 @@ impl Engine {
         if let Some(health) = core.health_task.take() {
             health.abort();
         }
+        let left = core.endpoints.clone();
         self.unplug(&mut core).await;
         let event = Event::ProcessExited { code: exit.code, oom_killed: exit.oom_killed };
         let Ok(effects) = core.step(event) else { return };
@@ -400,6 +401,8 @@ impl Engine {
         let run = core.state.last_exit().and_then(|e| Some(e.finished_at.since(e.started_at?)));
         let duration = run.unwrap_or_default().as_secs().to_string();
         self.container_event(&core, "die", [("exitCode", exit.code.to_string()), ("execDuration", duration)]);
+        self.tell_networks(&core, "disconnect", &left);
+        self.tell_volumes(&core, "unmount");
         for effect in effects {
             if let Effect::ScheduleRestart(wait) = effect {
                 self.schedule_restart(handle, &mut core, wait, wait);
