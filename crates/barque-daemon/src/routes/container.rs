@@ -9,7 +9,7 @@ use barque_api::container::{
 };
 use barque_api::error::IdResponse;
 use barque_engine::container::request::{CommitOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition};
-use barque_engine::container::spec::Resources;
+use barque_engine::container::spec::{NetworkMode, Resources};
 use barque_engine::container::view::ContainerView;
 use barque_model::{Error, ErrorKind, ImageId, Result, Signal, Timestamp};
 
@@ -29,6 +29,8 @@ pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Rou
         ("POST", ["create"]) => keep(create(context)),
         ("POST", ["prune"]) => keep(prune(context)),
         ("DELETE", [id]) => keep(remove(context, id.to_string())),
+        // A link's name has a slash in it.
+        ("DELETE", [parent, alias]) => keep(remove(context, format!("{parent}/{alias}"))),
         (_, [id, action]) => return one(context, method, id.to_string(), action),
         ("GET", [id, "attach", "ws"]) => inline(attach::websocket(context, id.to_string())),
         _ => return None,
@@ -167,6 +169,9 @@ async fn inspect_one(context: Context, id: String) -> Outcome {
     };
     let mut document = inspect::container(&view, sizes, call.version);
     document.exec_ids = running_execs(&state.engine, &view).await;
+    if view.spec.network.mode == NetworkMode::Default && document.host_config.links.is_some() {
+        document.host_config.links = crate::convert::listed(state.engine.shown_links(&view));
+    }
     http::json(&document)
 }
 
@@ -278,7 +283,12 @@ pub(super) fn terminal_size(context: &Context) -> Result<(u16, u16)> {
 async fn remove(context: Context, id: String) -> Outcome {
     let query = context.call.query(RemoveQuery::from_params)?;
     if query.link {
-        return Err(Error::not_implemented("removing a link (--link)").with_hint("remove the container instead"));
+        let Some((parent, alias)) = id.split_once('/') else {
+            context.state.engine.container(&id)?;
+            return Err(Error::conflict("Conflict, cannot remove the default link name of the container"));
+        };
+        context.state.engine.container_remove_link(parent, alias).await?;
+        return http::empty();
     }
     let options = RemoveOptions { force: query.force, volumes: query.volumes };
     context.state.engine.container_remove(&id, options).await?;

@@ -42,6 +42,7 @@ impl Engine {
         }
         self.check(&mut spec, &mut warnings)?;
         self.take_over_volumes(&mut spec)?;
+        self.resolve_links(&mut spec)?;
         let id = Id::random();
         if spec.hostname.is_empty() {
             spec.hostname = self.default_hostname(&spec, &id);
@@ -56,6 +57,9 @@ impl Engine {
         let handle = filled.inspect_err(|_| self.undo_create(&id, &new_volumes))?;
         let view = handle.view();
         self.register(handle.clone());
+        for volume in &new_volumes {
+            self.events().emit("volume", "create", &volume.name, [("driver", volume.driver.clone())]);
+        }
         self.events().publish(crate::events::Event {
             kind: "container",
             action: "create".into(),
@@ -123,6 +127,9 @@ impl Engine {
                 _ => {}
             }
         }
+        for wish in &spec.network.endpoints {
+            crate::network::endpoint::check_options(wish)?;
+        }
         match self.wished_networks(spec) {
             // As with Docker a network need not exist before the start: programs make it in between.
             Err(e) if e.kind() != ErrorKind::NotFound => Err(e.context("cannot join the network")),
@@ -153,7 +160,8 @@ impl Engine {
         for from in spec.volumes_from.clone() {
             let (name, mode) = match from.rsplit_once(':') {
                 Some((name, mode)) if matches!(mode, "ro" | "rw" | "z" | "Z") => (name, mode),
-                _ => (from.as_str(), "rw"),
+                Some((_, mode)) => return Err(Error::invalid(format!("invalid mode: {mode}"))),
+                None => (from.as_str(), "rw"),
             };
             let source = self.container(name)?;
             // A tmpfs is nothing to share.
@@ -203,11 +211,13 @@ impl Engine {
             state: serde_json::to_string(&stored).map_err(|e| Error::internal(e.to_string()))?,
         };
         let chain = image.chain;
+        let mut present = Vec::new();
         self.store().write(|tx| {
             tx.snapshot_insert(&barque_store::Snapshot { id, parent: chain, created_at: now })?;
             insert_named(tx, &mut row, name.as_deref())?;
+            present.clear();
             for volume in new_volumes.iter() {
-                crate::volume::insert(tx, volume)?;
+                present.extend(crate::volume::insert(tx, volume)?.map(|row| row.name));
             }
             for mount in &spec.mounts {
                 if let MountSource::Volume { name: Some(volume), .. } = &mount.source {
@@ -216,6 +226,7 @@ impl Engine {
             }
             Ok(())
         })?;
+        new_volumes.retain(|volume| !present.contains(&volume.name));
         let dirs = self.store().prepare_snapshot(&id)?;
         std::fs::create_dir_all(&paths.dir).with_context(|| format!("cannot make {}", paths.dir.display()))?;
         let fixed = Arc::new(Fixed {

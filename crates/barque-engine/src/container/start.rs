@@ -12,6 +12,7 @@ use barque_runtime::{LaunchError, Task};
 use super::driver::{Core, Handle};
 use super::launch::{Prepared, ResolvedMount, joined, runtime_spec};
 use super::spec::{ContainerSpec, DeviceSpec, MountSource, MountSpec, NamespaceMode, NetworkMode};
+use super::view::EndpointView;
 use crate::Engine;
 use crate::network::links::Link;
 use crate::network::plug::{PlugRequest, Plugged};
@@ -70,13 +71,41 @@ impl Engine {
             .await
             .map_err(|e| LaunchError::from(Error::internal(format!("the launch broke off: {e}"))))??;
         core.endpoints = match launched.plugged.endpoints.is_empty() {
-            true => self.idle_endpoints(&core.spec),
+            // host and none have an endpoint, too, if only by name.
+            true => {
+                let idle = self.idle_endpoints(&core.spec).into_iter();
+                idle.map(|e| EndpointView { endpoint_id: Id::random().to_string(), ..e }).collect()
+            }
             false => launched.plugged.endpoints.clone(),
         };
         core.ports.clone_from(&launched.plugged.ports);
         core.plugged = Some(launched.plugged);
         core.link_env = launched.link_env;
+        self.tell_networks(core, "connect", &core.endpoints);
+        self.tell_volumes(core, "mount");
+        self.tell_linkers(core);
         Ok(launched.task)
+    }
+
+    /// An event of each network about this container.
+    pub(crate) fn tell_networks(&self, core: &Core, action: &str, endpoints: &[EndpointView]) {
+        for record in endpoints.iter().filter_map(|e| self.network_record(&e.network_id).ok()) {
+            self.network_event(&record, action, [("container", core.fixed.id.to_string())]);
+        }
+    }
+
+    /// An event of each volume about this container.
+    pub(crate) fn tell_volumes(&self, core: &Core, action: &str) {
+        for mount in core.mounts.iter().filter(|m| m.kind == "volume") {
+            let mut more =
+                vec![("container", core.fixed.id.to_string()), ("driver", mount.driver.clone().unwrap_or_default())];
+            if action == "mount" {
+                more.push(("destination", mount.target.clone()));
+                more.push(("propagation", mount.propagation.clone()));
+                more.push(("read/write", mount.read_write.to_string()));
+            }
+            self.events().emit("volume", action, mount.name.clone().unwrap_or_default(), more);
+        }
     }
 
     /// A container in another's network answers to the other's names: its host name and domain are that one's, from
@@ -233,6 +262,7 @@ impl Engine {
                         std::fs::create_dir_all(path)
                             .with_context(|| format!("error while creating mount source path '{}'", path.display()))?;
                     }
+                    super::propagation::check(mount, path)?;
                     resolved.source = Some(self.reading_socket(mount, path).unwrap_or_else(|| path.clone()));
                 }
                 MountSource::Volume { name, .. } => {
