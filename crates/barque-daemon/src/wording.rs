@@ -77,12 +77,17 @@ pub(crate) fn sentence(error: &Error) -> String {
         }
         next = cause.source();
     }
-    if let Some(hint) = error.hint().filter(|hint| error.kind() != ErrorKind::NotFound && !text.contains(hint)) {
+    if let Some(hint) = error.hint().filter(|hint| !is_plain_absence(error) && !text.contains(hint)) {
         // An excerpt of a file is no advice.
         let label = if hint.contains("\n----") { "" } else { "hint: " };
         let _infallible = write!(text, "\n{label}{hint}");
     }
     text
+}
+
+/// `No such container: x`: scripts compare the whole of it.
+fn is_plain_absence(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.message().starts_with("No such ")
 }
 
 #[cfg(test)]
@@ -150,5 +155,7 @@ mod tests {
         assert_eq!(sentence(&error), "the port is taken\nhint: choose another");
         let error = Error::not_found("No such container: x").with_hint("look at ps");
         assert_eq!(sentence(&error), "No such container: x");
+        let error = Error::not_found("plugin \"x\" not found").with_hint("use the driver local");
+        assert_eq!(sentence(&error), "plugin \"x\" not found\nhint: use the driver local");
     }
 }
