@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use barque_model::Id;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::mac::Mac;
@@ -24,12 +24,23 @@ pub struct EndpointDef {
     pub default_gateway: bool,
     /// `net.ipv4.conf.IFNAME.KEY=VALUE` settings (`com.docker.network.endpoint.sysctls`), with `IFNAME` as a placeholder.
     pub sysctls: Vec<(String, String)>,
+    /// Further addresses of the interface, outside of the network's pools.
+    pub on_link: Vec<IpNet>,
 }
 
 impl EndpointDef {
     /// An endpoint with an IPv4 address and nothing unusual, carrying the default route.
     pub fn new(id: Id, v4: Option<Ipv4Addr>) -> Self {
-        EndpointDef { id, v4, v6: None, mac: None, ifname: None, default_gateway: true, sysctls: Vec::new() }
+        EndpointDef {
+            id,
+            v4,
+            v6: None,
+            mac: None,
+            ifname: None,
+            default_gateway: true,
+            sysctls: Vec::new(),
+            on_link: Vec::new(),
+        }
     }
 }
 

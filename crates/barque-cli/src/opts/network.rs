@@ -24,7 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
     }
     let mut found = Attachment::default();
     for field in csv(text) {
-        // Docker folds all of it to lower case, values too.
+        // Docker folds all of it to lower case, values too but those of driver options.
         let lower = field.to_lowercase();
         let (key, value) =
             lower.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| format!("invalid field {field}"))?;
@@ -37,7 +37,8 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
             "mac-address" => found.mac_address = value,
             "link-local-ip" => found.link_local_ips.push(value),
             "driver-opt" => {
-                let (key, value) = driver_opt(&value)?;
+                let (_, value) = field.split_once('=').unwrap_or_default();
+                let (key, value) = driver_opt(value)?;
                 found.driver_opts.insert(key, value);
             }
             "gw-priority" => {
@@ -55,9 +56,8 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
 
 /// `key=value` of a network driver's option.
 pub(crate) fn driver_opt(text: &str) -> Result<(String, String), String> {
-    let lower = text.to_lowercase();
-    match lower.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.trim().to_lowercase(), value.trim().to_owned())),
         _ => Err("invalid key value pair format in driver options".into()),
     }
 }
@@ -85,6 +85,8 @@ mod tests {
         assert_eq!((long.target.as_str(), long.ip.as_str(), long.gw_priority), ("net", "10.0.0.9", 5));
         assert_eq!(long.aliases, ["a", "b"]);
         assert_eq!(long.driver_opts.get("x").map(String::as_str), Some("y"));
+        let sysctl = parse("name=net,driver-opt=A.b=net.ipv4.conf.IFNAME.forwarding=1").expect("parses");
+        assert_eq!(sysctl.driver_opts.get("a.b").map(String::as_str), Some("net.ipv4.conf.IFNAME.forwarding=1"));
         assert_eq!(parse("alias=a").unwrap_err(), "network name/id is not specified");
         assert_eq!(parse("name=a,foo=b").unwrap_err(), "invalid field key foo");
         assert_eq!(parse("name=a,foo").unwrap_err(), "invalid field foo");

@@ -34,16 +34,32 @@ pub(crate) fn wish(network: &str, settings: Option<&EndpointSettings>) -> Result
     let settings = settings.cloned().unwrap_or_default();
     let ipam = settings.ipam_config.unwrap_or_default();
     let present = |text: String| Some(text).filter(|text| !text.is_empty());
+    let aliases = settings.aliases.unwrap_or_default();
+    if let Some(bad) = aliases.iter().find(|alias| !is_name(alias)) {
+        return Err(Error::invalid(format!("invalid network alias {bad:?}"))
+            .with_hint("a name has letters, digits, '-', '_' and '.', and no blanks"));
+    }
     Ok(EndpointWish {
         network: if network == "default" { "bridge".into() } else { network.to_owned() },
-        aliases: settings.aliases.unwrap_or_default(),
+        aliases,
         links: settings.links.unwrap_or_default(),
         ipv4: address(&ipam.ipv4_address, "IPv4 address")?,
         ipv6: address(&ipam.ipv6_address, "IPv6 address")?,
+        link_local: ipam.link_local_ips.iter().flatten().map(|ip| link_local(ip)).collect::<Result<_>>()?,
         mac_address: present(settings.mac_address),
         gw_priority: settings.gw_priority,
         driver_opts: settings.driver_opts.unwrap_or_default(),
     })
+}
+
+/// What a resolver can be asked for: anything but blanks and control characters, of at most 255 bytes.
+fn is_name(alias: &str) -> bool {
+    !alias.is_empty() && alias.len() <= 255 && !alias.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+fn link_local(text: &str) -> Result<std::net::IpAddr> {
+    let parsed = text.parse::<std::net::IpAddr>().ok().filter(|ip| !ip.is_unspecified());
+    parsed.ok_or_else(|| Error::invalid(format!("invalid link-local IP address: {text}")))
 }
 
 /// The wishes of a new container. The first is that of `mode`, if it has one.
@@ -67,9 +83,9 @@ pub(crate) fn wishes(
     for (name, settings) in endpoints {
         wishes.push(wish(name, settings.as_ref())?);
     }
-    if *mode == NetworkMode::Default
-        && wishes.iter().any(|wish| wish.network == "bridge" && (wish.ipv4.is_some() || wish.ipv6.is_some()))
-    {
+    // On these nobody chooses addresses.
+    let fixed = |wish: &&EndpointWish| matches!(wish.network.as_str(), "bridge" | "host" | "none");
+    if wishes.iter().filter(fixed).any(|wish| wish.ipv4.is_some() || wish.ipv6.is_some()) {
         return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
     }
     let main = match mode {
@@ -107,12 +123,13 @@ pub(crate) fn listed_networks(view: &ContainerView) -> BTreeMap<String, Option<E
 }
 
 fn settings(endpoint: &EndpointView, running: bool) -> EndpointSettings {
-    let asked = endpoint.wanted_ipv4.is_some() || endpoint.wanted_ipv6.is_some();
+    let asked =
+        endpoint.wanted_ipv4.is_some() || endpoint.wanted_ipv6.is_some() || !endpoint.wanted_link_local.is_empty();
     let mut settings = EndpointSettings {
         ipam_config: asked.then(|| EndpointIpamConfig {
             ipv4_address: shown(endpoint.wanted_ipv4),
             ipv6_address: shown(endpoint.wanted_ipv6),
-            link_local_ips: None,
+            link_local_ips: listed(endpoint.wanted_link_local.iter().map(ToString::to_string).collect()),
         }),
         links: listed(endpoint.links.clone()),
         aliases: listed(endpoint.aliases.clone()),
@@ -161,5 +178,22 @@ mod tests {
         let bad: NetworkingConfig =
             barque_api::json::from_str(r#"{"EndpointsConfig":{"b":{"IPAMConfig":{"IPv4Address":"x"}}}}"#).unwrap();
         assert!(wishes(&NetworkMode::Default, Some(&bad), ApiVersion::MAX).is_err());
+    }
+
+    #[test]
+    fn what_an_endpoint_cannot_have_is_refused() {
+        let of = |network: &str, json: &str| {
+            let text = format!(r#"{{"EndpointsConfig":{{"{network}":{json}}}}}"#);
+            wishes(&NetworkMode::Host, Some(&barque_api::json::from_str(&text).unwrap()), ApiVersion::MAX)
+        };
+        let fixed = r#"{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}"#;
+        let refused = of("host", fixed).unwrap_err().to_string();
+        assert_eq!(refused, "user specified IP address is supported on user defined networks only");
+        assert!(of("mine", fixed).is_ok());
+        assert!(of("mine", r#"{"Aliases":["bad alias"]}"#).unwrap_err().to_string().contains("\"bad alias\""));
+        let local = of("mine", r#"{"IPAMConfig":{"LinkLocalIPs":["169.254.1.2","fe80::5"]}}"#).unwrap();
+        assert_eq!(local[0].link_local.len(), 2);
+        let wrong = of("mine", r#"{"IPAMConfig":{"LinkLocalIPs":["x"]}}"#).unwrap_err();
+        assert_eq!(wrong.to_string(), "invalid link-local IP address: x");
     }
 }

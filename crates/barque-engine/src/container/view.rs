@@ -63,6 +63,8 @@ pub struct EndpointView {
     /// As asked for by the user.
     pub wanted_ipv4: Option<IpAddr>,
     pub wanted_ipv6: Option<IpAddr>,
+    #[serde(default)]
+    pub wanted_link_local: Vec<IpAddr>,
     pub aliases: Vec<String>,
     /// All names the container answers to on this network.
     pub dns_names: Vec<String>,

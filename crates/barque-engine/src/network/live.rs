@@ -169,14 +169,13 @@ impl Engine {
         self.remember_plugged(&live.fixed.paths.run_dir, &live.plugged)
     }
 
-    /// The endpoint that is to have the default route, by the rule of starts; of equals the one that has been there
-    /// longest.
+    /// The endpoint that is to have the default route, by the rule of starts.
     fn holder(&self, plugged: &Plugged) -> usize {
         let key = |(position, view): (usize, &crate::container::view::EndpointView)| {
             let internal = self.network_record(&view.network_id).is_ok_and(|r| r.def.internal);
-            (internal, Reverse(view.gw_priority), position)
+            (internal, Reverse(view.gw_priority), view.network_name.clone(), position)
         };
-        plugged.endpoints.iter().enumerate().map(key).min().map_or(0, |(_, _, position)| position)
+        plugged.endpoints.iter().enumerate().map(key).min().map_or(0, |(.., position)| position)
     }
 
     /// Gives the endpoint at `holder` the first place, with the default route and the ports.

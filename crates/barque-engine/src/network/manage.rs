@@ -27,6 +27,15 @@ impl Engine {
         if request.config_only {
             return self.create_configuration(name, request);
         }
+        if request.ingress {
+            return Err(Error::new(ErrorKind::Forbidden, "Ingress network can only be global scope network")
+                .with_hint("there is no swarm mode: leave --ingress away"));
+        }
+        if !matches!(request.ipam_driver.as_str(), "" | "default") {
+            let name = &request.ipam_driver;
+            return Err(Error::not_found(format!("could not find ipam driver {name}: plugin \"{name}\" not found"))
+                .with_hint("leave --ipam-driver away: the default one gives out addresses"));
+        }
         let driver_name = if request.driver.is_empty() { "bridge" } else { &request.driver };
         match driver_name {
             "bridge" | "macvlan" | "ipvlan" => {}
@@ -89,7 +98,7 @@ impl Engine {
         id: &Id,
     ) -> Result<Vec<Pool>> {
         let mut pools = Vec::new();
-        let networks = self.network_subnets();
+        let (networks, taken) = (self.network_subnets(), self.taken_subnets()?);
         for wish in wishes {
             let subnet = match wish.subnet {
                 Some(subnet) => subnet.trunc(),
@@ -117,7 +126,7 @@ impl Engine {
             pools.insert(0, bare(self.free_subnet()?));
         }
         if ipv6 && !has6 {
-            pools.push(bare(ipam::choose_subnet_v6(id.to_string().as_bytes(), &networks)?));
+            pools.push(bare(ipam::choose_subnet_v6(id.to_string().as_bytes(), &taken)?));
         }
         // ipvlan L3 and internal macvlan have no router, but Docker shows a gateway all the same.
         let _ = (driver, internal);
@@ -271,6 +280,7 @@ impl Engine {
                 format!("endpoint with name {} already exists in network {}", core.name, record.def.name),
             ));
         }
+        super::endpoint::check(&record, &wish)?;
         let mut spec = (*core.spec).clone();
         spec.network.endpoints.push(wish.clone());
         if spec.network.mode == NetworkMode::None {
@@ -354,7 +364,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn network_event<const N: usize>(
+    pub(crate) fn network_event<const N: usize>(
         &self,
         record: &NetworkRecord,
         action: &str,

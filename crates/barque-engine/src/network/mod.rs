@@ -1,6 +1,7 @@
 //! Networks: definitions, endpoints, published ports, names.
 
 mod configuration;
+pub(crate) mod endpoint;
 pub mod links;
 mod live;
 pub mod manage;

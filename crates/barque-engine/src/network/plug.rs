@@ -12,6 +12,7 @@ use barque_net::files::resolv::{ResolvConf, ResolvPlan, resolv_conf, upstreams};
 use barque_net::{Attached, EndpointDef, Mac, NetNs, PortRequest, Target};
 use ipnet::IpNet;
 
+use super::endpoint::{InterfaceOptions, on_link, outside};
 use super::record::NetworkRecord;
 use crate::Engine;
 use crate::container::request::ContainerPaths;
@@ -75,9 +76,8 @@ impl Engine {
                 None => wishes.push((record, wish.clone())),
             }
         }
-        // Docker: the highest priority has the default route; internal networks have none.
-        let route = |(r, w): &(NetworkRecord, EndpointWish)| (r.def.internal, std::cmp::Reverse(w.gw_priority));
-        wishes.sort_by_key(route);
+        // Docker: the highest priority has the default route, of equals the first by name; internal networks have none.
+        wishes.sort_by_cached_key(|(r, w)| (r.def.internal, std::cmp::Reverse(w.gw_priority), r.def.name.clone()));
         Ok(wishes)
     }
 
@@ -125,11 +125,13 @@ impl Engine {
         ns: Option<&NetNs>,
     ) -> Result<(Attached, EndpointView)> {
         let ns = ns.ok_or_else(|| Error::internal("no network namespace to plug into"))?;
+        let options = InterfaceOptions::parse(&wish.driver_opts)?;
         // First: from here on the network cannot be removed, and devices are not made for one that has been.
         let (v4, v6, mac) = self.allocate(request, record, wish)?;
         let endpoint_id = Id::random();
-        let definition =
-            EndpointDef { id: endpoint_id, v4, v6, mac, ifname: None, default_gateway, sysctls: Vec::new() };
+        let InterfaceOptions { ifname, sysctls } = options;
+        let on_link = wish.link_local.iter().map(|ip| on_link(*ip)).collect();
+        let definition = EndpointDef { id: endpoint_id, v4, v6, mac, ifname, default_gateway, sysctls, on_link };
         let ready = self.fabric().ensure_network(&record.def);
         let attached = match ready.and_then(|()| self.fabric().attach(&record.def, &definition, ns)) {
             Ok(attached) => attached,
@@ -167,10 +169,7 @@ impl Engine {
                 }
                 match (last, wanted) {
                     (Some(e), _) => Err(e),
-                    (None, Some(w)) => Err(Error::invalid(format!(
-                        "invalid address {w}: no configured subnet of network {} contains it",
-                        def.name
-                    ))),
+                    (None, Some(w)) => Err(outside(&def.name, w)),
                     (None, None) => Ok(None),
                 }
             };
@@ -350,8 +349,10 @@ impl Engine {
         wishes: &[(NetworkRecord, EndpointWish)],
     ) -> Result<SandboxDns> {
         let link = |l: &String| {
-            let (name, alias) = l.split_once(':').unwrap_or((l, l));
-            (alias.to_owned(), name.trim_start_matches('/').to_owned())
+            let (name, alias) = super::links::parse(l);
+            // Of ids the resolver knows the short ones.
+            let id = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+            (alias.to_owned(), name[..if id { 12 } else { name.len() }].to_owned())
         };
         let own = wishes.iter().flat_map(|(_, w)| w.links.iter());
         Ok(SandboxDns {
@@ -482,6 +483,7 @@ fn endpoint_view(
         mac: attached.mac.to_string(),
         wanted_ipv4: wish.ipv4,
         wanted_ipv6: wish.ipv6,
+        wanted_link_local: wish.link_local.clone(),
         aliases: wish.aliases.clone(),
         dns_names: names,
         links: wish.links.clone(),
@@ -497,6 +499,7 @@ pub fn idle_endpoint(record: &NetworkRecord, wish: &EndpointWish) -> EndpointVie
         network_name: record.def.name.clone(),
         wanted_ipv4: wish.ipv4,
         wanted_ipv6: wish.ipv6,
+        wanted_link_local: wish.link_local.clone(),
         aliases: wish.aliases.clone(),
         links: wish.links.clone(),
         driver_opts: wish.driver_opts.clone(),

@@ -141,6 +141,7 @@ fn inside(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>, attached: &
         ops.push(sysctl(key.replace('.', "/").replace("IFNAME", name), value));
     }
     let addresses = attached.v4.map(IpNet::V4).into_iter().chain(attached.v6.map(IpNet::V6));
+    let addresses = addresses.chain(endpoint.on_link.iter().copied());
     ops.extend(addresses.map(|address| LinkOp::AddAddress { link: name.to_owned(), address }));
     if def.bridge().is_some() {
         // After the IP addresses: the change is announced to the neighbours (arp_notify, ndisc_notify),
