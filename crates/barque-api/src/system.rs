@@ -252,7 +252,7 @@ pub struct Ping {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DiskUsage {
-    /// Bytes of all layers.
+    /// Bytes of all images: layers, and what is kept of them beside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers_size: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]

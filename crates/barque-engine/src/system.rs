@@ -36,8 +36,11 @@ pub struct EngineInfo {
 /// What takes space, for `system df`.
 #[derive(Clone, Debug, Default)]
 pub struct DiskUsage {
-    /// Bytes of all layers, each once.
+    /// Bytes of all layers and of the blobs kept beside them, each once; without what only the build cache holds.
     pub layers_size: u64,
+    /// What of `layers_size` goes with the images that no container uses.
+    pub images_reclaimable: u64,
+    /// Their sizes with their blobs.
     pub images: Vec<ImageView>,
     /// With the size of the writable layer and of everything.
     pub containers: Vec<(ContainerView, u64, u64)>,
@@ -121,23 +124,25 @@ impl crate::Engine {
         let engine = self.clone();
         let usage = self.blocking(move || engine.store().disk_usage()).await?;
         let mut images = self.images().await?;
-        for image in &mut images {
-            if let Some((_, u)) = usage.images.iter().find(|(id, _)| *id == image.id) {
-                image.unique_size = Some(u.size.saturating_sub(u.shared));
-            }
-        }
         let containers = self.containers().into_iter().map(|view| {
             let own = usage.containers.iter().find(|(id, _)| *id == view.id).map_or(0, |(_, size)| *size);
             let image = images.iter().find(|i| Some(i.id) == view.spec.image_id).map_or(0, |i| i.size);
             ((*view).clone(), own, own + image)
         });
         let containers = containers.collect();
+        for image in &mut images {
+            if let Some((_, u)) = usage.images.iter().find(|(id, _)| *id == image.id) {
+                image.size = u.size;
+                image.unique_size = Some(u.size.saturating_sub(u.shared));
+            }
+        }
         let volumes = self.volumes().await?.into_iter().map(|v| {
             let size = usage.volumes.iter().find(|(name, _)| *name == v.name).map_or(0, |(_, size)| *size);
             (v, size)
         });
         Ok(DiskUsage {
-            layers_size: usage.layers,
+            layers_size: usage.layers + usage.blobs,
+            images_reclaimable: usage.unused,
             containers,
             volumes: volumes.collect(),
             images,

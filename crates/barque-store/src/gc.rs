@@ -84,11 +84,18 @@ impl Swept {
         Ok(swept)
     }
 
+    /// Bytes of the files that follow; those of a layer with a path are another's.
     pub(crate) fn bytes(&self) -> u64 {
-        let layers: u64 = self.layers.iter().map(|l| l.size).sum();
+        let layers: u64 = self.layers.iter().filter(|l| l.path.is_none()).map(|l| l.size).sum();
         let blobs: u64 = self.blobs.iter().map(|b| b.size).sum();
         layers + blobs
     }
+}
+
+/// Bytes on disk of the files in a directory; 0 if it cannot be read.
+pub(crate) fn blocks_below(dir: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.metadata().ok()).map(|m| m.blocks() * BLOCK).sum()
 }
 
 fn loose_layers(tx: &Tx<'_>, now: i64) -> Result<Vec<ChainId>> {

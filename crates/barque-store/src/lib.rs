@@ -46,6 +46,8 @@ pub mod tar;
 mod testing;
 pub mod tree;
 pub mod usage;
+#[cfg(test)]
+mod usage_tests;
 
 pub use archive::{ImportedRoot, LoadEvent, LoadedImage, SaveImage};
 pub use content::{Ingest, IngestSpec};
@@ -61,6 +63,6 @@ pub use lease::Lease;
 pub use snapshot::SnapshotDirs;
 pub use store::{Limits, Recovery, Store, StoreOptions};
 pub use tree::{CopyOptions, TarTreeOptions, TreeSummary, UntarOptions};
-pub use usage::{DiskUsage, directory_size};
+pub use usage::{CacheUsage, DiskUsage, directory_size};
 
 pub use barque_sys::rootdir::RootDir;

@@ -32,12 +32,11 @@ pub(crate) fn confirm(inv: &Invocation<'_>, question: &str) -> bool {
     inv.flags.is("force") || inv.cli.confirm(question)
 }
 
-/// What was deleted and what that gave.
+/// What was deleted and what that gave; what interrupted pulls had left has no name.
 pub(crate) fn report(inv: &Invocation<'_>, title: &str, deleted: &[String], reclaimed: u64) -> CliResult<u8> {
     if !deleted.is_empty() {
         inv.cli.line(&format!("{title}\n{}\n", deleted.join("\n")))?;
     }
-    let reclaimed = if deleted.is_empty() { 0 } else { reclaimed };
     inv.cli.line(&format!("Total reclaimed space: {}", barque_model::size::human(reclaimed)))?;
     Ok(0)
 }

@@ -177,12 +177,10 @@ fn count(number: usize) -> i64 {
 }
 
 fn images(usage: &EngineUsage, rows: &[ImageSummary], verbose: bool) -> Usage<ImageSummary> {
-    let used = usage.images.iter().filter(|view| view.containers > 0);
-    let used_bytes: u64 = used.clone().map(|view| view.size).sum();
     Usage {
-        active_count: count(used.count()),
+        active_count: count(usage.images.iter().filter(|view| view.containers > 0).count()),
         items: items(rows, verbose),
-        reclaimable: signed(usage.layers_size.saturating_sub(used_bytes)),
+        reclaimable: signed(usage.images_reclaimable),
         total_count: count(rows.len()),
         total_size: signed(usage.layers_size),
     }

@@ -1,12 +1,11 @@
 //! The build cache as a list, and what is removed of it.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use barque_build::cache::CacheRecord;
-use barque_model::{ChainId, Result, Timestamp};
-use barque_store::CacheEntry;
+use barque_model::{Result, Timestamp};
+use barque_store::{CacheEntry, CacheUsage};
 
 use crate::Engine;
 use crate::system::BuildCacheEntry;
@@ -74,15 +73,10 @@ fn chosen(mut entries: Vec<BuildCacheEntry>, used: u64, keep: u64) -> Vec<BuildC
 impl Engine {
     /// All records of the build cache and its mounts. Blocking: mounts are walked for their sizes.
     pub(crate) fn build_cache_entries(&self) -> Result<Vec<BuildCacheEntry>> {
-        let (entries, images, layers) = self.store().read(|r| Ok((r.cache_entries()?, r.images()?, r.layers()?)))?;
-        // Layers may have their files in common.
-        let files: HashMap<ChainId, PathBuf> = layers.iter().map(|l| (l.chain_id, self.store().layer_dir(l))).collect();
-        let used: HashSet<_> = images.iter().flat_map(|i| &i.layers).filter_map(|l| files.get(&l.chain_id)).collect();
-        let files_of = |e: &CacheEntry| e.layer.and_then(|chain| files.get(&chain));
-        let entries = entries.into_iter().map(|e| (files_of(&e).cloned(), e)).collect();
-        let counted = count_once(entries).into_iter();
+        let entries = self.store().read(|r| r.cache_entries())?;
+        let usage = self.store().cache_usage()?;
         let mut out: Vec<_> =
-            counted.map(|(files, e)| record(e, files.is_some_and(|files| used.contains(&files)))).collect();
+            entries.into_iter().map(|e| (usage.get(&e.key).copied().unwrap_or_default(), e)).map(record).collect();
         out.extend(self.cache_mounts()?);
         Ok(out)
     }
@@ -112,17 +106,19 @@ impl Engine {
     }
 
     /// Removes data that made builds faster, of which no build has written anew for long: all of it once there are no
-    /// records left.
-    fn discard_build_data(&self) -> Result<()> {
+    /// records left. Gives the bytes.
+    fn discard_build_data(&self) -> Result<u64> {
         let keep = if self.store().read(|r| r.cache_entries())?.is_empty() { Duration::ZERO } else { DATA_AGE };
-        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Ok(()) };
-        let limit = SystemTime::now() - keep;
+        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Ok(0) };
+        let (limit, mut bytes) = (SystemTime::now() - keep, 0);
         for file in dir.flatten().map(|entry| entry.path()).filter(|path| is_older(path, limit)) {
-            if let Err(e) = std::fs::remove_file(&file) {
-                tracing::warn!("cannot remove {}: {e}", file.display());
+            let size = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+            match std::fs::remove_file(&file) {
+                Ok(()) => bytes += size,
+                Err(e) => tracing::warn!("cannot remove {}: {e}", file.display()),
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Removes records of the build cache for which `wanted` says so; gives keys and bytes.
@@ -140,10 +136,11 @@ impl Engine {
             let fits = |e: &BuildCacheEntry| !e.in_use && (options.all || !e.shared) && wanted(e);
             let fitting = entries.into_iter().filter(fits).collect();
             let chosen = chosen(fitting, used, options.keep(used, free));
-            let bytes = chosen.iter().filter(|e| !e.shared).map(|e| e.size).sum();
             if options.dry_run {
+                let bytes = chosen.iter().filter(|e| !e.shared).map(|e| e.size).sum();
                 return Ok((chosen.into_iter().map(|e| e.id).collect(), bytes));
             }
+            let mut bytes = 0;
             let (mounts, records): (Vec<_>, Vec<_>) = chosen.iter().partition(|e| e.kind == CACHE_MOUNT);
             engine.store().write(|tx| records.iter().try_for_each(|e| tx.cache_delete(&e.id)))?;
             for mount in mounts {
@@ -151,26 +148,16 @@ impl Engine {
                 // A step may have come to use it meanwhile.
                 if let Some(_claimed) = super::mounts::claim(&dir) {
                     engine.store().discard_dir(&dir)?;
+                    bytes += mount.size;
                 }
             }
-            engine.discard_build_data()?;
-            engine.store().collect()?;
+            bytes += engine.discard_build_data()?;
+            // What a build still uses goes with that, and is not gone now.
+            bytes += engine.store().collect()?.bytes;
             Ok((chosen.into_iter().map(|e| e.id).collect(), bytes))
         })
         .await
     }
-}
-
-/// Records with their files, the least recently used first. Several may be of the same result (a key that needs no
-/// look at files, a part of a large copy): its bytes count at the last of them, which is the one that keeps it.
-fn count_once(mut entries: Vec<(Option<PathBuf>, CacheEntry)>) -> Vec<(Option<PathBuf>, CacheEntry)> {
-    let mut seen = HashSet::new();
-    for (files, entry) in entries.iter_mut().rev().filter(|(_, e)| e.size > 0) {
-        if files.as_ref().is_some_and(|files| !seen.insert(files.clone())) {
-            entry.size = 0;
-        }
-    }
-    entries
 }
 
 /// Whether a file was last written before `time`; `false` if that cannot be told.
@@ -178,15 +165,15 @@ fn is_older(path: &Path, time: SystemTime) -> bool {
     std::fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|written| written < time)
 }
 
-fn record(entry: CacheEntry, shared: bool) -> BuildCacheEntry {
+fn record((usage, entry): (CacheUsage, CacheEntry)) -> BuildCacheEntry {
     let record = CacheRecord::decode(entry.record.as_bytes());
     BuildCacheEntry {
         description: record.map(|r| r.step.instruction).unwrap_or_default(),
         id: entry.key,
         kind: "regular".into(),
         in_use: false,
-        shared,
-        size: entry.size,
+        shared: usage.shared,
+        size: usage.size,
         created_at: entry.created_at,
         last_used_at: Some(entry.last_used),
         usage_count: entry.uses,
@@ -210,24 +197,6 @@ mod tests {
         assert_eq!(ids(50), ["old"]);
         assert_eq!(ids(45), ["old", "mid"]);
         assert!(ids(60).is_empty());
-    }
-
-    #[test]
-    fn a_result_counts_once() {
-        let entry = |key: &str, size| CacheEntry {
-            key: key.into(),
-            record: String::new(),
-            layer: None,
-            size,
-            created_at: Timestamp::from_secs(0),
-            last_used: Timestamp::from_secs(0),
-            uses: 1,
-        };
-        let of = |files: &str, key: &str, size| (Some(PathBuf::from(files)), entry(key, size));
-        let list = vec![of("a", "old", 5), of("b", "other", 7), of("a", "alias", 5), of("a", "nothing", 0)];
-        let sizes: Vec<_> = count_once(list).into_iter().map(|(_, e)| (e.key, e.size)).collect();
-        let expected = [("old", 0), ("other", 7), ("alias", 5), ("nothing", 0)];
-        assert_eq!(sizes, expected.map(|(key, size)| (key.to_owned(), size)));
     }
 
     #[test]

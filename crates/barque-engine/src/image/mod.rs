@@ -7,6 +7,7 @@ pub mod pull;
 pub mod push;
 pub mod types;
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -204,9 +205,9 @@ impl Engine {
     ) -> Result<(Vec<ImageRemoval>, u64)> {
         let engine = self.clone();
         self.blocking(move || {
-            let (mut removals, mut bytes) = (Vec::new(), 0);
+            let (mut removals, mut bytes, mut going) = (Vec::new(), 0, HashSet::new());
             for image in engine.store().prunable_images(all)? {
-                let (id, size) = (image.id, image.size);
+                let id = image.id;
                 let view = engine.image_view(image)?;
                 if !wanted(&view) {
                     continue;
@@ -214,7 +215,7 @@ impl Engine {
                 if dry_run {
                     removals.extend(view.tags.iter().cloned().map(ImageRemoval::Untagged));
                     removals.push(ImageRemoval::Deleted(id.to_string()));
-                    bytes += size;
+                    going.insert(id);
                     continue;
                 }
                 let removal = engine.store().prune_image(&id)?;
@@ -229,6 +230,10 @@ impl Engine {
         .await
     }
 
+            bytes += match dry_run {
+                true => engine.store().images_would_free(&going)?,
+                false => engine.store().collect_interrupted()?.bytes,
+            };
     /// Images from an archive; gives Docker's `Loaded image: NAME` lines.
     pub async fn image_load(
         &self,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use barque_model::{ChainId, DiffId, Digest, Error, Id, Result, Timestamp};
+use barque_model::{ChainId, DiffId, Digest, Error, Id, ImageId, Result, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::column::{col, get};
@@ -148,6 +148,20 @@ impl Read<'_> {
         let mut query = self.conn.prepare_cached("SELECT digest, size FROM blob ORDER BY digest").map_err(error::db)?;
         let row = |r: &Row<'_>| Ok(Blob { digest: get(r, 0)?, size: get(r, 1)? });
         let rows = query.query_map([], row).map_err(error::db)?;
+        rows.collect::<Result<_, _>>().map_err(error::db)
+    }
+
+    /// Every blob that is known to unpack to something, and to what.
+    pub(crate) fn blob_diffs(&self) -> Result<Vec<(Digest, DiffId)>> {
+        let mut query = self.conn.prepare_cached("SELECT digest, diff_id FROM layer_blob").map_err(error::db)?;
+        let rows = query.query_map([], |r| Ok((get(r, 0)?, get(r, 1)?))).map_err(error::db)?;
+        rows.collect::<Result<_, _>>().map_err(error::db)
+    }
+
+    /// Every blob that a kept manifest names, and whose manifest that is.
+    pub(crate) fn blob_images(&self) -> Result<Vec<(Digest, ImageId)>> {
+        let mut query = self.conn.prepare_cached("SELECT digest, image FROM manifest_blob").map_err(error::db)?;
+        let rows = query.query_map([], |r| Ok((get(r, 0)?, get(r, 1)?))).map_err(error::db)?;
         rows.collect::<Result<_, _>>().map_err(error::db)
     }
 

@@ -3,7 +3,7 @@
 pub(crate) mod config;
 mod remove;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use barque_model::{ChainId, Digest, Error, Id, ImageId, Reference, Result, Timestamp};
 

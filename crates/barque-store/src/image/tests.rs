@@ -14,13 +14,13 @@ fn never(_: &Id) -> bool {
     false
 }
 
-struct Made {
-    id: ImageId,
-    top: ChainId,
+pub(crate) struct Made {
+    pub(crate) id: ImageId,
+    pub(crate) top: ChainId,
 }
 
 /// An image of the given layers, each holding one file.
-fn image(scratch: &Scratch, files: &[&str], names: &[&str], parent: Option<ImageId>) -> Made {
+pub(crate) fn image(scratch: &Scratch, files: &[&str], names: &[&str], parent: Option<ImageId>) -> Made {
     let lease = scratch.lease();
     let archives: Vec<Vec<u8>> = files.iter().map(|f| gzip(&Tar::new().file(f, f).done())).collect();
     let top = scratch.chain(&lease, &archives);
@@ -40,7 +40,7 @@ fn image(scratch: &Scratch, files: &[&str], names: &[&str], parent: Option<Image
     Made { id: scratch.store.put_image(&lease, new).unwrap().id, top }
 }
 
-fn container(scratch: &Scratch, image: &Made, label: &str) -> Id {
+pub(crate) fn container(scratch: &Scratch, image: &Made, label: &str) -> Id {
     let id = Id::random();
     let row = Container {
         id,

@@ -32,11 +32,11 @@ pub(crate) async fn df(inv: &Invocation<'_>) -> CliResult<u8> {
     Ok(0)
 }
 
-/// The lists as engines before 1.52 send them.
+/// The lists as engines before 1.52 send them. What newer ones say of images stays: only they know what is freed.
 pub(crate) fn completed(mut usage: DiskUsage) -> DiskUsage {
-    if let Some(images) = usage.image_usage.take() {
+    if let Some(images) = &mut usage.image_usage {
         usage.layers_size = Some(images.total_size);
-        usage.images = images.items;
+        usage.images = images.items.take();
     }
     if let Some(containers) = usage.container_usage.take() {
         usage.containers = containers.items;

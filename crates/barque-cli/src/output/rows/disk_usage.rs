@@ -56,8 +56,12 @@ pub(crate) struct Usage {
 
 /// The four lines of the short form.
 pub(crate) fn summary(usage: &DiskUsage) -> [Usage; 4] {
+    let mut of_images = images(usage.images.as_deref().unwrap_or_default(), usage.layers_size.unwrap_or_default());
+    if let Some(said) = &usage.image_usage {
+        of_images.reclaimable = said.reclaimable;
+    }
     [
-        images(usage.images.as_deref().unwrap_or_default(), usage.layers_size.unwrap_or_default()),
+        of_images,
         containers(usage.containers.as_deref().unwrap_or_default()),
         volumes(usage.volumes.as_deref().unwrap_or_default()),
         cache(usage.build_cache.as_deref().unwrap_or_default(), usage.builder_size),
@@ -185,5 +189,8 @@ mod tests {
         let text =
             crate::output::listing::render("{{.Reclaimable}}", TITLES, &lines.iter().map(row).collect::<Vec<_>>());
         assert_eq!(text.expect("renders"), "500B (50%)\n30B (75%)\n15B (75%)\n3B\n");
+        // An engine that says what would be freed is believed.
+        let image_usage = Some(barque_api::system::Usage { reclaimable: 300, ..Default::default() });
+        assert_eq!(flat(&summary(&DiskUsage { image_usage, ..usage })[0]), (2, 1, 1000, 300));
     }
 }
