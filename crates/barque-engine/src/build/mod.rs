@@ -183,7 +183,7 @@ impl Engine {
         self.blocking(move || {
             for tag in tags {
                 let tag = tag.with_default_tag();
-                engine.store().tag_image(&image, &tag)?;
+                engine.store().tag_image(&image, &tag, None)?;
                 engine.image_event("tag", &image.to_string(), &tag.familiar());
             }
             Ok(())

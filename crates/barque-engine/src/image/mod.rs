@@ -158,7 +158,8 @@ impl Engine {
         }
         self.blocking(move || {
             let image = engine.resolve_or_host(&name)?;
-            engine.store().tag_image(&image.id, &new_name)?;
+            let of = name.parse::<Reference>().ok().map(Reference::with_default_tag);
+            engine.store().tag_image(&image.id, &new_name, of.as_ref())?;
             engine.image_event("tag", &image.id.to_string(), &new_name.familiar());
             Ok(())
         })

@@ -160,7 +160,7 @@ impl Engine {
     fn remember_digest(&self, reference: &Reference, digest: barque_model::Digest) -> Result<()> {
         let image = self.store().resolve_image(&reference.familiar())?.image;
         let name = reference.repository().with_digest(digest);
-        self.store().write_durable(|tx| tx.image_name_set(&name, &image.id).map(|_| ()))
+        self.store().write_durable(|tx| tx.image_name_set(&name, &image.id, Some(digest)).map(|_| ()))
     }
 }
 

@@ -47,18 +47,21 @@ pub(super) fn save(store: &Store, lease: &Lease, images: &[SaveImage], out: &mut
 }
 
 impl Store {
-    /// The manifest under which an image is pushed and saved: one it came with if all its blobs are here, those of the
-    /// repositories of `names` first; else one made now of its layers' blobs, which are made where they are missing and
+    /// The manifest under which an image is pushed and saved: one it came with if all its blobs are here, first that
+    /// of one of `names`, then those of their repositories; else one made now of its layers' blobs, which are made where they are missing and
     /// held by `lease`.
     pub fn image_manifest(&self, lease: &Lease, image: &Image, names: &[&Reference]) -> Result<Manifest> {
-        let mut known = self.read(|r| r.image_manifests(&image.id))?;
+        let (mut known, named) = self.read(|r| {
+            let named = names.iter().map(|n| r.image_name_manifest(n)).collect::<Result<Vec<_>>>()?;
+            Ok((r.image_manifests(&image.id)?, named))
+        })?;
         known.retain(|m| !m.is_index);
         // An image may have come under several, which differ in how its layers are compressed.
         let own = |m: &Manifest| {
-            let named = |d: &&Reference| d.digest() == Some(m.digest);
-            image.digests.iter().filter(named).any(|d| names.iter().any(|n| n.repository() == d.repository()))
+            let called = |d: &&Reference| d.digest() == Some(m.digest);
+            image.digests.iter().filter(called).any(|d| names.iter().any(|n| n.repository() == d.repository()))
         };
-        known.sort_by_key(|m| !own(m));
+        known.sort_by_key(|m| (!named.contains(&Some(m.digest)), !own(m)));
         for kept in known {
             let parsed = ImageManifest::parse(&kept.bytes)?;
             let mut complete = true;

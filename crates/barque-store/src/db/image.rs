@@ -127,6 +127,14 @@ impl Read<'_> {
         query.query_row([name_key(name)], |r| get(r, 0)).optional().map_err(error::db)
     }
 
+    /// The manifest that `name` came with.
+    pub fn image_name_manifest(&self, name: &Reference) -> Result<Option<Digest>> {
+        let mut query =
+            self.conn.prepare_cached("SELECT manifest FROM image_name WHERE name = ?").map_err(error::db)?;
+        let found = query.query_row([name_key(name)], |r| get(r, 0)).optional().map_err(error::db)?;
+        Ok(found.flatten())
+    }
+
     /// At most two images whose id begins with the hexadecimal digits `prefix`.
     pub(crate) fn images_with_prefix(&self, prefix: &str) -> Result<Vec<ImageId>> {
         let ids = self.ids_with_prefix("image", prefix)?;
@@ -206,13 +214,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Gives `name` to an image; returns the image that carried it before, if that was another one.
-    pub fn image_name_set(&self, name: &Reference, image: &ImageId) -> Result<Option<ImageId>> {
+    /// Gives `name` to an image, with the manifest it came with if there is one; returns the image that carried it
+    /// before, if that was another one.
+    pub fn image_name_set(
+        &self,
+        name: &Reference,
+        image: &ImageId,
+        manifest: Option<Digest>,
+    ) -> Result<Option<ImageId>> {
         let before = self.image_by_name(name)?;
-        let sql = "INSERT INTO image_name (name, image, digested) VALUES (?, ?, ?) \
-                   ON CONFLICT (name) DO UPDATE SET image = excluded.image";
+        let sql = "INSERT INTO image_name (name, image, digested, manifest) VALUES (?, ?, ?, ?) \
+                   ON CONFLICT (name) DO UPDATE SET image = excluded.image, manifest = excluded.manifest";
         let mut query = self.conn.prepare_cached(sql).map_err(error::db)?;
-        query.execute(params![name_key(name), col(*image), name.digest().is_some()]).map_err(error::db)?;
+        let values = params![name_key(name), col(*image), name.digest().is_some(), col(manifest)];
+        query.execute(values).map_err(error::db)?;
         Ok(before.filter(|b| b != image))
     }
 

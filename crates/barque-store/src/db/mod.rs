@@ -31,8 +31,10 @@ pub use volume::{Volume, VolumeUse};
 
 use crate::error;
 
-const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
+/// What brings a database of version 1, 2, … to the next one.
+const MIGRATIONS: &[&str] = &["ALTER TABLE image_name ADD COLUMN manifest TEXT"];
+const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64 + 1;
 /// Idle readers kept open; more are opened under load and closed again.
 const IDLE_READERS: usize = 2;
 /// Page cache per connection in KiB. The whole database of a busy machine is a few megabytes, which the kernel
@@ -170,8 +172,13 @@ fn migrate(conn: &Connection, path: &Path) -> Result<()> {
         ))
         .with_hint("it was written by a newer version: upgrade this one, or use another data root"));
     }
-    if version == 0 {
-        let sql = format!("BEGIN IMMEDIATE; {SCHEMA}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+    let steps = match usize::try_from(version) {
+        Ok(0) => SCHEMA.to_owned(),
+        Ok(version) => MIGRATIONS.get(version - 1..).unwrap_or_default().join("; "),
+        Err(_) => return Err(Error::invalid(format!("the database {} has no version", path.display()))),
+    };
+    if version < SCHEMA_VERSION {
+        let sql = format!("BEGIN IMMEDIATE; {steps}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
         conn.execute_batch(&sql).map_err(error::db).with_context(what)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
--- Barque's durable state, version 1.
+-- Barque's durable state, version 2.
 --
 -- SQLite holds rows and references; blobs and layers are plain files beside it. The foreign keys are the
 -- invariants: "image in use", "volume in use", "network has endpoints" and "address taken" are constraints,
@@ -89,10 +89,12 @@ CREATE TABLE image_layer (
 CREATE INDEX image_layer_chain ON image_layer (chain_id);
 
 -- Fully qualified names, such as docker.io/library/python:3.7; `digested` ones end in @sha256:….
+-- `manifest` is the digest of the one that the name came with: an image may have come under several.
 CREATE TABLE image_name (
     name     TEXT PRIMARY KEY,
     image    TEXT NOT NULL REFERENCES image (id) ON DELETE CASCADE,
-    digested INTEGER NOT NULL
+    digested INTEGER NOT NULL,
+    manifest TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX image_name_image ON image_name (image);
 

@@ -204,6 +204,26 @@ fn a_database_of_the_future_is_refused() {
 }
 
 #[test]
+fn a_database_of_version_1_goes_on() {
+    let scratch = Scratch::new();
+    let made = crate::image::tests::image(&scratch, &["a"], &["app:1"], None);
+    let path = scratch.store.root().join("barque.db");
+    scratch.store.close().unwrap();
+    let Scratch { store, dir } = scratch;
+    drop(store);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch("ALTER TABLE image_name DROP COLUMN manifest; PRAGMA user_version = 1").unwrap();
+    drop(old);
+    let store = crate::Store::open(crate::StoreOptions::new(dir.path().join("root"))).unwrap();
+    let name = "app:1".parse().unwrap();
+    assert_eq!(store.read(|r| r.image_by_name(&name)).unwrap(), Some(made.id));
+    assert_eq!(store.read(|r| r.image_name_manifest(&name)).unwrap(), None);
+    let digest = barque_model::Digest::of(b"x");
+    store.write(|tx| tx.image_name_set(&name, &made.id, Some(digest))).unwrap();
+    assert_eq!(store.read(|r| r.image_name_manifest(&name)).unwrap(), Some(digest));
+}
+
+#[test]
 fn build_cache_records_die_with_their_layer() {
     let scratch = Scratch::new();
     let lease = scratch.lease();

@@ -108,8 +108,9 @@ impl Store {
                 tx.manifest_insert(&id, &document.manifest, &here)?;
             }
             let mut moved = Vec::new();
+            let manifest = documents.iter().find(|d| !d.manifest.is_index).map(|d| d.manifest.digest);
             for name in &new.names {
-                if let Some(loser) = tx.image_name_set(name, &id)? {
+                if let Some(loser) = tx.image_name_set(name, &id, manifest)? {
                     moved.push((name.clone(), loser));
                 }
             }
@@ -163,10 +164,14 @@ impl Store {
         self.read(|r| r.images())
     }
 
-    /// Gives an image a further name (`:latest` is implied); returns the image that lost it.
-    pub fn tag_image(&self, image: &ImageId, name: &Reference) -> Result<Option<ImageId>> {
+    /// Gives an image a further name (`:latest` is implied); returns the image that lost it. The manifest that the
+    /// name `of` came with is the new one's too.
+    pub fn tag_image(&self, image: &ImageId, name: &Reference, of: Option<&Reference>) -> Result<Option<ImageId>> {
         self.write_durable(|tx| match tx.image(image)? {
-            Some(_) => tx.image_name_set(name, image),
+            Some(_) => {
+                let manifest = of.map(|of| tx.image_name_manifest(of)).transpose()?.flatten();
+                tx.image_name_set(name, image, manifest)
+            }
             None => Err(Error::not_found(format!("No such image: {image}"))),
         })
     }

@@ -83,7 +83,7 @@ fn names_lead_to_images_as_in_docker() {
     let hex = made.id.0.hex();
     let digested = format!("python@{}", made.id);
     let with_digest = name("python").with_digest(made.id.0);
-    scratch.store.tag_image(&made.id, &with_digest).unwrap();
+    scratch.store.tag_image(&made.id, &with_digest, None).unwrap();
     for text in ["python:3.7", "python", "library/python", "docker.io/library/python:3.7", &digested, &hex] {
         assert_eq!(scratch.store.resolve_image(text).unwrap().image.id, made.id, "{text}");
     }
@@ -123,7 +123,7 @@ fn tags_move_and_the_last_one_takes_the_image_along() {
     let old = image(&scratch, &["a", "b"], &["app:1", "app:2"], None);
     assert_eq!(remove(&scratch, "app:2", false).unwrap(), [untagged("app:2")]);
     let new = image(&scratch, &["a", "c"], &[], None);
-    assert_eq!(scratch.store.tag_image(&new.id, &name("app:1")).unwrap(), Some(old.id));
+    assert_eq!(scratch.store.tag_image(&new.id, &name("app:1"), None).unwrap(), Some(old.id));
     assert!(scratch.store.read(|r| r.image(&old.id)).unwrap().unwrap().is_dangling());
     let records = remove(&scratch, &old.id.0.hex()[..12], false).unwrap();
     assert_eq!(records, [deleted(old.id), deleted(old.top)], "the shared layer stays");
@@ -135,12 +135,52 @@ fn tags_move_and_the_last_one_takes_the_image_along() {
     assert!(scratch.store.read(|r| r.blobs()).unwrap().is_empty());
 }
 
+/// A manifest for an image whose one layer is `bytes`.
+fn manifest(scratch: &Scratch, image: &ImageId, bytes: &[u8]) -> (String, Vec<u8>) {
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let config = scratch.store.read(|r| r.image(image)).unwrap().unwrap().config;
+    let entry = |bytes: &[u8]| serde_json::json!({"mediaType": "x", "digest": Digest::of(bytes), "size": bytes.len()});
+    let text = serde_json::json!({"schemaVersion": 2, "config": entry(&config), "layers": [entry(bytes)]});
+    (kind.into(), serde_json::to_vec(&text).unwrap())
+}
+
+#[test]
+fn a_name_goes_out_with_the_manifest_it_came_with() {
+    let scratch = Scratch::new();
+    let made = image(&scratch, &["a"], &["local:1"], None);
+    let lease = scratch.lease();
+    // The same layer in three packings.
+    let plain = Tar::new().file("a", "a").done();
+    let packed = [plain.clone(), gzip(&plain), [gzip(&plain), gzip(b"")].concat()];
+    let names = ["r.example/app:1", "r.example/app:2", "r.example/app:3"];
+    let mut came = Vec::new();
+    for (bytes, tag) in packed.iter().zip(names) {
+        assert_eq!(scratch.chain(&lease, std::slice::from_ref(bytes)), made.top);
+        let (kind, text) = manifest(&scratch, &made.id, bytes);
+        came.push(Digest::of(&text));
+        let config = scratch.store.read(|r| r.image(&made.id)).unwrap().unwrap().config;
+        let names = vec![name(tag), name("r.example/app").with_digest(Digest::of(&text))];
+        let new = NewImage { config, manifest: Some((kind, text)), names, ..NewImage::default() };
+        assert_eq!(scratch.store.put_image(&lease, new).unwrap().id, made.id);
+    }
+    let found = scratch.store.read(|r| r.image(&made.id)).unwrap().unwrap();
+    let of = |tag: &str| scratch.store.image_manifest(&lease, &found, &[&name(tag)]).unwrap().digest;
+    assert_eq!(names.map(of), came[..], "all of one repository");
+    // Another name for one of them is of the same; one given by id has none of its own.
+    scratch.store.tag_image(&made.id, &name("other:2"), Some(&name(names[1]))).unwrap();
+    assert_eq!(of("other:2"), came[1]);
+    assert_eq!(of("local:1"), came[0]);
+    // A name that moves forgets what it came with.
+    scratch.store.tag_image(&made.id, &name(names[2]), Some(&name(names[0]))).unwrap();
+    assert_eq!(of(names[2]), came[0]);
+}
+
 #[test]
 fn digests_go_with_the_last_tag_of_their_repository() {
     let scratch = Scratch::new();
     let made = image(&scratch, &["a"], &["web:1"], None);
     let digest = name("web").with_digest(made.id.0);
-    scratch.store.tag_image(&made.id, &digest).unwrap();
+    scratch.store.tag_image(&made.id, &digest, None).unwrap();
     let records = remove(&scratch, "web:1", false).unwrap();
     assert_eq!(records[..2], [untagged("web:1"), untagged(&digest.familiar())]);
     assert_eq!(records[2], deleted(made.id));
