@@ -181,6 +181,7 @@ impl Engine {
     async fn name_result(&self, image: ImageId, tags: Vec<Reference>) -> Result<()> {
         let engine = self.clone();
         self.blocking(move || {
+            engine.image_event("create", &image.to_string(), &image.to_string());
             for tag in tags {
                 let tag = tag.with_default_tag();
                 engine.store().tag_image(&image, &tag, None)?;

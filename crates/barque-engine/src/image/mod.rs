@@ -12,12 +12,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, ImageId, Platform, Reference, Result, Timestamp};
-use barque_store::{Image, LoadEvent, NewImage, RemoveImage, SaveImage};
+use barque_store::{Image, LoadEvent, NewImage, Removal, RemoveImage, SaveImage};
 
 use crate::Engine;
 use crate::container::files::{blocking_reader, tar_stream};
 use crate::container::request::TarStream;
 use types::{HistoryView, ImageConfig, ImageRemoval, ImageView, Progress, ProgressSink};
+
+/// Labels by key.
+type Labels = BTreeMap<String, String>;
 
 /// The image that is this machine's own root file system.
 pub const HOST_IMAGE: &str = "barque/host";
@@ -171,25 +174,31 @@ impl Engine {
         self.blocking(move || {
             let running = |id: &barque_model::Id| engine.container(&id.to_string()).is_ok_and(|v| v.state.is_up());
             let options = RemoveImage { force, prune_parents: !no_prune };
+            let found = engine.store().resolve_image(&name)?;
+            let labels = engine.labels_of(&found.image.id.to_string());
             let removal = engine.store().remove_image(&name, options, &running)?;
-            Ok(engine.removals(removal.records))
+            Ok(engine.removals(&found.image.id, &labels, found.name.is_some(), removal))
         })
         .await
     }
 
-    fn removals(&self, records: Vec<barque_store::Deletion>) -> Vec<ImageRemoval> {
-        let mut removals = Vec::with_capacity(records.len());
-        for record in records {
+    /// Tells of a removal, as Docker does: the image is named by its id, and of what went only images are told.
+    /// Digests that go along with a name that was asked for are told by nobody.
+    fn removals(&self, image: &ImageId, labels: &Labels, by_name: bool, removal: Removal) -> Vec<ImageRemoval> {
+        let mut removals = Vec::with_capacity(removal.records.len());
+        for record in removal.records {
             match record {
                 barque_store::Deletion::Untagged(name) => {
-                    self.image_event("untag", &name, &name);
+                    if !by_name || removals.is_empty() || !name.contains('@') {
+                        self.labelled_event("untag", &image.to_string(), &image.to_string(), labels);
+                    }
                     removals.push(ImageRemoval::Untagged(name));
                 }
                 barque_store::Deletion::Deleted(id) => {
-                    if let Ok(id) = id.parse::<ImageId>() {
-                        self.image_cache().lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                    if let Some(gone) = removal.images.iter().find(|i| i.to_string() == id) {
+                        self.image_cache().lock().unwrap_or_else(PoisonError::into_inner).remove(gone);
+                        self.image_event("delete", &id, &id);
                     }
-                    self.image_event("delete", &id, &id);
                     removals.push(ImageRemoval::Deleted(id));
                 }
             }
@@ -221,20 +230,18 @@ impl Engine {
                 }
                 let removal = engine.store().prune_image(&id)?;
                 bytes += removal.reclaimed;
-                removals.extend(engine.removals(removal.records));
+                let labels = view.config.config.labels.unwrap_or_default();
+                removals.extend(engine.removals(&id, &labels, true, removal));
             }
-            if !dry_run {
-                bytes += engine.store().collect_interrupted()?.bytes;
-            }
+            bytes += match dry_run {
+                true => engine.store().images_would_free(&going)?,
+                false => engine.store().collect_interrupted()?.bytes,
+            };
             Ok((removals, bytes))
         })
         .await
     }
 
-            bytes += match dry_run {
-                true => engine.store().images_would_free(&going)?,
-                false => engine.store().collect_interrupted()?.bytes,
-            };
     /// Images from an archive; gives Docker's `Loaded image: NAME` lines.
     pub async fn image_load(
         &self,
@@ -355,8 +362,19 @@ impl Engine {
         .await
     }
 
+    /// Tells what happened to the image that `actor` names, with its labels unless it is gone.
     pub(crate) fn image_event(&self, action: &str, actor: &str, name: &str) {
-        self.events().emit("image", action, actor, [("name", name.to_owned())]);
+        self.labelled_event(action, actor, name, &self.labels_of(actor));
+    }
+
+    fn labelled_event(&self, action: &str, actor: &str, name: &str, labels: &Labels) {
+        let labels = labels.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        self.events().emit("image", action, actor, labels.chain([("name", name.to_owned())]));
+    }
+
+    fn labels_of(&self, image: &str) -> Labels {
+        let found = self.store().resolve_image(image).and_then(|found| config::parse(&found.image.config));
+        found.ok().and_then(|config| config.config.labels).unwrap_or_default()
     }
 }
 

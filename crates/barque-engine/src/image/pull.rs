@@ -34,15 +34,18 @@ struct Pull {
 impl Engine {
     pub async fn image_pull(&self, options: PullOptions, progress: ProgressSink) -> Result<()> {
         let credentials = credentials(&options.auth);
-        if !options.all_tags {
-            let reference = options.reference.with_default_tag();
-            return self.pull_one(reference, options.platform, credentials, progress).await;
+        let mut pulled = options.reference.clone();
+        if options.all_tags {
+            let client = self.registry();
+            for tag in client.tags(&options.reference, &credentials).await? {
+                let reference = options.reference.with_tag(&tag)?;
+                self.pull_one(reference, options.platform.clone(), credentials.clone(), progress.clone()).await?;
+            }
+        } else {
+            pulled = pulled.with_default_tag();
+            self.pull_one(pulled.clone(), options.platform, credentials, progress).await?;
         }
-        let client = self.registry();
-        for tag in client.tags(&options.reference, &credentials).await? {
-            let reference = options.reference.with_tag(&tag)?;
-            self.pull_one(reference, options.platform.clone(), credentials.clone(), progress.clone()).await?;
-        }
+        self.image_event("pull", &pulled.familiar(), &pulled.familiar_name());
         Ok(())
     }
 
@@ -72,7 +75,6 @@ impl Engine {
             true => format!("Status: Downloaded newer image for {name}"),
             false => format!("Status: Image is up to date for {name}"),
         }));
-        self.image_event("pull", &name, &pull.reference.familiar_name());
         Ok(())
     }
 

@@ -57,9 +57,9 @@ impl Engine {
         let credentials = super::pull::credentials(&auth);
         let say = |p: Progress| drop(progress.send(p));
         say(Progress::status(format!("The push refers to repository [{}]", reference.name())));
-        let references = match all_tags {
-            true => self.local_tags(&reference)?,
-            false => vec![reference.with_default_tag()],
+        let (told, references) = match all_tags {
+            true => (reference.clone(), self.local_tags(&reference)?),
+            false => (reference.clone().with_default_tag(), vec![reference.with_default_tag()]),
         };
         let client = self.registry();
         for reference in references {
@@ -87,8 +87,8 @@ impl Engine {
             let aux = format!(r#"{{"Tag":"{tag}","Digest":"{digest}","Size":{size}}}"#);
             say(Progress { aux: Some(aux), ..Progress::status("") });
             self.remember_digest(&reference, digest)?;
-            self.image_event("push", &reference.familiar(), &reference.familiar_name());
         }
+        self.image_event("push", &told.familiar(), &told.familiar_name());
         Ok(())
     }
 

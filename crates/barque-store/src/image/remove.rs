@@ -20,6 +20,8 @@ pub enum Deletion {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
     pub records: Vec<Deletion>,
+    /// The images that went, of those in `records`.
+    pub images: Vec<ImageId>,
     /// Bytes of files and blobs that went with it.
     pub reclaimed: u64,
 }
@@ -45,6 +47,7 @@ struct Work<'a> {
     options: RemoveImage,
     running: &'a dyn Fn(&Id) -> bool,
     records: Vec<Deletion>,
+    images: Vec<ImageId>,
     /// Rows that went with the images; their files follow after the commit.
     swept: Swept,
 }
@@ -113,13 +116,15 @@ impl Store {
         what: impl FnOnce(&mut Work<'_>) -> Result<()>,
     ) -> Result<Removal> {
         let _files = self.inner.lock_files();
-        let (records, swept) = self.write_durable(|tx| {
-            let mut work = Work { tx, options, running, records: Vec::new(), swept: Swept::default() };
+        let (removal, swept) = self.write_durable(|tx| {
+            let (records, images, swept) = (Vec::new(), Vec::new(), Swept::default());
+            let mut work = Work { tx, options, running, records, images, swept };
             what(&mut work)?;
-            Ok((work.records, work.swept))
+            let reclaimed = work.swept.bytes();
+            Ok((Removal { records: work.records, images: work.images, reclaimed }, work.swept))
         })?;
         self.delete_files(&swept)?;
-        Ok(Removal { records, reclaimed: swept.bytes() })
+        Ok(removal)
     }
 }
 
@@ -193,6 +198,7 @@ impl Work<'_> {
         }
         self.tx.image_delete(&image.id)?;
         self.records.push(Deletion::Deleted(image.id.to_string()));
+        self.images.push(image.id);
         let mut swept = Swept::sweep(self.tx)?;
         for layer in image.layers.iter().rev().filter(|l| swept.layers.iter().any(|s| s.chain_id == l.chain_id)) {
             self.records.push(Deletion::Deleted(layer.chain_id.to_string()));
