@@ -20,6 +20,24 @@ impl std::fmt::Display for InvalidFilters {
 
 impl std::error::Error for InvalidFilters {}
 
+/// A filter is neither true nor false, or both. Shown as Docker does: `invalid filter 'dangling=[maybe]'`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidBoolean {
+    key: String,
+    values: Vec<String>,
+}
+
+impl std::fmt::Display for InvalidBoolean {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.values.as_slice() {
+            [] => write!(f, "invalid filter '{}'", self.key),
+            values => write!(f, "invalid filter '{}=[{}]'", self.key, values.join(" ")),
+        }
+    }
+}
+
+impl std::error::Error for InvalidBoolean {}
+
 impl Filters {
     pub fn new() -> Self {
         Self::default()
@@ -88,15 +106,15 @@ impl Filters {
     /// The truth of a boolean filter such as `dangling`; `None` if it is not set.
     ///
     /// # Errors
-    /// The offending value, when it is neither `1`/`true` nor `0`/`false`, or both are given.
-    pub fn boolean(&self, key: &str) -> Result<Option<bool>, String> {
+    /// All values, when none is `1`/`true` or `0`/`false`, or both are given.
+    pub fn boolean(&self, key: &str) -> Result<Option<bool>, InvalidBoolean> {
         if !self.contains(key) {
             return Ok(None);
         }
         let yes = self.has(key, "1") || self.has(key, "true");
         let no = self.has(key, "0") || self.has(key, "false");
         if yes == no {
-            return Err(self.get(key).next().unwrap_or_default().to_owned());
+            return Err(InvalidBoolean { key: key.to_owned(), values: self.get(key).map(str::to_owned).collect() });
         }
         Ok(Some(yes))
     }
@@ -162,7 +180,10 @@ mod tests {
         assert_eq!(of(r#"{"dangling":["true"]}"#), Ok(Some(true)));
         assert_eq!(of(r#"{"dangling":["0"]}"#), Ok(Some(false)));
         assert_eq!(of("{}"), Ok(None));
-        assert_eq!(of(r#"{"dangling":["maybe"]}"#), Err("maybe".into()));
+        let wrong = |text: &str| of(text).unwrap_err().to_string();
+        assert_eq!(wrong(r#"{"dangling":["maybe"]}"#), "invalid filter 'dangling=[maybe]'");
+        assert_eq!(wrong(r#"{"dangling":["true","false"]}"#), "invalid filter 'dangling=[false true]'");
+        assert_eq!(wrong(r#"{"dangling":[]}"#), "invalid filter 'dangling'");
     }
 
     #[test]

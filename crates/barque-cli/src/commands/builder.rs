@@ -91,7 +91,7 @@ fn fits(record: &BuildCacheRecord, filters: &Filters) -> CliResult<bool> {
     let one_of = |key: &str, test: &dyn Fn(&str) -> bool| !filters.contains(key) || filters.get(key).any(test);
     let is = |key: &str, fact: bool| match filters.boolean(key) {
         Ok(wanted) => Ok(wanted.is_none_or(|wanted| wanted == fact)),
-        Err(value) => Err(Failure::new(format!("invalid filter '{key}={value}'"))),
+        Err(wrong) => Err(Failure::new(wrong.to_string())),
     };
     let parents = || record.parents.iter().flatten().chain(&record.parent);
     Ok(pruning::is_old_enough(&until, pruning::seconds(used))?

@@ -62,7 +62,7 @@ pub(crate) fn until(filters: &Filters, now: Timestamp) -> Result<Option<Timestam
     if values.next().is_some() {
         return Err(barque_model::Error::invalid("more than one until filter specified"));
     }
-    let invalid = || wording::invalid_filter_value("until", text);
+    let invalid = || barque_model::Error::invalid(format!("failed to parse value as time or duration: {text:?}"));
     let moment = jiff::Timestamp::from_nanosecond(i128::from(now.nanos())).map_err(|_| invalid())?;
     let unix = barque_api::time::to_unix(text, moment, &jiff::tz::TimeZone::UTC).map_err(|_| invalid())?;
     match barque_api::time::parse_unix(&unix) {
@@ -78,7 +78,7 @@ pub(crate) fn until(filters: &Filters, now: Timestamp) -> Result<Option<Timestam
 /// # Errors
 /// A value that is neither true nor false.
 pub(crate) fn boolean(filters: &Filters, key: &str) -> Result<Option<bool>> {
-    filters.boolean(key).map_err(|value| wording::invalid_filter_value(key, &value))
+    filters.boolean(key).map_err(|wrong| barque_model::Error::invalid(wrong.to_string()))
 }
 
 #[cfg(test)]
@@ -111,6 +111,6 @@ mod tests {
         assert_eq!(of("10m").unwrap(), Some(Timestamp::from_secs(999_400)));
         assert_eq!(of("500").unwrap(), Some(Timestamp::from_secs(500)));
         assert_eq!(of("1970-01-01T00:00:05Z").unwrap(), Some(Timestamp::from_secs(5)));
-        assert_eq!(of("soon").unwrap_err().to_string(), "invalid filter 'until=soon'");
+        assert_eq!(of("soon").unwrap_err().to_string(), "failed to parse value as time or duration: \"soon\"");
     }
 }
