@@ -137,7 +137,7 @@ fn call(helper: &str, verb: &str, input: &str) -> Result<String, String> {
     if output.status.success() { Ok(text) } else { Err(format!("{}, out: `{text}`", output.status)) }
 }
 
-/// Stores credentials; gives the warning to print if they lie there unencrypted.
+/// Stores credentials; gives the warning to print if a password lies there unencrypted that did not before.
 pub(crate) fn store(config: &Config, auth: &AuthConfig) -> CliResult<Option<String>> {
     let fault = |why: String| Failure::new(format!("Error saving credentials: {why}"));
     let server = auth.serveraddress.as_str();
@@ -161,9 +161,15 @@ pub(crate) fn store(config: &Config, auth: &AuthConfig) -> CliResult<Option<Stri
     let mut changed = config.clone();
     let auths = changed.values.entry("auths").or_insert_with(|| json!({}));
     if let Some(auths) = auths.as_object_mut() {
-        auths.insert(server.to_owned(), Value::Object(entry));
+        let entry = Value::Object(entry);
+        if auths.insert(server.to_owned(), entry.clone()) == Some(entry) {
+            return Ok(None);
+        }
     }
     changed.save().map_err(|f| fault(f.message))?;
+    if auth.password.is_empty() {
+        return Ok(None);
+    }
     let path = changed.directory.join("config.json");
     Ok(Some(format!(
         "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this \
@@ -231,6 +237,9 @@ mod tests {
         };
         assert!(store(&config, &auth).expect("stores").expect("a warning").contains("stored unencrypted"));
         let (mut config, _) = Config::load(directory);
+        assert_eq!(store(&config, &auth).expect("stores"), None, "it is known where it lies");
+        let token = AuthConfig { password: String::new(), identitytoken: "t".into(), ..auth.clone() };
+        assert_eq!(store(&config, &AuthConfig { serveraddress: "t.example".into(), ..token }).expect("stores"), None);
         assert_eq!(get(&config, "r.example").expect("reads").expect("there").password, "p");
         assert!(erase(&mut config, "r.example").expect("erases"));
         assert!(!erase(&mut config, "r.example").expect("none left"));
