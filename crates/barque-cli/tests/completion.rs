@@ -2,6 +2,8 @@
 
 mod common;
 mod scripted;
+#[path = "../../barque-registry/tests/common/tools.rs"]
+mod tools;
 
 use std::path::Path;
 
@@ -36,7 +38,7 @@ fn engine() -> Engine {
 /// What a shell prints that has the program on its path as `docker`; `None` if the shell is not installed.
 fn shell(engine: &Engine, name: &str, args: &[&str], script: &str) -> Option<String> {
     let Some(path) = ["/usr/bin", "/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.exists()) else {
-        println!("skipped: no {name}");
+        tools::installed(name);
         return None;
     };
     // Makes the link, too.

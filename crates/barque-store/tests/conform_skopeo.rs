@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
 
+#[path = "../../barque-registry/tests/common/tools.rs"]
+mod tools;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -74,8 +77,7 @@ fn skopeo(arguments: &[&str]) -> String {
 
 #[test]
 fn skopeo_reads_and_writes_the_same_archives() {
-    if Command::new("skopeo").arg("--version").output().is_err() {
-        eprintln!("skipped: skopeo is not installed");
+    if !tools::installed("skopeo") {
         return;
     }
     let scratch = tempfile::tempdir().unwrap();

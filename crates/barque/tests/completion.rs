@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+#[path = "../../barque-registry/tests/common/tools.rs"]
+mod tools;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +14,7 @@ const BARQUE: &str = env!("CARGO_BIN_EXE_barque");
 fn shell(name: &str, args: &[&str], script: &str) -> Option<String> {
     let path = ["/usr/bin", "/bin"].iter().map(|d| Path::new(d).join(name)).find(|p| p.exists());
     let Some(path) = path else {
-        println!("skipped: no {name}");
+        tools::installed(name);
         return None;
     };
     let home = tempfile::tempdir().unwrap();

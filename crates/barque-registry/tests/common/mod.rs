@@ -3,9 +3,9 @@
 
 pub mod image;
 pub mod script;
+pub mod tools;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use barque_registry::server::{ServerConfig, serve};
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+pub use tools::installed;
 
 /// A registry of ours on a free port of the loopback interface.
 pub struct Server {
@@ -112,17 +113,6 @@ pub fn header<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
 pub fn code(response: &Response<Bytes>) -> String {
     let value: serde_json::Value = serde_json::from_slice(response.body()).unwrap_or_default();
     value["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Whether a program is installed; says so when not.
-pub fn installed(program: &str) -> bool {
-    let found = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
-        .iter()
-        .any(|dir| Path::new(dir).join(program).exists());
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
 }
 
 /// A port nobody listens on at the moment.

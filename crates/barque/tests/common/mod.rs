@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 pub mod project;
+#[path = "../../../barque-registry/tests/common/tools.rs"]
+mod tools;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,7 @@ pub fn missing(programs: &[&str]) -> Option<String> {
     if !rustix::process::getuid().is_root() {
         return Some("not root".into());
     }
-    let found =
-        |name: &str| ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(name).exists());
-    ["unshare", "nsenter", "ip"].iter().chain(programs).find(|p| !found(p)).map(|p| format!("no {p}"))
+    ["unshare", "nsenter", "ip"].iter().chain(programs).find(|p| !tools::installed(p)).map(|p| format!("no {p}"))
 }
 
 /// An engine that ends with the test.

@@ -3,10 +3,14 @@
 
 pub mod play;
 pub mod probe;
+#[path = "../../../barque-registry/tests/common/tools.rs"]
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
+
+pub use tools::installed;
 
 const INSIDE: &str = "BARQUE_PAIR_INSIDE";
 const LABEL: &str = "BARQUE_PAIR_LABEL";
@@ -58,16 +62,6 @@ pub fn apart(name: &str, labels: &[&str], body: impl FnOnce(&str, &Path), compar
     if labels.iter().all(|label| again(name, scratch.path(), label)) {
         compare(scratch.path());
     }
-}
-
-/// Whether a program is installed; says so if not.
-pub fn installed(program: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let found = path.split(':').any(|dir| Path::new(dir).join(program).is_file());
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
 }
 
 /// Runs a shell script that has to succeed; gives its standard output.
