@@ -214,6 +214,33 @@ impl Engine {
         said
     }
 
+    /// Rows and files of Barque's store by kind, once nothing is being deleted any more.
+    pub fn stored(&self) -> Vec<(String, i64)> {
+        let data = self.dir.join("data");
+        let count = || {
+            let rows = rusqlite::Connection::open(data.join("barque.db")).unwrap();
+            let of = |table: &str| rows.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get(0)).unwrap();
+            let tables = ["image", "image_name", "manifest", "layer", "layer_blob", "blob", "snapshot", "lease_item"];
+            let mut found: Vec<(String, i64)> = tables.iter().map(|t| (format!("rows of {t}"), of(t))).collect();
+            for dir in ["blobs", "layers", "snapshots", "ingest", "tmp", "trash"] {
+                let files = sh(&format!("find {}/{dir} -type f | wc -l", data.display()));
+                found.push((format!("files in {dir}"), files.parse().unwrap()));
+            }
+            found
+        };
+        let mut last = count();
+        for _ in 0..60 {
+            std::thread::sleep(Duration::from_millis(250));
+            let now = count();
+            let still = now == last && now.iter().all(|(what, n)| !what.ends_with("trash") || *n == 0);
+            last = now;
+            if still {
+                break;
+            }
+        }
+        last
+    }
+
     /// Builds on [`Engine::import_busybox`] with this test program as `/probe` (see [`probe`]).
     pub fn import_probe(&self, name: &str) {
         self.import_busybox("busybox-for-probe", &[]);
