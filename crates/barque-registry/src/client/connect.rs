@@ -158,12 +158,18 @@ fn tls_reason(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidMessage(_)) => "server gave HTTP response to HTTPS client".to_owned(),
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+        Some(rustls::Error::InvalidCertificate(why)) if is_unknown(why) => {
             "failed to verify certificate: certificate signed by unknown authority".to_owned()
         }
         Some(other) => format!("failed to verify certificate or to agree on parameters: {other}"),
         None => error.to_string(),
     }
+}
+
+/// Whether nobody who is trusted vouches for a certificate: the usual one signed by itself says that it is an
+/// authority's, and is refused for that before its signer is looked for.
+fn is_unknown(why: &rustls::CertificateError) -> bool {
+    *why == rustls::CertificateError::UnknownIssuer || why.to_string().contains("CaUsedAsEndEntity")
 }
 
 /// Connects to the first address that answers, starting the next one when a try fails or takes long.
