@@ -27,6 +27,8 @@ enum Job {
     Empty,
     /// Layers were added: make their files durable.
     Sync,
+    /// Something is held by nobody any more, not by this lease either: a full disk may have kept its row.
+    Collect(Id),
     /// Answer when everything before is done.
     Flush(Sender<()>),
     Stop,
@@ -72,6 +74,11 @@ impl Janitor {
 
     pub(crate) fn sync_layers(&self) {
         let _ = self.jobs.send(Job::Sync);
+    }
+
+    /// Ends a lease and collects what it held, once the trash of its work is gone.
+    pub(crate) fn end(&self, lease: Id) {
+        let _ = self.jobs.send(Job::Collect(lease));
     }
 
     /// Waits until the work ordered so far is done.
@@ -122,6 +129,10 @@ fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<
                 emptying.store(false, Ordering::Release);
             }
             Ok(Job::Sync) => unsynced = true,
+            Ok(Job::Collect(lease)) => {
+                end(store, &lease);
+                collect(store);
+            }
             Ok(Job::Flush(done)) => {
                 if std::mem::take(&mut unsynced) {
                     sync(store);
@@ -139,6 +150,13 @@ fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<
                 tick = Instant::now() + lease::RENEWAL;
             }
         }
+    }
+}
+
+fn end(store: &Weak<Inner>, lease: &Id) {
+    let Some(store) = store.upgrade() else { return };
+    if let Err(error) = store.db.write(crate::db::Durability::Process, |tx| tx.lease_delete(lease)) {
+        tracing::warn!(error = %error.chain(), "a lease stays until it expires");
     }
 }
 

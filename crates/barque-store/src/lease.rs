@@ -1,6 +1,8 @@
 //! Leases hold what in-flight work has made, or is making, against the collector.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use barque_model::{Id, Result, Timestamp};
@@ -24,7 +26,9 @@ struct Held {
     id: Id,
     store: Store,
     /// Set when partly written blobs remain that only this lease keeps from the collector.
-    keep: std::sync::atomic::AtomicBool,
+    keep: AtomicBool,
+    /// Set when nothing of the work is to be kept.
+    ended: AtomicBool,
 }
 
 impl Store {
@@ -37,8 +41,8 @@ impl Store {
             self.inner.janitor.forget(&id);
             return Err(e);
         }
-        let keep = std::sync::atomic::AtomicBool::new(false);
-        Ok(Lease { held: Arc::new(Held { id, store: self.clone(), keep }) })
+        let (keep, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Lease { held: Arc::new(Held { id, store: self.clone(), keep, ended }) })
     }
 }
 
@@ -57,17 +61,26 @@ impl Lease {
 
     /// Lets the lease outlive its handle until it expires: something is left to be resumed.
     pub(crate) fn linger(&self) {
-        self.held.keep.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.held.keep.store(true, Relaxed);
+    }
+
+    /// Nothing of the work is worth being resumed: what only this lease holds goes when its last handle does.
+    pub fn end(&self) {
+        self.held.ended.store(true, Relaxed);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.store.inner.janitor.forget(&self.id);
-        if !self.keep.load(std::sync::atomic::Ordering::Relaxed) {
+        let ended = self.ended.load(Relaxed);
+        if ended || !self.keep.load(Relaxed) {
             let id = self.id;
             // A lease that cannot be deleted now expires by itself.
             let _ = self.store.write(|tx| tx.lease_delete(&id));
+        }
+        if ended {
+            self.store.inner.janitor.end(self.id);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use barque_model::{ChainId, DiffId, Digest, Error, Platform, Reference, Result};
+use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, Platform, Reference, Result};
 use barque_registry::{Client, Credentials, Descriptor, Resolved};
 use barque_store::{AppliedLayer, LayerSource, LayerWriter, Lease, NewImage};
 use bytes::Bytes;
@@ -69,7 +69,12 @@ impl Engine {
             Arc::new(self.blocking(move || store.lease(&purpose)).await?)
         };
         let pull = Pull { engine: self.clone(), client, reference, credentials, lease, progress, platform };
-        let fresh = pull.run(resolved).await?;
+        let fresh = pull.run(resolved).await.inspect_err(|e| {
+            // What broke off goes on with the next try; of a registry that lies nothing is kept.
+            if e.kind() != ErrorKind::Unavailable {
+                pull.lease.end();
+            }
+        })?;
         let name = pull.reference.familiar();
         pull.say(Progress::status(match fresh {
             true => format!("Status: Downloaded newer image for {name}"),

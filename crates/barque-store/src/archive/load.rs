@@ -50,7 +50,8 @@ pub(super) fn load(
     let lease = store.lease("load an archive")?;
     let result = load_leased(store, &lease, input, platforms, events);
     if result.is_err() {
-        // Nothing of a bad archive is kept, not even for another try.
+        // Nothing of a bad archive is kept, not even for another try, nor of one for which there was no room.
+        lease.end();
         drop(lease);
         let _ = store.collect();
     }

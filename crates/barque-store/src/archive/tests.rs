@@ -246,6 +246,10 @@ fn bad_archives_leave_nothing() {
         ("hostile layer", bytes(good(), "l.tar", &hostile).done()),
         ("layer is cut short", bytes(good(), "l.tar", &a[..700]).done()),
         ("archive is cut short", bytes(good(), "l.tar", &a).done()[..3000].to_vec()),
+        ("blob is cut short", {
+            let blob = format!("blobs/sha256/{}", Digest::of(&a).hex());
+            bytes(Tar::new(), &blob, &a).done()[..1024].to_vec()
+        }),
         ("no config", bytes(bytes(Tar::new(), "manifest.json", manifest), "l.tar", &a).done()),
         ("too many layers", {
             let many = br#"[{"Config":"c.json","Layers":["l.tar","l.tar"]}]"#;
@@ -273,6 +277,7 @@ fn bad_archives_leave_nothing() {
         assert!(scratch.store.images().unwrap().is_empty(), "{what}");
         assert!(scratch.store.read(|r| r.layers()).unwrap().is_empty(), "{what}");
         assert!(scratch.store.read(|r| r.blobs()).unwrap().is_empty(), "{what}");
+        assert!(scratch.store.read(|r| r.leases()).unwrap().is_empty(), "{what}: a lease stays");
         scratch.store.flush();
         for dir in ["tmp", "ingest", "layers", "trash"] {
             assert_eq!(std::fs::read_dir(scratch.store.root().join(dir)).unwrap().count(), 0, "{what}: {dir}");
