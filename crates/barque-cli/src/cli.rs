@@ -269,8 +269,11 @@ async fn check_versions(invocation: &Invocation<'_>) -> CliResult<()> {
 
 /// Commands that the unknown word may have meant, as lines of text; empty if none is near.
 fn suggestions(cmd: &Cmd, word: &str, program: &str) -> String {
+    // In a short word one letter is much.
+    let slips = if word.chars().count() <= 4 { 1 } else { 2 };
     let near = |c: &&&Cmd| {
-        c.category != Category::Hidden && (distance(c.name, word) <= 2 || c.name.starts_with(word)) && word.len() > 1
+        let similar = distance(c.name, word) <= slips || c.name.starts_with(word);
+        c.category != Category::Hidden && similar && word.len() > 1
     };
     let names: Vec<&str> = cmd.subs.iter().filter(near).map(|c| c.name).collect();
     if names.is_empty() || program == "docker" {
@@ -303,7 +306,11 @@ mod tests {
     fn near_words_are_offered() {
         assert_eq!(distance("run", "rum"), 1);
         assert_eq!(distance("images", "image"), 1);
-        assert_eq!(suggestions(&ROOT, "rum", "barque"), "Did you mean: run, rm, rmi?\n\n");
+        assert_eq!(suggestions(&ROOT, "rum", "barque"), "Did you mean: run, rm?\n\n");
+        assert_eq!(suggestions(&ROOT, "imgaes", "barque"), "Did you mean: images?\n\n");
+        for far in ["foo", "bar", "list", "help2me"] {
+            assert_eq!(suggestions(&ROOT, far, "barque"), "", "{far}");
+        }
         assert_eq!(suggestions(&ROOT, "zzzz", "barque"), "");
     }
 }

@@ -86,3 +86,69 @@ fn priv_refusals_say_and_return_what_docker_does() {
         assert!(processes.lines().nth(1).unwrap().ends_with("sleep"), "{processes}");
     });
 }
+
+#[test]
+fn priv_images_in_use_are_refused_and_the_machines_own_has_a_date() {
+    in_namespaces("priv_images_in_use_are_refused_and_the_machines_own_has_a_date", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box:1", &["ENV PATH=/bin"]);
+        let image = engine.ok(&["images", "-q", "box:1"]);
+        let refused = |args: &[&str]| {
+            let (status, said) = failed(&engine, args);
+            assert_eq!(status, Some(1), "{args:?}: {said}");
+            said.lines().next().unwrap().to_owned()
+        };
+        let user = engine.ok(&["create", "--name", "idle", "box:1", "true"])[..12].to_owned();
+        let used = format!(
+            "Error response from daemon: conflict: unable to delete box:1 (must be forced) - container {user} is using \
+             its referenced image {image}"
+        );
+        assert_eq!(refused(&["rmi", "box:1"]), used);
+        let by_id = "Error response from daemon: conflict: unable to delete";
+        let stopped = format!("{by_id} {image} (must be forced) - image is being used by stopped container {user}");
+        assert_eq!(refused(&["rmi", &image]), stopped);
+        engine.ok(&["rm", "idle"]);
+        let user = engine.ok(&["run", "-d", "--name", "busy", "--network", "none", "box:1", "sleep", "1000"]);
+        let running =
+            format!("{by_id} {image} (cannot be forced) - image is being used by running container {}", &user[..12]);
+        for args in [&["rmi", &image][..], &["rmi", "-f", &image]] {
+            assert_eq!(refused(args), running);
+        }
+        engine.ok(&["rm", "-f", "busy"]);
+        engine.ok(&["run", "--rm", "--network", "none", "barque/host", "true"]);
+        let year = engine.ok(&["image", "inspect", "-f", "{{.Created}}", "barque/host"]);
+        assert!(year.as_str() > "1971", "{year}");
+        assert!(!engine.ok(&["images", "barque/host"]).contains("56 years"), "{year}");
+    });
+}
+
+/// What `ps -s` shows of containers that wrote something, and of one that did not.
+fn sizes(engine: &Engine) -> Vec<String> {
+    engine.import_busybox("box", &["ENV PATH=/bin"]);
+    for (name, script) in [
+        ("idle", "true"),
+        ("page", "head -c 4096 /dev/zero > /page"),
+        ("more", "head -c 3000000 /dev/urandom > /a; ln /a /b; ln -s /a /c; mkdir /d; echo x > /d/e"),
+        ("less", "rm /data/seed; rm -r /data/sub"),
+        ("copied", "chmod 600 /data/seed; echo x >> /etc/passwd"),
+        ("sparse", "dd if=/dev/zero of=/sparse bs=1 count=1 seek=99999 2> /dev/null"),
+    ] {
+        engine.ok(&["run", "--name", name, "--network", "none", "box", "sh", "-c", script]);
+    }
+    let shown = engine.ok(&["ps", "-a", "-s", "--format", "{{.Names}} {{.Size}}"]);
+    shown.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn priv_sizes_of_containers_are_dockers() {
+    in_namespaces("priv_sizes_of_containers_are_dockers", |scratch| {
+        let ours = sizes(&Engine::barque(scratch, &[]));
+        for (name, own) in [("idle", "0B"), ("page", "4.1kB"), ("more", "3MB"), ("less", "0B"), ("sparse", "100kB")] {
+            let start = format!("{name} {own} (virtual ");
+            assert!(ours.iter().any(|line| line.starts_with(&start) && line.ends_with(')')), "{name}: {ours:?}");
+        }
+        if let Some(docker) = Engine::docker(scratch, &[]) {
+            assert_eq!(ours, sizes(&docker));
+        }
+    });
+}

@@ -65,8 +65,8 @@ pub fn imported(
     finish(&base, config, vec![diff_id], history, None, now)
 }
 
-/// The configuration of `barque/host`.
-pub fn host(diff_id: DiffId) -> Result<Vec<u8>> {
+/// The configuration of `barque/host`, whose root file system is of `created`.
+pub fn host(diff_id: DiffId, created: Timestamp) -> Result<Vec<u8>> {
     let platform = Platform::host();
     let config = RunConfig {
         env: Some(vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()]),
@@ -75,11 +75,12 @@ pub fn host(diff_id: DiffId) -> Result<Vec<u8>> {
     };
     let base = ImageConfig { architecture: platform.architecture, os: platform.os, ..ImageConfig::default() };
     let history = vec![History {
+        created: Some(created.to_string()),
         comment: Some("the root file system of this machine".into()),
         created_by: Some("barque".into()),
         ..History::default()
     }];
-    finish(&base, config, vec![diff_id], history, None, Timestamp::from_secs(0))
+    finish(&base, config, vec![diff_id], history, None, created)
 }
 
 fn finish(

@@ -84,7 +84,7 @@ impl Engine {
         self.store().add_host_layer(&lease, diff_id, std::path::Path::new("/"))?;
         let name: Reference = HOST_IMAGE.parse()?;
         let image = NewImage {
-            config: config::host(diff_id)?,
+            config: config::host(diff_id, root_created()?)?,
             manifest: None,
             index: None,
             names: vec![name.with_default_tag()],
@@ -397,4 +397,15 @@ pub(crate) fn other_platform(name: &str, wanted: &Platform, has: &Platform) -> E
 /// Whether a name means this machine's own root.
 pub fn is_host_image(name: &str) -> bool {
     name.parse::<Reference>().is_ok_and(|r| r.with_default_tag().familiar() == "barque/host:latest")
+}
+
+/// When this machine's root file system was made; where it does not tell, when its root was last changed.
+fn root_created() -> Result<Timestamp> {
+    let root = std::fs::metadata("/")?;
+    let seconds = |time: std::io::Result<std::time::SystemTime>| {
+        let since = time.ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+        i64::try_from(since).ok().filter(|seconds| *seconds > 0)
+    };
+    let known = seconds(root.created()).or_else(|| seconds(root.modified()));
+    Ok(known.map_or_else(Timestamp::now, Timestamp::from_secs))
 }

@@ -146,13 +146,13 @@ impl Work<'_> {
 
     fn by_name(&mut self, image: &Image, name: &Reference) -> Result<()> {
         let names = self.tx.image_names(&image.id)?;
+        // The digests of its repository would go along.
         if !self.options.force
-            && names.len() == 1
+            && is_single(&names)
             && let Some(user) = self.tx.image_users(&image.id)?.first()
         {
             return Err(Error::conflict(format!(
-                "conflict: unable to remove repository reference \"{}\" (must force) - container {} is using its \
-                 referenced image {}",
+                "conflict: unable to delete {} (must be forced) - container {} is using its referenced image {}",
                 name.familiar(),
                 user.short(),
                 image.id.0.short()

@@ -197,11 +197,15 @@ fn containers_hold_their_image() {
     assert_eq!(
         error.to_string(),
         format!(
-            "conflict: unable to remove repository reference \"app:latest\" (must force) - container {} is using its \
-             referenced image {short}",
+            "conflict: unable to delete app:latest (must be forced) - container {} is using its referenced image {short}",
             user.short()
         )
     );
+    // Neither does a digest of the same repository, as pulled images have one, make it another image.
+    let digest = name("app").with_digest(made.id.0);
+    scratch.store.tag_image(&made.id, &digest).unwrap();
+    assert_eq!(remove(&scratch, "app", false).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(remove(&scratch, &digest.familiar(), true).unwrap(), [untagged(&digest.familiar())]);
     let error = remove(&scratch, &short, false).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -105,6 +105,9 @@ pub(crate) fn is_dangling(image: &ImageSummary) -> bool {
     none(&image.repo_tags, "<none>:<none>") && none(&image.repo_digests, "<none>@<none>")
 }
 
+/// Go's zero time in Unix seconds: nobody knows when it was.
+const ZERO_TIME: i64 = -62_135_596_800;
+
 /// One image under one name.
 pub(crate) fn row(image: &ImageSummary, trunc: bool, repository: &str, tag: &str, digest: &str) -> Data {
     let created = image.created;
@@ -117,7 +120,7 @@ pub(crate) fn row(image: &ImageSummary, trunc: bool, repository: &str, tag: &str
             ("Repository", Data::str(repository)),
             ("Tag", Data::str(tag)),
             ("Digest", Data::str(digest)),
-            ("CreatedSince", Data::from(human::ago(created))),
+            ("CreatedSince", Data::from(if created == ZERO_TIME { String::new() } else { human::ago(created) })),
             ("CreatedAt", Data::lazy(move || Data::from(human::local_time(created)))),
             ("Size", Data::from(human::size3(image.size))),
             ("Containers", Data::from(known(image.containers, image.containers.to_string()))),
