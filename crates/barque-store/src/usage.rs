@@ -254,8 +254,8 @@ fn cache_usage(holdings: &Holdings) -> HashMap<String, CacheUsage> {
     usage
 }
 
-/// Bytes on disk of all files below `path`; a file with several names counts once. Names that vanish meanwhile
-/// are passed over, and nothing there is 0.
+/// Bytes in all files below `path`, as Docker counts them: directories have none, holes count, and a file with several
+/// names counts once. Names that vanish meanwhile are passed over, and nothing there is 0.
 pub fn directory_size(path: &Path) -> Result<u64> {
     let dir = match Dir::open(path) {
         Ok(dir) => dir,
@@ -270,14 +270,13 @@ pub fn directory_size(path: &Path) -> Result<u64> {
             let Ok(stat) = dir.lstat(&entry.name) else { continue };
             match stat.kind {
                 FileKind::Directory => {
-                    total += stat.allocated;
                     // Each waiting directory costs a descriptor; deep trees are walked depth first.
                     if let Ok(sub) = dir.subdir(&entry.name) {
                         stack.push(sub);
                     }
                 }
                 FileKind::Regular if stat.links > 1 && !seen.insert((stat.device, stat.inode)) => {}
-                _ => total += stat.allocated,
+                _ => total += stat.size,
             }
         }
     }
