@@ -20,6 +20,12 @@ fn census(machine: &Machine) -> BTreeMap<String, usize> {
     let daemon = machine.daemon();
     let processes = tree(daemon);
     let mut found = BTreeMap::from([("processes".to_owned(), processes.len())]);
+    let strays = strays(machine, &processes);
+    let is_monitor = |pid: &&u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "barque-monitor")
+    };
+    found.insert("monitors".into(), processes.iter().chain(&strays).filter(is_monitor).count());
+    found.insert("processes that nobody looks after".into(), strays.len());
     let mut namespaces = BTreeMap::new();
     for pid in &processes {
         for kind in ["net", "mnt", "pid", "ipc", "uts", "cgroup"] {
@@ -86,6 +92,22 @@ fn tree(pid: u32) -> Vec<u32> {
     all
 }
 
+/// Processes of this engine that are not among `known`, its daemon and all below it: they have one of its files open, or
+/// are in one of its cgroups.
+fn strays(machine: &Machine, known: &[u32]) -> Vec<u32> {
+    let own = name(machine.dir.path());
+    let here = |pid: u32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut links = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.any(|target| target.to_string_lossy().contains(&own))
+            || ["cgroup", "cmdline"].iter().any(|file| {
+                std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|text| text.contains(&own))
+            })
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    all.filter(|pid| *pid != std::process::id() && !known.contains(pid) && here(*pid)).collect()
+}
+
 /// How many files and directories below `dir` are wanted; what vanishes meanwhile is not there.
 fn files(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> usize {
     let mut count = 0;
@@ -104,7 +126,7 @@ fn archive(dir: &Path) -> PathBuf {
     let path = dir.join("root.tar");
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
     tar.append_path_with_name("/bin/busybox", "bin/busybox").expect("busybox-static is installed");
-    for name in ["true", "sh", "touch"] {
+    for name in ["true", "sh", "touch", "sleep"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
@@ -114,33 +136,51 @@ fn archive(dir: &Path) -> PathBuf {
     path
 }
 
-/// The kinds of containers that leave most behind if something is forgotten.
+/// Every so many containers one is not only run.
+const RUNS: usize = 6;
+/// What happens to the others: see [`lasting`].
+const EVENTS: usize = 5;
+
+/// Something of the kinds that leave most behind if something is forgotten.
 fn one(machine: &Machine, n: usize) {
-    let image = "leaks";
-    match n % 5 {
-        0 => drop(machine.barque(&["run", "--rm", image, "true"])),
-        1 => drop(machine.barque(&["run", "--rm", "-p", "80", "-p", "53/udp", image, "true"])),
-        2 => {
-            drop(machine.barque(&["run", "--rm", "-v", "/data", "--tmpfs", "/t", "--init", image, "touch", "/data/x"]))
-        }
-        3 => drop(machine.barque(&[
-            "run",
-            "--rm",
-            "--network",
-            "leaks",
-            "--network-alias",
-            "a",
-            "--memory",
-            "64m",
-            image,
-            "true",
-        ])),
+    if n % RUNS == RUNS - 1 {
+        return lasting(machine, n / RUNS % EVENTS, &format!("lasting{n}"));
+    }
+    let run = |options: &[&str]| drop(machine.barque(&[&["run", "--rm"], options, &["leaks", "true"]].concat()));
+    match n % 8 {
+        0 => run(&[]),
+        1 => run(&["-p", "80", "-p", "53/udp"]),
+        2 => run(&["-v", "/data", "--tmpfs", "/t", "--init"]),
+        3 => run(&["--network", "leaks", "--network-alias", "a", "--memory", "64m"]),
         // What fails leaves as little.
-        _ => {
-            let failed = machine.try_run("barque", &["run", "--rm", "-p", "81", image, "nonsense"]).unwrap();
+        4 => {
+            let failed = machine.try_run("barque", &["run", "--rm", "-p", "81", "leaks", "nonsense"]).unwrap();
             assert_eq!(failed.status.code(), Some(127));
         }
+        5 => run(&["-t"]),
+        6 => run(&["--network", "host"]),
+        _ => run(&["--network", "none"]),
     }
+}
+
+/// A container to which something happens while it runs.
+fn lasting(machine: &Machine, event: usize, name: &str) {
+    machine.barque(&["run", "-d", "--name", name, "-p", "80", "-v", "/data", "leaks", "sleep", "1000"]);
+    match event {
+        0 => {
+            machine.barque(&["exec", name, "touch", "/data/x"]);
+            let failed = machine.try_run("barque", &["exec", name, "nonsense"]).unwrap();
+            assert_eq!(failed.status.code(), Some(127));
+        }
+        1 => drop(machine.barque(&["exec", "-t", name, "true"])),
+        2 => {
+            let network = format!("container:{name}");
+            machine.barque(&["run", "--rm", "--network", &network, "--ipc", "none", "leaks", "true"]);
+        }
+        3 => ["pause", "unpause"].iter().for_each(|verb| drop(machine.barque(&[verb, name]))),
+        _ => drop(machine.barque(&["restart", "-t", "0", name])),
+    }
+    machine.barque(&["rm", "-f", "-v", name]);
 }
 
 #[test]
@@ -155,7 +195,7 @@ fn hundreds_of_containers_leave_nothing_behind() {
     machine.barque(&["import", archive(machine.dir.path()).to_str().unwrap(), "leaks"]);
     machine.barque(&["network", "create", "leaks"]);
     // What is made once and kept: the pool of network namespaces, views of the image, threads.
-    for n in 0..10 {
+    for n in 0..RUNS * EVENTS {
         one(&machine, n);
     }
     std::thread::sleep(Duration::from_secs(1));
@@ -178,5 +218,11 @@ fn hundreds_of_containers_leave_nothing_behind() {
     }
     let grown: Vec<_> = after.iter().filter(|(what, n)| before.get(*what) != Some(n)).collect();
     assert!(grown.is_empty(), "before: {before:#?}\nnow: {grown:#?}");
+    // The census sees what it is meant to see.
+    machine.barque(&["run", "-d", "--name", "seen", "leaks", "sleep", "1000"]);
+    let now = census(&machine);
+    for what in ["processes", "monitors", "namespaces", "mounts", "links", "cgroups", "files"] {
+        assert!(now[what] > before[what], "{what}: {} before, {} now", before[what], now[what]);
+    }
     println!("{before:?}");
 }
