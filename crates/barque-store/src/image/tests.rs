@@ -203,7 +203,7 @@ fn containers_hold_their_image() {
     );
     // Neither does a digest of the same repository, as pulled images have one, make it another image.
     let digest = name("app").with_digest(made.id.0);
-    scratch.store.tag_image(&made.id, &digest).unwrap();
+    scratch.store.tag_image(&made.id, &digest, None).unwrap();
     assert_eq!(remove(&scratch, "app", false).unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(remove(&scratch, &digest.familiar(), true).unwrap(), [untagged(&digest.familiar())]);
     let error = remove(&scratch, &short, false).unwrap_err();
