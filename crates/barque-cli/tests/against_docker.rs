@@ -1,7 +1,7 @@
 //! Texts that do not need an engine, compared with those of the reference client.
 //!
 //! What the client says is kept as digests in `docker-28-texts.txt`, so that the comparison needs no client; where one
-//! is installed, the digests are compared with what it says, and `BARQUE_WRITE_TEXTS=1` writes them anew.
+//! is installed, the digests are compared with what it says, and `BARQUE_WRITE_TEXTS=1` writes them anew, test by test.
 
 mod common;
 mod scripted;
@@ -23,13 +23,14 @@ fn reference() -> Option<&'static str> {
 }
 
 /// Digests of what the reference client says, by command.
-const TEXTS: &str = include_str!("docker-28-texts.txt");
+const TEXTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker-28-texts.txt");
 
 /// Compares what we say with what the reference client says, each by case: with the client itself where it is
 /// installed, so that differences are shown; else with the digests. `part` tells the cases of tests apart.
 fn compare(part: &str, ours: &BTreeMap<String, String>, theirs: Option<&BTreeMap<String, String>>) {
     let digest = |text: &String| Digest::of(text.as_bytes()).to_string();
     let line = |case: &str| format!("{part}: {case}");
+    let texts = std::fs::read_to_string(TEXTS).expect("the list of texts");
     if let Some(theirs) = theirs {
         let differs = |(case, text): (&String, &String)| {
             (ours.get(case) != Some(text)).then(|| format!("{case}\n  theirs {text:?}\n  ours   {:?}", ours.get(case)))
@@ -37,16 +38,15 @@ fn compare(part: &str, ours: &BTreeMap<String, String>, theirs: Option<&BTreeMap
         let differ: Vec<String> = theirs.iter().filter_map(differs).collect();
         assert!(differ.is_empty(), "{}", differ.join("\n"));
         if std::env::var_os("BARQUE_WRITE_TEXTS").is_some() {
-            let kept = TEXTS.lines().filter(|l| !l.contains(&format!("  {part}: "))).map(str::to_owned);
+            let kept = texts.lines().filter(|l| !l.contains(&format!("  {part}: "))).map(str::to_owned);
             let new = theirs.iter().map(|(case, text)| format!("{}  {}", digest(text), line(case)));
             let all: Vec<String> = kept.chain(new).collect();
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker-28-texts.txt");
-            std::fs::write(path, all.join("\n") + "\n").expect("writes");
+            std::fs::write(TEXTS, all.join("\n") + "\n").expect("writes");
             return;
         }
     }
     let known: BTreeMap<&str, &str> =
-        TEXTS.lines().filter_map(|l| l.split_once("  ")).map(|(digest, case)| (case, digest)).collect();
+        texts.lines().filter_map(|l| l.split_once("  ")).map(|(digest, case)| (case, digest)).collect();
     let same = |case: &str, text: &String| known.get(line(case).as_str()).is_some_and(|known| *known == digest(text));
     let differ: Vec<&String> = ours.iter().filter(|(case, text)| !same(case, text)).map(|(case, _)| case).collect();
     assert!(differ.is_empty(), "other than the reference client 28.2.2, which is not here to show how: {differ:?}");
