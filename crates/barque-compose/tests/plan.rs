@@ -384,13 +384,59 @@ fn what_ended_and_is_awaited_by_none_starts_again() {
 }
 
 #[test]
-fn a_changed_network_is_made_again_and_its_containers_return() {
+fn what_is_in_a_changed_network_is_made_again_and_the_others_return_to_it() {
+    let project = load_with(FILE, &["web"]);
+    let mut observed = settled(&load(FILE));
+    observed.networks.get_mut("p_front").unwrap().hash = Some("other".into());
+    let other = observed.containers.iter_mut().find(|c| c.service == "db").unwrap();
+    other.networks.insert("p_front".into(), "id-p_front".into());
+    let mut oneoff = container(&project, "web", 9, "exited", "Exited (0) 1 minute ago");
+    (oneoff.oneoff, oneoff.name) = (true, "p-web-run-1".into());
+    observed.containers.push(oneoff);
+    let no_deps = Wish { named: vec!["web".into()], ..wish() };
+    let text = lines(&plan(&project, &observed, &no_deps));
+    let returns = "~ recreate network p_front
+      its configuration changed
+      container p-db-1 is stopped, connected to it and started again
+      container p-web-run-1 is connected to it again
+";
+    assert!(text.starts_with(returns), "{text}");
+    assert!(text.contains("~ recreate container p-web-1\n      network p_front is made again\n"), "{text}");
+    let forbid = Wish { recreate: Recreate::Never, recreate_deps: Recreate::Never, ..wish() };
+    let forbidden = plan(&load(FILE), &observed, &forbid);
+    let Action::RecreateNetwork { users, kept, .. } = &forbidden.steps[0].action else { panic!("{forbidden:?}") };
+    assert_eq!((users.len(), kept.len(), forbidden.steps.len()), (3, 3, 1), "all return, and none is started twice");
+}
+
+#[test]
+fn containers_wait_for_the_networks_they_were_in() {
+    let before = load(FILE);
+    let after = load(
+        &FILE
+            .replace("networks: [front, default]", "networks: [default]")
+            .replace("{image: tool,", "{image: tool, networks: [front],"),
+    );
+    let mut observed = settled(&before);
+    for network in observed.networks.values_mut() {
+        network.hash = Some("other".into());
+    }
+    let plan = plan(&after, &observed, &Wish { scale: BTreeMap::from([("db".to_owned(), 0)]), ..wish() });
+    let step = |name: &str| plan.steps.iter().position(|s| s.name == name).unwrap();
+    let (default, front) = (step("p_default"), step("p_front"));
+    assert_eq!(plan.steps[front].after, [default], "a container may be in both");
+    let after = |name: &str| &plan.steps[step(name)].after;
+    assert!(after("p-web-1").contains(&front), "it was in front: {plan:?}");
+    assert!(after("p-db-1").contains(&default), "{plan:?}");
+}
+
+#[test]
+fn a_stopped_container_that_lost_its_network_is_made_again() {
     let project = load(FILE);
     let mut observed = settled(&project);
-    observed.networks.get_mut("p_front").unwrap().hash = Some("other".into());
-    let text = lines(&plan(&project, &observed, &wish()));
-    assert!(text.contains("~ recreate network p_front\n      its configuration changed"), "{text}");
-    assert!(text.contains("> start    container p-web-1"), "{text}");
+    let web = observed.containers.iter_mut().find(|c| c.service == "web").unwrap();
+    *web = container(&project, "web", 1, "exited", "Exited (0) 1 minute ago");
+    web.networks.remove("p_front");
+    assert!(lines(&plan(&project, &observed, &wish())).contains("it is not connected to network p_front"));
 }
 
 #[test]

@@ -253,9 +253,6 @@ fn labels_of(making: &Making<'_>) -> BTreeMap<String, String> {
         let files: Vec<String> = project.env_files.iter().map(|f| f.display().to_string()).collect();
         set(labels::ENVIRONMENT_FILE, files.join(","));
     }
-    if let Some(old) = making.inherit {
-        set(labels::REPLACE, old.name.clone());
-    }
     out
 }
 

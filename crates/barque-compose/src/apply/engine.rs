@@ -11,7 +11,8 @@ use barque_api::container::{
 use barque_api::filters::Filters;
 use barque_api::image::{ImageInspect, ImageInspectQuery, ImageRemoveQuery};
 use barque_api::network::{
-    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, NetworkListQuery,
+    Network, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspectQuery,
+    NetworkListQuery,
 };
 use barque_api::volume::{Volume, VolumeCreateRequest, VolumeListQuery};
 use barque_client::{Client, Error, Result, Upload};
@@ -68,6 +69,14 @@ impl Reader {
     /// The engine's refusal.
     pub async fn networks(&self) -> Result<Vec<Network>> {
         self.0.network_list(&NetworkListQuery::default()).await
+    }
+
+    /// One network, with what is in it.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub async fn network(&self, id: &str) -> Result<Network> {
+        self.0.network_inspect(id, &NetworkInspectQuery::default()).await
     }
 
     /// All volumes.

@@ -1,6 +1,6 @@
 //! Carries out a plan: what may happen at once does, up to a bound; the first failure stops what has not begun.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use barque_api::ApiVersion;
@@ -13,6 +13,7 @@ use super::progress::{Progress, Status};
 use super::{files, hooks, resources, wait};
 use crate::file::model::Condition;
 use crate::file::project::{Project, Service};
+use crate::plan::labels;
 use crate::plan::observed::{Container, Observed, State};
 use crate::plan::step::{Action, Plan, Wait};
 
@@ -34,8 +35,12 @@ pub struct Executor<'a> {
     pub timeout: Option<i64>,
     /// Do not take over anonymous volumes.
     pub renew_volumes: bool,
+    /// Copy files into containers that never ran: they may lack them.
+    pub refill: bool,
     pub(super) hooks: super::pre_start::Ran,
     state: Mutex<Observed>,
+    /// Containers that were stopped since they were observed.
+    stopped: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Executor<'_> {
@@ -63,13 +68,28 @@ impl<'a> Executor<'a> {
             parallel: 32,
             timeout: None,
             renew_volumes: false,
+            refill: false,
             hooks: super::pre_start::Ran::default(),
             state: Mutex::new(observed),
+            stopped: Mutex::default(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Observed> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_stopped(&self, id: &str) -> bool {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    pub(super) fn set_stopped(&self, id: &str, stopped: bool) {
+        let mut all = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if stopped {
+            all.insert(id.to_owned())
+        } else {
+            all.remove(id)
+        };
     }
 
     /// What there is now.
@@ -129,10 +149,7 @@ impl<'a> Executor<'a> {
             Action::CreateNetwork { key } => {
                 resources::create_network(self.engine, self.progress, self.project, key, self.version).await
             }
-            Action::RecreateNetwork { key, old, users } => {
-                resources::recreate_network(self.engine, self.progress, self.project, key, old, users, self.version)
-                    .await
-            }
+            Action::RecreateNetwork { key, old, users, kept } => self.renew_network(key, old, users, kept).await,
             Action::CreateVolume { key } => {
                 resources::create_volume(self.engine, self.progress, self.project, key, self.version).await
             }
@@ -172,7 +189,7 @@ impl<'a> Executor<'a> {
         name: &str,
         old: Option<&Container>,
     ) -> Result<(), Error> {
-        let body = {
+        let mut body = {
             let observed = self.lock();
             let making = Making {
                 project: self.project,
@@ -188,6 +205,10 @@ impl<'a> Executor<'a> {
             };
             body::make(&making)?
         };
+        if let Some(old) = old {
+            let replaced = old.unfinished().unwrap_or(&old.name).to_owned();
+            body.request.config.labels.get_or_insert_default().insert(labels::REPLACE.to_owned(), replaced);
+        }
         // the old one keeps its name until the new one is there
         let first_name = old.map_or_else(|| name.to_owned(), |o| format!("{}_{name}", &o.id[..o.id.len().min(12)]));
         let created = self.engine.create(&first_name, &service.spec.platform, &body.request).await;
@@ -195,18 +216,12 @@ impl<'a> Executor<'a> {
         for warning in warnings {
             self.progress.detailed(&format!("Container {name}"), "Warning", &warning, Status::Warning);
         }
-        for (network, settings) in body.later {
-            let request =
-                barque_api::network::NetworkConnectRequest { container: id.clone(), endpoint_config: Some(settings) };
-            self.engine.connect(&network, &request).await.map_err(|e| model_error(&e))?;
-        }
-        files::inject(self.engine, self.project, service, &id).await?;
+        files::complete(self.engine, self.project, service, &id, body.later).await?;
         if let Some(old) = old {
-            if old.state.is_up() {
-                self.pre_stop(old).await?;
-                self.engine.stop(&old.id, self.timeout).await.map_err(|e| model_error(&e))?;
+            if let Err(e) = self.take_away(old).await {
+                let _ = self.engine.remove(&id, true).await;
+                return Err(e);
             }
-            self.engine.remove(&old.id, self.renew_volumes).await.map_err(|e| model_error(&e))?;
             self.engine.rename(&id, name).await.map_err(|e| model_error(&e))?;
         }
         let mut observed = self.lock();
@@ -225,8 +240,18 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
+    /// Stops and removes a container that another takes the place of.
+    async fn take_away(&self, old: &Container) -> Result<(), Error> {
+        if old.state.is_up() && !self.is_stopped(&old.id) {
+            self.pre_stop(old).await?;
+            self.engine.stop(&old.id, self.timeout).await.map_err(|e| model_error(&e))?;
+        }
+        self.engine.remove(&old.id, self.renew_volumes).await.map_err(|e| model_error(&e))
+    }
+
     async fn pre_stop(&self, container: &Container) -> Result<(), Error> {
-        match self.project.services.get(&container.service) {
+        let service = self.project.services.get(&container.service);
+        match service.or_else(|| self.project.disabled.get(&container.service)) {
             Some(service) if !service.spec.pre_stop.is_empty() => {
                 let name = container.log_name();
                 hooks::run(self.engine, self.progress, &service.spec.pre_stop, &container.id, &name, "pre_stop").await
@@ -235,7 +260,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    async fn stop(&self, container: &Container) -> Result<(), Error> {
+    pub(super) async fn stop(&self, container: &Container) -> Result<(), Error> {
         let shown = format!("Container {}", container.name);
         self.progress.working(&shown, "Stopping");
         self.pre_stop(container).await?;
@@ -248,7 +273,7 @@ impl<'a> Executor<'a> {
     }
 
     async fn remove(&self, container: &Container) -> Result<(), Error> {
-        if container.state.is_up() {
+        if container.state.is_up() && !self.is_stopped(&container.id) {
             self.stop(container).await?;
         }
         let shown = format!("Container {}", container.name);
@@ -274,6 +299,10 @@ impl<'a> Executor<'a> {
             self.lock().of_service(&service.name).into_iter().find(|c| c.number == number).map(|c| c.id.clone())
         });
         let Some(id) = id else { return Ok(()) };
+        if self.refill && existing.is_some_and(|c| c.state == State::Created) {
+            // whoever made it may not have come so far
+            files::inject(self.engine, self.project, service, &id).await?;
+        }
         self.pre_start(service, number, existing.map(|c| c.state)).await?;
         let shown = format!("Container {name}");
         self.progress.working(&shown, "Starting");

@@ -1,5 +1,6 @@
 //! Secrets and configs that are not files of the host: copied into the container before it starts.
 
+use barque_api::network::{EndpointSettings, NetworkConnectRequest};
 use barque_client::Upload;
 use barque_model::Error;
 
@@ -9,15 +10,22 @@ use super::engine::Engine;
 use crate::file::model::{FileMount, FileObject};
 use crate::file::project::{Project, Service};
 
-/// Copies them.
+/// A file to copy: an archive of it, and whether its owner counts.
+pub struct Packed {
+    archive: Vec<u8>,
+    owners: bool,
+}
+
+/// Reads what is to be copied into the containers of a service.
 ///
 /// # Errors
-/// A variable or file that is missing, a read-only container, the engine's refusal.
-pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &str) -> Result<(), Error> {
+/// A variable or file that is missing, a read-only container.
+pub fn pack(project: &Project, service: &Service) -> Result<Vec<Packed>, Error> {
     let sets = [
         ("secret", &service.spec.secrets, &project.secrets, "/run/secrets/"),
         ("config", &service.spec.configs, &project.configs, "/"),
     ];
+    let mut out = Vec::new();
     for (kind, references, objects, base) in sets {
         for reference in references {
             let Some(object) = objects.get(&reference.source) else { continue };
@@ -33,11 +41,48 @@ pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &
                 .with_hint("give it as a file without uid, gid and mode, which is mounted instead of copied"));
             }
             let archive = archive(&content, reference, &target_of(reference, base), kind)?;
-            let owners = !reference.uid.is_empty() || !reference.gid.is_empty();
-            engine.put_archive(id, "/", owners, Upload::bytes(archive)).await.map_err(|e| model_error(&e))?;
+            out.push(Packed { archive, owners: !reference.uid.is_empty() || !reference.gid.is_empty() });
         }
     }
+    Ok(out)
+}
+
+/// Copies the files of a service into one of its containers.
+///
+/// # Errors
+/// As [`pack`], and the engine's refusal.
+pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &str) -> Result<(), Error> {
+    for Packed { archive, owners } in pack(project, service)? {
+        engine.put_archive(id, "/", owners, Upload::bytes(archive)).await.map_err(|e| model_error(&e))?;
+    }
     Ok(())
+}
+
+/// Gives a new container the rest of what it needs: its other networks, and its files. One that does not get it is
+/// removed, since it would be taken for whole.
+///
+/// # Errors
+/// As [`inject`].
+pub async fn complete(
+    engine: &Engine,
+    project: &Project,
+    service: &Service,
+    id: &str,
+    later: Vec<(String, EndpointSettings)>,
+) -> Result<(), Error> {
+    let work = async {
+        for (network, settings) in later {
+            let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(settings) };
+            engine.connect(&network, &request).await.map_err(|e| model_error(&e))?;
+        }
+        inject(engine, project, service, id).await
+    };
+    let result = work.await;
+    if result.is_err() {
+        // what went wrong first is what the user shall see
+        let _ = engine.remove(id, true).await;
+    }
+    result
 }
 
 pub(super) fn content(project: &Project, object: &FileObject, kind: &str) -> Result<Vec<u8>, Error> {

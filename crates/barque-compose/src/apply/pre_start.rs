@@ -83,12 +83,7 @@ impl Executor<'_> {
         made.request.config.labels.get_or_insert_default().insert(labels::HOOK.to_owned(), "pre_start".to_owned());
         let created = self.engine.create(&name, &service.spec.platform, &made.request).await;
         let (id, _) = created.map_err(|e| model_error(&e))?;
-        for (network, settings) in made.later {
-            let request =
-                barque_api::network::NetworkConnectRequest { container: id.clone(), endpoint_config: Some(settings) };
-            self.engine.connect(&network, &request).await.map_err(|e| model_error(&e))?;
-        }
-        files::inject(self.engine, self.project, &changed, &id).await?;
+        files::complete(self.engine, self.project, &changed, &id, made.later).await?;
         let code = self.run_to_end(&id, &name).await?;
         if code != 0 {
             let text = format!("service {:?}: pre_start hook {} exited with status {code}", service.name, index + 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use barque_api::network::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
+use barque_api::network::{Ipam, IpamConfig, NetworkCreateRequest};
 use barque_api::volume::VolumeCreateRequest;
 use barque_model::Error;
 
@@ -13,7 +13,7 @@ use crate::file::hash;
 use crate::file::model::{Network, Volume};
 use crate::file::project::{Project, Resource};
 use crate::plan::labels;
-use crate::plan::observed::{Container, Observed};
+use crate::plan::observed::Observed;
 
 /// Checks that external networks and volumes are there.
 ///
@@ -119,37 +119,6 @@ pub async fn create_network(
             Err(model_error(&e).context(format!("failed to create network {}", spec.name)))
         }
     }
-}
-
-/// Removes and makes a network again; its containers are stopped and connected to the new one.
-///
-/// # Errors
-/// The engine's refusal.
-pub async fn recreate_network(
-    engine: &Engine,
-    progress: &Progress,
-    project: &Project,
-    key: &str,
-    old: &str,
-    users: &[Container],
-    version: &str,
-) -> Result<(), Error> {
-    let Some(network) = project.networks.get(key) else { return Ok(()) };
-    for container in users {
-        engine.stop(&container.id, None).await.map_err(|e| model_error(&e))?;
-        let gone = engine.disconnect(old, &container.id).await;
-        gone.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) }).map_err(|e| model_error(&e))?;
-    }
-    let id = format!("Network {}", network.spec.name);
-    progress.working(&id, "Removing");
-    engine.remove_network(old).await.map_err(|e| model_error(&e))?;
-    progress.done(&id, "Removed");
-    create_network(engine, progress, project, key, version).await?;
-    for container in users {
-        let request = NetworkConnectRequest { container: container.id.clone(), endpoint_config: None };
-        engine.connect(&network.spec.name, &request).await.map_err(|e| model_error(&e))?;
-    }
-    Ok(())
 }
 
 /// The request that makes the volume of a key.

@@ -11,7 +11,7 @@ use super::up::{self, Request, fetch};
 use super::{exec, stream, terminal};
 use crate::apply::body::{self, Making};
 use crate::apply::execute::Executor;
-use crate::apply::{files, hooks, observe, resources};
+use crate::apply::{files, hooks, observe, preflight, resources};
 use crate::file::canon_short;
 use crate::file::diag::Span;
 use crate::file::dotenv;
@@ -166,10 +166,10 @@ async fn prepare(
         ..Wish::default()
     };
     // of the service itself nothing is made; what runs of it stays as it is
-    wish.scale.insert(service.name.clone(), observed.of_service(&service.name).len());
+    wish.scale.insert(service.name.clone(), reconcile::present(&service.name, &observed));
     if args.no_deps {
         for other in project.services.keys() {
-            wish.scale.insert(other.clone(), observed.of_service(other).len());
+            wish.scale.insert(other.clone(), reconcile::present(other, &observed));
         }
     }
     let mut plan = reconcile::plan(project, &observed, &wish);
@@ -188,6 +188,8 @@ async fn prepare(
         .collect();
     plan.steps = steps;
     let api = api(&session.engine).await?;
+    preflight::service(project, service, &observed, (0, &service.name), api)?;
+    preflight::plan(session.engine.read(), project, &observed, &plan, api).await?;
     let executor = Executor::new(&session.engine, &session.progress, project, observed, &cx.host.version, api);
     let work = async {
         executor.make(&plan).await?;
@@ -237,12 +239,7 @@ async fn create(
         host.auto_remove = args.rm && args.detach;
     }
     let (id, _) = session.engine.create(&name, &service.spec.platform, &made.request).await?;
-    for (network, settings) in made.later {
-        let request =
-            barque_api::network::NetworkConnectRequest { container: id.clone(), endpoint_config: Some(settings) };
-        session.engine.connect(&network, &request).await?;
-    }
-    files::inject(&session.engine, project, service, &id).await?;
+    files::complete(&session.engine, project, service, &id, made.later).await?;
     Ok((id, name))
 }
 

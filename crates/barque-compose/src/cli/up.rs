@@ -13,7 +13,7 @@ use super::session::{Session, api};
 use super::watch;
 use crate::apply::execute::Executor;
 use crate::apply::images::{self, BuildWish};
-use crate::apply::{observe, provider, resources, wait};
+use crate::apply::{observe, preflight, provider, resources, wait};
 use crate::file::model::Condition;
 use crate::file::project::Project;
 use crate::plan::images::{ImageWish, Need, Policy, needs};
@@ -135,6 +135,7 @@ pub(super) async fn prepare(cx: &Context, request: &Request) -> Result<Ready, Fa
     plan.warnings.iter().for_each(|w| cx.warn(w));
     orphan_warning(cx, &plan, &wish);
     let api = api(&session.engine).await?;
+    preflight::plan(session.engine.read(), project, &observed, &plan, api).await?;
     Ok(Ready { observed, plan, api, session })
 }
 
@@ -269,6 +270,7 @@ fn executor<'a>(cx: &'a Context, ready: &'a Ready, request: &Request) -> Result<
     executor.parallel = parallel(cx);
     executor.timeout = request.timeout;
     executor.renew_volumes = request.renew_volumes;
+    executor.refill = true;
     Ok(executor)
 }
 
@@ -341,6 +343,7 @@ async fn compute(cx: &Context, request: &Request) -> Result<(Plan, BTreeMap<Stri
         }
     }
     let mut plan = reconcile::plan(project, &observed, &wish);
+    preflight::plan(session.engine.read(), project, &observed, &plan, api(&session.engine).await?).await?;
     if !wish.remove_orphans {
         for orphan in &plan.orphans {
             plan.warnings.push(format!(

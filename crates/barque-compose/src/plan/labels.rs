@@ -28,7 +28,7 @@ pub const ENVIRONMENT_FILE: &str = "com.docker.compose.project.environment_file"
 pub const NETWORK: &str = "com.docker.compose.network";
 /// Key of a volume.
 pub const VOLUME: &str = "com.docker.compose.volume";
-/// Id of the container it replaced.
+/// Name of the container it replaced.
 pub const REPLACE: &str = "com.docker.compose.replace";
 /// Kind of hook a container runs.
 pub const HOOK: &str = "com.docker.compose.hook";

@@ -6,5 +6,6 @@ pub mod labels;
 pub mod left_out;
 pub mod observed;
 pub mod reconcile;
+mod starts;
 pub mod step;
 pub mod text;

@@ -123,6 +123,19 @@ impl Container {
         }
     }
 
+    /// The name it was to get, if it was made in place of another and its maker was interrupted: until the other is gone
+    /// it is called `<12 digits of the other's id>_NAME`.
+    pub fn unfinished(&self) -> Option<&str> {
+        let (digits, name) = self.name.split_once('_')?;
+        if digits.len() != 12 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let project = self.labels.get(labels::PROJECT).map(String::as_str).unwrap_or_default();
+        let usual = ["-", "_"].map(|glue| format!("{project}{glue}{}{glue}{}", self.service, self.number));
+        let replaces = self.labels.get(labels::REPLACE).is_some_and(|replaced| replaced == name);
+        (replaces || usual.iter().any(|u| u == name)).then_some(name)
+    }
+
     /// `service-1`, as it is called in logs.
     pub fn log_name(&self) -> String {
         let project = self.labels.get(labels::PROJECT).map(String::as_str).unwrap_or_default();
@@ -208,11 +221,17 @@ pub struct Observed {
 impl Observed {
     /// Containers of a service that `up` takes care of, by number.
     pub fn of_service(&self, service: &str) -> Vec<&Container> {
-        let mut found: Vec<&Container> = self
-            .containers
-            .iter()
-            .filter(|c| c.service == service && !c.oneoff && !c.labels.contains_key(labels::HOOK))
-            .collect();
+        self.sorted(service, |c| c.unfinished().is_none())
+    }
+
+    /// Containers that were made in place of others of a service, and never got their names.
+    pub fn unfinished_of(&self, service: &str) -> Vec<&Container> {
+        self.sorted(service, |c| c.unfinished().is_some())
+    }
+
+    fn sorted(&self, service: &str, wanted: impl Fn(&Container) -> bool) -> Vec<&Container> {
+        let ours = |c: &&Container| c.service == service && !c.oneoff && !c.labels.contains_key(labels::HOOK);
+        let mut found: Vec<&Container> = self.containers.iter().filter(ours).filter(|c| wanted(c)).collect();
         found.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
         found
     }
@@ -253,6 +272,28 @@ mod tests {
         let summary = ContainerSummary { status: "Up 3 seconds (health: starting)".into(), ..Default::default() };
         assert_eq!(health(&summary), "starting");
         assert_eq!(own_name(&["/a/alias".into(), "/real".into()]), "real");
+    }
+
+    #[test]
+    fn names_of_containers_whose_making_was_interrupted() {
+        let container = |project: &str, name: &str, replaced: &str| Container {
+            name: name.into(),
+            service: "s".into(),
+            number: 1,
+            labels: BTreeMap::from([
+                (labels::PROJECT.to_owned(), project.to_owned()),
+                (labels::REPLACE.to_owned(), replaced.to_owned()),
+            ]),
+            ..Default::default()
+        };
+        assert_eq!(container("p", "0123456789ab_p-s-1", "").unfinished(), Some("p-s-1"));
+        assert_eq!(container("p", "0123456789ab_p_s_1", "").unfinished(), Some("p_s_1"));
+        assert_eq!(container("p", "0123456789ab_own", "own").unfinished(), Some("own"));
+        for (project, name, replaced) in
+            [("p", "p-s-1", ""), ("abcdefabcdef", "abcdefabcdef_s_1", ""), ("p", "abcdefabcdef_x", "abcdefabcdef_x")]
+        {
+            assert_eq!(container(project, name, replaced).unfinished(), None, "{name}");
+        }
     }
 
     #[test]

@@ -8,9 +8,8 @@ use super::diff;
 use super::labels;
 use super::left_out;
 use super::observed::{Container, Observed, State};
-use super::step::{Action, Plan, Reason, Wait};
+use super::step::{Action, Plan, Reason};
 use crate::file::hash;
-use crate::file::model::Condition;
 use crate::file::project::{Project, Service};
 
 /// When containers are made again.
@@ -53,6 +52,14 @@ pub fn container_name(project: &Project, service: &Service, number: usize, compa
     }
     let glue = if compatibility { "_" } else { "-" };
     format!("{}{glue}{}{glue}{number}", project.name, service.name)
+}
+
+/// How many containers of a service there are; one that only lacks its name counts.
+pub fn present(service: &str, observed: &Observed) -> usize {
+    let unfinished = observed.unfinished_of(service);
+    let all = observed.of_service(service);
+    let numbers: BTreeSet<usize> = unfinished.iter().map(|c| c.number).collect();
+    all.len() + numbers.into_iter().filter(|n| !all.iter().any(|c| c.number == *n)).count()
 }
 
 /// How many containers a service shall have.
@@ -109,21 +116,23 @@ pub fn plan(project: &Project, observed: &Observed, wish: &Wish) -> Plan {
         recreated: BTreeSet::new(),
         made: BTreeMap::new(),
         starts: BTreeMap::new(),
-        stopped: BTreeSet::new(),
+        renewed: BTreeMap::new(),
     };
     planner.networks();
     planner.volumes();
     planner.plan.warnings.extend(left_out::of_files(project));
+    planner.orphans();
     let order = dependency_order(project);
     for name in &order {
         planner.containers(&project.services[name]);
     }
-    planner.orphans();
     if wish.start {
         for name in &order {
             planner.starts(&project.services[name]);
         }
     }
+    planner.settle();
+    planner.names();
     planner.plan
 }
 
@@ -149,22 +158,22 @@ pub fn dependency_order(project: &Project) -> Vec<String> {
     out
 }
 
-struct Planner<'a> {
-    project: &'a Project,
-    observed: &'a Observed,
-    wish: &'a Wish,
-    plan: Plan,
+pub(super) struct Planner<'a> {
+    pub(super) project: &'a Project,
+    pub(super) observed: &'a Observed,
+    pub(super) wish: &'a Wish,
+    pub(super) plan: Plan,
     /// Steps that make networks, by key.
-    networks: BTreeMap<String, usize>,
+    pub(super) networks: BTreeMap<String, usize>,
     /// Steps that make volumes, by key.
-    volumes: BTreeMap<String, usize>,
-    recreated: BTreeSet<String>,
+    pub(super) volumes: BTreeMap<String, usize>,
+    pub(super) recreated: BTreeSet<String>,
     /// Steps that make containers, by service and number.
-    made: BTreeMap<(String, usize), usize>,
+    pub(super) made: BTreeMap<(String, usize), usize>,
     /// Steps that start containers, by service.
-    starts: BTreeMap<String, Vec<usize>>,
-    /// Containers a recreated network stops.
-    stopped: BTreeSet<String>,
+    pub(super) starts: BTreeMap<String, Vec<usize>>,
+    /// Steps that make networks again, by key.
+    pub(super) renewed: BTreeMap<String, usize>,
 }
 
 impl Planner<'_> {
@@ -199,11 +208,13 @@ impl Planner<'_> {
             if found.hash.as_ref().is_some_and(|h| !h.is_empty() && *h != wanted) {
                 let users: Vec<Container> =
                     self.observed.containers.iter().filter(|c| c.networks.contains_key(name)).cloned().collect();
-                self.stopped.extend(users.iter().map(|c| c.id.clone()));
-                let action = Action::RecreateNetwork { key: key.clone(), old: found.id.clone(), users };
-                let step =
-                    self.plan.push(action, name.clone(), vec![Reason::text("its configuration changed")], Vec::new());
+                // one after the other, since a container may be in both
+                let after = self.renewed.values().max().copied().into_iter().collect();
+                let kept = BTreeSet::new();
+                let action = Action::RecreateNetwork { key: key.clone(), old: found.id.clone(), users, kept };
+                let step = self.plan.push(action, name.clone(), vec![Reason::text("its configuration changed")], after);
                 self.networks.insert(key.clone(), step);
+                self.renewed.insert(key.clone(), step);
             }
         }
     }
@@ -267,31 +278,39 @@ impl Planner<'_> {
             .into_iter()
             .map(|c| (c.clone(), self.reasons(service, c)))
             .collect();
+        for container in self.observed.unfinished_of(&service.name) {
+            let name = container.unfinished().unwrap_or_default();
+            if existing.iter().any(|(c, _)| c.number == container.number) {
+                self.remove(container.clone(), format!("{name} was to be made again, and that was interrupted"));
+            } else {
+                // the other one is gone already, and this one has its volumes
+                let reason = Reason::text("it was to be made again, and that was interrupted");
+                existing.push((container.clone(), vec![reason]));
+            }
+        }
         // those that are up to date are kept first, then the lower numbers
         existing.sort_by_key(|(c, reasons)| (!reasons.is_empty(), c.number));
-        let mut taken: BTreeSet<usize> = existing.iter().map(|(c, _)| c.number).collect();
+        let kept = existing.len().min(wanted);
+        let mut taken: BTreeSet<usize> = existing.iter().take(kept).map(|(c, _)| c.number.max(1)).collect();
         for (i, (container, reasons)) in existing.into_iter().enumerate() {
             if i >= wanted {
-                taken.remove(&container.number);
-                let reason = Reason::text(format!("{wanted} containers are wanted"));
-                let name = container.name.clone();
-                self.plan.push(Action::Remove { old: Box::new(container) }, name, vec![reason], Vec::new());
+                self.remove(container, format!("{wanted} containers are wanted"));
                 continue;
             }
             if reasons.is_empty() {
-                if container.state == State::Running && !self.stopped.contains(&container.id) {
+                if container.state == State::Running {
                     self.plan.running.push(container);
                 }
                 continue;
             }
+            let after = [after.clone(), self.renewed_of(&container)].concat();
             self.recreated.insert(service.name.clone());
             let number = container.number.max(1);
             let name = container_name(self.project, service, number, self.wish.compatibility);
             let action = Action::Recreate { service: service.name.clone(), number, old: Box::new(container) };
-            let step = self.plan.push(action, name, reasons, after.clone());
+            let step = self.plan.push(action, name, reasons, after);
             self.made.insert((service.name.clone(), number), step);
         }
-        let kept = taken.len();
         let mut number = 0;
         for _ in kept..wanted {
             number += 1;
@@ -305,6 +324,20 @@ impl Planner<'_> {
             let step = self.plan.push(action, name, vec![reason], after.clone());
             self.made.insert((service.name.clone(), number), step);
         }
+    }
+
+    fn remove(&mut self, old: Container, why: String) {
+        let (name, after) = (old.name.clone(), self.renewed_of(&old));
+        self.plan.push(Action::Remove { old: Box::new(old) }, name, vec![Reason::text(why)], after);
+    }
+
+    /// Steps that make a network of the container again, and stop it for that.
+    fn renewed_of(&self, container: &Container) -> Vec<usize> {
+        let uses = |step: &&usize| match &self.plan.steps[**step].action {
+            Action::RecreateNetwork { users, .. } => users.iter().any(|c| c.id == container.id),
+            _ => false,
+        };
+        self.renewed.values().filter(uses).copied().collect()
     }
 
     /// Why a container must be made again; empty if it need not.
@@ -331,6 +364,10 @@ impl Planner<'_> {
                 out.push(Reason::field("image id", Some(short(made_of)), Some(short(&image.id))));
             }
         }
+        for key in service.spec.networks.keys().filter(|k| self.renewed.contains_key(*k)) {
+            let name = self.project.networks.get(key).map_or(key, |n| &n.spec.name);
+            out.push(Reason::text(format!("network {name} is made again")));
+        }
         self.attachments(service, container, &mut out);
         out
     }
@@ -354,15 +391,14 @@ impl Planner<'_> {
         vec![Reason::text(format!("its configuration changed (hash {old} → {new}; made by Compose {by})"))]
     }
 
+    /// What became of its networks and volumes; one that was stopped while a network was made again may have lost it.
     fn attachments(&self, service: &Service, container: &Container, out: &mut Vec<Reason>) {
-        if container.state == State::Running {
-            for key in service.spec.networks.keys() {
-                let Some(network) = self.project.networks.get(key) else { continue };
-                let Some(found) = self.observed.networks.get(&network.spec.name) else { continue };
-                let joined = container.networks.iter().any(|(name, id)| *name == found.name || *id == found.id);
-                if !joined {
-                    out.push(Reason::text(format!("it is not connected to network {}", found.name)));
-                }
+        for key in service.spec.networks.keys() {
+            let Some(network) = self.project.networks.get(key) else { continue };
+            let Some(found) = self.observed.networks.get(&network.spec.name) else { continue };
+            let joined = container.networks.iter().any(|(name, id)| *name == found.name || *id == found.id);
+            if !joined {
+                out.push(Reason::text(format!("it is not connected to network {}", found.name)));
             }
         }
         for mount in service.spec.volumes.iter().filter(|m| m.kind == "volume" && !m.source.is_empty()) {
@@ -385,120 +421,10 @@ impl Planner<'_> {
             self.observed.containers.iter().filter(|c| !c.oneoff && !known(c)).cloned().collect();
         if self.wish.remove_orphans {
             for orphan in &orphans {
-                let reason = Reason::text(format!("the file has no service {}", orphan.service));
-                self.plan.push(
-                    Action::Remove { old: Box::new(orphan.clone()) },
-                    orphan.name.clone(),
-                    vec![reason],
-                    Vec::new(),
-                );
+                self.remove(orphan.clone(), format!("the file has no service {}", orphan.service));
             }
         }
         self.plan.orphans = orphans;
-    }
-
-    /// True if a container ended well and others only waited for that end. Any other that ended is started again: one
-    /// that ended by itself and one that `stop` ended look the same. Whoever names a service wants it to run.
-    fn is_done(&self, service: &Service, container: &Container) -> bool {
-        container.state == State::Exited
-            && container.exit_code == Some(0)
-            && !self.wish.named.contains(&service.name)
-            && self
-                .project
-                .services
-                .values()
-                .any(|s| s.spec.depends_on.get(&service.name).is_some_and(|d| d.condition == Condition::Completed))
-    }
-
-    fn starts(&mut self, service: &Service) {
-        let waits: Vec<Wait> = service
-            .spec
-            .depends_on
-            .iter()
-            .filter(|(name, _)| self.project.services.contains_key(*name))
-            .map(|(name, d)| Wait { service: name.clone(), condition: d.condition, required: d.required })
-            .collect();
-        let before: Vec<usize> = waits.iter().filter_map(|w| self.starts.get(&w.service)).flatten().copied().collect();
-        let mut out = Vec::new();
-        let made: Vec<(usize, usize)> = self
-            .made
-            .iter()
-            .filter(|((name, _), _)| *name == service.name)
-            .map(|((_, number), step)| (*number, *step))
-            .collect();
-        for (number, step) in &made {
-            let name = self.plan.steps[*step].name.clone();
-            let action =
-                Action::Start { service: service.name.clone(), number: *number, existing: None, waits: waits.clone() };
-            out.push(self.plan.push(action, name, Vec::new(), [before.clone(), vec![*step]].concat()));
-        }
-        let removed: BTreeSet<String> = self
-            .plan
-            .steps
-            .iter()
-            .filter_map(|s| match &s.action {
-                Action::Remove { old } => Some(old.id.clone()),
-                _ => None,
-            })
-            .collect();
-        for container in self.observed.of_service(&service.name) {
-            let replaced = made.iter().any(|(number, _)| *number == container.number.max(1));
-            let stopped = self.stopped.contains(&container.id);
-            let mut before = before.clone();
-            let up = matches!(container.state, State::Running | State::Restarting) && !stopped;
-            if up && !replaced && !removed.contains(&container.id) {
-                if let Some(stop) = self.stop_for_dependency(service, container) {
-                    before.push(stop);
-                    self.push_start(
-                        service,
-                        container,
-                        &waits,
-                        "a service it depends on is made again",
-                        before,
-                        &mut out,
-                    );
-                }
-                continue;
-            }
-            if replaced || removed.contains(&container.id) || up || self.is_done(service, container) {
-                continue;
-            }
-            let reason = match container.exit_code {
-                Some(code) if container.state == State::Exited => format!("it has exited ({code})"),
-                _ => format!("it is {}", container.state.as_str()),
-            };
-            before.extend(service.spec.networks.keys().filter_map(|k| self.networks.get(k)).copied());
-            self.push_start(service, container, &waits, &reason, before, &mut out);
-        }
-        self.starts.insert(service.name.clone(), out);
-    }
-
-    fn push_start(
-        &mut self,
-        service: &Service,
-        container: &Container,
-        waits: &[Wait],
-        why: &str,
-        after: Vec<usize>,
-        out: &mut Vec<usize>,
-    ) {
-        let action = Action::Start {
-            service: service.name.clone(),
-            number: container.number,
-            existing: Some(Box::new(container.clone())),
-            waits: waits.to_vec(),
-        };
-        out.push(self.plan.push(action, container.name.clone(), vec![Reason::text(why)], after));
-    }
-
-    /// With `depends_on: {x: {restart: true}}`, a container stops when that of x is made again.
-    fn stop_for_dependency(&mut self, service: &Service, container: &Container) -> Option<usize> {
-        let cause = service.spec.depends_on.iter().find(|(name, d)| d.restart && self.recreated.contains(*name))?;
-        let reason =
-            Reason::text(format!("service {}, which it depends on with restart: true, is made again", cause.0));
-        self.plan.running.retain(|c| c.id != container.id);
-        let action = Action::Stop { old: Box::new(container.clone()) };
-        Some(self.plan.push(action, container.name.clone(), vec![reason], Vec::new()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The steps of a plan.
 
+use std::collections::BTreeSet;
+
 use super::observed::Container;
 use crate::file::model::Condition;
 
@@ -58,6 +60,8 @@ pub enum Action {
         old: String,
         /// Containers in it.
         users: Vec<Container>,
+        /// Ids of those that no other step replaces or removes: they return to it.
+        kept: BTreeSet<String>,
     },
     /// Makes the volume of this key.
     CreateVolume {
@@ -127,7 +131,7 @@ pub struct Step {
     pub after: Vec<usize>,
 }
 
-/// Steps in an order that satisfies their dependencies.
+/// Steps, each with those that must be done before it.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The steps.
