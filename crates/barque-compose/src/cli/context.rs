@@ -185,16 +185,26 @@ impl Context {
     pub fn project_or_name(&self, services: &[String]) -> Result<(Option<Project>, String), Failure> {
         let options = self.load_options(services);
         // -p NAME without -f speaks of the running project, whatever files lie about
-        let named = project::given_name(&options, &options.environment)?;
-        if let (Some(name), true) = (&named, self.global.file.is_empty()) {
-            return Ok(match project::load(&options, &Disk) {
-                Ok(project) => (Some(project), name.clone()),
-                Err(_) => (None, name.clone()),
-            });
+        if self.is_by_name()?
+            && let Some(name) = project::given_name(&options, &options.environment)?
+        {
+            return Ok((project::load(&options, &Disk).ok(), name));
         }
         let project = self.load_with(&options)?;
         let name = project.name.clone();
         Ok((Some(project), name))
+    }
+
+    /// True if the project is given by its name, and no file.
+    ///
+    /// # Errors
+    /// A name that is not valid.
+    pub fn is_by_name(&self) -> Result<bool, Failure> {
+        if !self.global.file.is_empty() {
+            return Ok(false);
+        }
+        let options = self.load_options(&[]);
+        Ok(project::given_name(&options, &options.environment)?.is_some())
     }
 
     /// Opens a connection to the engine.

@@ -7,6 +7,7 @@ use crate::apply::engine::Engine;
 use crate::apply::observe;
 use crate::apply::progress::Progress;
 use crate::file::project::Project;
+use crate::plan::labels;
 use crate::plan::observed::Container;
 
 /// What most commands work with.
@@ -24,7 +25,23 @@ impl Session {
     /// Loads the project, if there is one, and connects.
     pub(super) async fn open(cx: &Context, title: &str) -> Result<Session, Failure> {
         let (project, name) = cx.project_or_name(&[])?;
-        Session::with(cx, project, name, title).await
+        let mut session = Session::with(cx, project, name, title).await?;
+        if cx.is_by_name()? {
+            session.forget_other_files().await?;
+        }
+        Ok(session)
+    }
+
+    /// The name alone was given: the file that lies about is the project's only if its containers say so. Then their
+    /// hooks are known.
+    async fn forget_other_files(&mut self) -> Result<(), Failure> {
+        let Some(project) = &self.project else { return Ok(()) };
+        let dir = project.working_dir.display().to_string();
+        let found = observe::containers(self.engine.read(), &self.name, true).await?;
+        if !found.iter().any(|c| c.labels.get(labels::WORKING_DIR) == Some(&dir)) {
+            self.project = None;
+        }
+        Ok(())
     }
 
     /// Connects for a project that is loaded.
