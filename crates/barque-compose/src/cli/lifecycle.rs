@@ -10,11 +10,12 @@ use super::session::{Session, api};
 use super::terminal;
 use crate::apply::body::model_error;
 use crate::apply::execute::Executor;
+use crate::apply::hooks;
 use crate::apply::provider;
 use crate::apply::teardown::{self, Teardown};
 use crate::apply::wait;
 use crate::file::model::Condition;
-use crate::file::project::Project;
+use crate::file::project::{Project, Service};
 use crate::plan::labels;
 use crate::plan::observed::{Container, Observed, Resource, State};
 use crate::plan::step;
@@ -142,14 +143,16 @@ pub(super) async fn start(cx: &Context, args: Start) -> Outcome {
     let stand_in = stand_in(&session, &found);
     let project = session.project.as_ref().unwrap_or(&stand_in);
     let observed = Observed { containers: found.clone(), ..Observed::default() };
-    let wanted: BTreeSet<&String> = match args.services.is_empty() {
-        true => project.services.keys().collect(),
-        false => args.services.iter().collect(),
+    let has = |name: &String| found.iter().any(|c| c.service == *name);
+    let wanted: BTreeSet<String> = match args.services.is_empty() {
+        true => project.services.keys().cloned().collect(),
+        false => with_needed(project, &args.services, has),
     };
-    if let Some(name) = wanted.iter().find(|n| !found.iter().any(|c| c.service == ***n) && !args.services.is_empty()) {
-        return Err(Failure::new(format!("service {name:?} has no container to start")));
+    if let Some(name) = wanted.iter().find(|n| !has(n) && !args.services.is_empty()) {
+        return Err(Failure::new(format!("service {name:?} has no container to start"))
+            .with_hint(format!("make it with: {} up --no-start {name}", session.program)));
     }
-    let plan = start_plan(project, &observed, &wanted);
+    let plan = start_plan(project, &observed, &wanted, &args.services);
     let api = api(&session.engine).await?;
     let mut executor = Executor::new(&session.engine, &session.progress, project, observed, &cx.host.version, api);
     executor.parallel = super::up::parallel(cx);
@@ -196,8 +199,24 @@ fn stand_in(session: &Session, found: &[Container]) -> Project {
     project
 }
 
-/// Starts of what does not run, in order.
-fn start_plan(project: &Project, observed: &Observed, wanted: &BTreeSet<&String>) -> step::Plan {
+/// Services with all they depend on; what is only optional and has no container is left out.
+fn with_needed(project: &Project, services: &[String], has: impl Fn(&String) -> bool) -> BTreeSet<String> {
+    let mut out: BTreeSet<String> = services.iter().cloned().collect();
+    let mut more: Vec<String> = services.to_vec();
+    while let Some(name) = more.pop() {
+        let needs = project.services.get(&name).into_iter().flat_map(|s| &s.spec.depends_on);
+        for (name, _) in needs.filter(|(n, d)| project.services.contains_key(*n) && (d.required || has(n))) {
+            if out.insert(name.clone()) {
+                more.push(name.clone());
+            }
+        }
+    }
+    out
+}
+
+/// Starts of what does not run, in order. What others only waited for and has ended well stays so, if services are
+/// named and it is not among them.
+fn start_plan(project: &Project, observed: &Observed, wanted: &BTreeSet<String>, named: &[String]) -> step::Plan {
     let mut plan = step::Plan::default();
     let mut starts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for name in crate::plan::reconcile::dependency_order(project) {
@@ -214,9 +233,14 @@ fn start_plan(project: &Project, observed: &Observed, wanted: &BTreeSet<&String>
             .collect();
         let after: Vec<usize> = waits.iter().filter_map(|w| starts.get(&w.service)).flatten().copied().collect();
         let mut own = Vec::new();
-        for container in
-            observed.of_service(&name).into_iter().filter(|c| !matches!(c.state, State::Running | State::Restarting))
-        {
+        let awaited = |s: &Service| s.spec.depends_on.get(&name).is_some_and(|d| d.condition == Condition::Completed);
+        let may_be_done = !named.is_empty() && !named.contains(&name) && project.services.values().any(awaited);
+        let rests = |c: &Container| match c.state {
+            State::Running | State::Restarting => true,
+            State::Exited => may_be_done && c.exit_code == Some(0),
+            _ => false,
+        };
+        for container in observed.of_service(&name).into_iter().filter(|c| !rests(c)) {
             let action = step::Action::Start {
                 service: name.clone(),
                 number: container.number,
@@ -241,32 +265,50 @@ pub(super) async fn restart(cx: &Context, args: Restart) -> Outcome {
         (true, None) => found.iter().map(|c| c.service.clone()).collect(),
     };
     if let Some(project) = session.project.as_ref().filter(|_| !args.no_deps) {
-        // those that say `restart: true` of a service that is restarted
-        let more: Vec<String> = project
-            .services
-            .values()
-            .filter(|s| s.spec.depends_on.iter().any(|(name, d)| d.restart && wanted.contains(name)))
-            .map(|s| s.name.clone())
-            .collect();
-        wanted.extend(more);
+        // those that say `restart: true` of a service that is restarted, and those that say it of them
+        let says =
+            |s: &Service, of: &BTreeSet<String>| s.spec.depends_on.iter().any(|(n, d)| d.restart && of.contains(n));
+        while let Some(more) = project.services.values().find(|s| !wanted.contains(&s.name) && says(s, &wanted)) {
+            wanted.insert(more.name.clone());
+        }
     }
     let chosen: Vec<Container> = found.into_iter().filter(|c| wanted.contains(&c.service)).collect();
     let work = async {
         // what others need is restarted first
         for layer in teardown::layers(&chosen, session.project.as_ref()).into_iter().rev() {
-            try_join_all(layer.iter().map(|c| async {
-                let shown = format!("Container {}", c.name);
-                session.progress.working(&shown, "Restarting");
-                session.engine.restart(&c.id, args.timeout).await.map_err(|e| model_error(&e))?;
-                session.progress.done(&shown, "Started");
-                Ok::<(), Failure>(())
-            }))
-            .await?;
+            try_join_all(layer.iter().map(|c| restart_one(&session, c, args.timeout))).await?;
         }
         Ok::<(), Failure>(())
     };
     session.progress.during(work).await?;
     Ok(0)
+}
+
+async fn restart_one(
+    session: &Session,
+    container: &Container,
+    timeout: Option<i64>,
+) -> Result<(), barque_model::Error> {
+    let Session { engine, progress, .. } = session;
+    let (shown, name) = (format!("Container {}", container.name), container.log_name());
+    let fail = |e: barque_model::Error| {
+        progress.failed(&shown, e.message());
+        e
+    };
+    let service = session.project.as_ref().and_then(|p| p.services.get(&container.service));
+    let run = |hooks: &'static str| {
+        let spec = service.map(|s| &s.spec);
+        let list = spec.map(|s| if hooks == "pre_stop" { s.pre_stop.as_slice() } else { s.post_start.as_slice() });
+        hooks::run(engine, progress, list.unwrap_or_default(), &container.id, &name, hooks)
+    };
+    progress.working(&shown, "Restarting");
+    if container.state.is_up() {
+        run("pre_stop").await.map_err(fail)?;
+    }
+    engine.restart(&container.id, timeout).await.map_err(|e| fail(model_error(&e)))?;
+    run("post_start").await.map_err(fail)?;
+    progress.done(&shown, "Started");
+    Ok(())
 }
 
 /// Runs `kill`.

@@ -49,6 +49,7 @@ pub(super) async fn run(cx: &Context, args: Run) -> Outcome {
     }
     if args.detach {
         session.engine.start(&id.0).await?;
+        post_start(&session, &service, &id.0).await?;
         cx.print(&format!("{}\n", id.1));
         return Ok(0);
     }
@@ -243,6 +244,11 @@ async fn create(
     Ok((id, name))
 }
 
+async fn post_start(session: &Session, service: &Service, id: &str) -> Result<(), Failure> {
+    let hooks = &service.spec.post_start;
+    Ok(hooks::run(&session.engine, &session.progress, hooks, id, &service.name, "post_start").await?)
+}
+
 async fn attach(session: &Session, service: &Service, id: &str, args: &Run, tty: bool) -> Outcome {
     let client = session.engine.writer()?;
     let stdin = args.interactive;
@@ -259,7 +265,7 @@ async fn attach(session: &Session, service: &Service, id: &str, args: &Run, tty:
         }
         return Err(e.into());
     }
-    hooks::run(&session.engine, &session.progress, &service.spec.post_start, id, &service.name, "post_start").await?;
+    post_start(&session, service, id).await?;
     let resize = |rows, columns| async move {
         let _ = client.container_resize(id, rows, columns).await;
     };
