@@ -105,18 +105,20 @@ impl<'a> Executor<'a> {
         for container in &plan.running {
             self.progress.done(&format!("Container {}", container.name), "Running");
         }
-        self.run(plan, |action| !matches!(action, Action::Start { .. })).await
+        self.run(plan, |action| !matches!(action, Action::Start { .. }), false).await
     }
 
-    /// Starts what was made and what was stopped.
+    /// Starts what was made and what was stopped; does not wait for the rest after a failure.
     ///
     /// # Errors
     /// The first step that failed.
     pub async fn start(&self, plan: &Plan) -> Result<(), Error> {
-        self.run(plan, |action| matches!(action, Action::Start { .. })).await
+        self.run(plan, |action| matches!(action, Action::Start { .. }), true).await
     }
 
-    async fn run(&self, plan: &Plan, chosen: impl Fn(&Action) -> bool) -> Result<(), Error> {
+    /// Carries out some steps. What changes things is let finish after a failure, unless `at_once`: a start may wait for
+    /// the health of others for long.
+    async fn run(&self, plan: &Plan, chosen: impl Fn(&Action) -> bool, at_once: bool) -> Result<(), Error> {
         let mut waiting: Vec<usize> = (0..plan.steps.len()).filter(|i| chosen(&plan.steps[*i].action)).collect();
         let mut left: BTreeMap<usize, Vec<usize>> = waiting
             .iter()
@@ -135,6 +137,7 @@ impl<'a> Executor<'a> {
             let Some((step, result)) = running.next().await else { break };
             match result {
                 Ok(()) => left.values_mut().for_each(|deps| deps.retain(|d| *d != step)),
+                Err(e) if at_once => return Err(e),
                 Err(e) => {
                     failure.get_or_insert(e);
                 }
