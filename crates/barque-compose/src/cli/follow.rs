@@ -68,10 +68,13 @@ struct Watch<'a> {
     code_from: Option<String>,
     code: Option<i64>,
     stopping: bool,
-    /// `--watch`: goes on until the user interrupts, and shows containers made meanwhile.
+    /// `--watch`: goes on until the user interrupts.
     endless: bool,
     project: String,
+    /// Services whose output is shown.
     services: BTreeSet<String>,
+    /// All that take part.
+    project_services: BTreeSet<String>,
 }
 
 /// Starts what is made and shows its output.
@@ -166,6 +169,7 @@ impl<'a> Watch<'a> {
             endless: args.watch,
             project: ready.session.name.clone(),
             services,
+            project_services: project.services.keys().cloned().collect(),
         })
     }
 
@@ -288,7 +292,7 @@ impl<'a> Watch<'a> {
 
     /// Takes an event; true if everything is to be stopped because of it.
     async fn event(&mut self, event: &EventMessage) -> bool {
-        if self.endless && event.action == "start" && !self.containers.contains_key(&event.actor.id) {
+        if event.action == "start" && !self.containers.contains_key(&event.actor.id) {
             self.welcome(event).await;
             return false;
         }
@@ -323,8 +327,10 @@ impl<'a> Watch<'a> {
     async fn welcome(&mut self, event: &EventMessage) {
         let found = crate::apply::observe::containers(self.engine.read(), &self.project, false).await;
         let found = found.unwrap_or_default().into_iter().find(|c| c.id == event.actor.id && !c.oneoff);
-        let Some(container) = found.filter(|c| self.services.contains(&c.service)) else { return };
-        self.shown.insert(container.id.clone());
+        let Some(container) = found.filter(|c| self.project_services.contains(&c.service)) else { return };
+        if self.services.contains(&container.service) {
+            self.shown.insert(container.id.clone());
+        }
         self.containers.insert(container.id.clone(), container.clone());
         self.follow_again(&container, event);
     }

@@ -1,13 +1,10 @@
 //! `logs`, and the lines with `service-1  | ` before them.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barque_api::container::LogsQuery;
-use barque_api::event::EventsQuery;
-use barque_api::filters::Filters;
 use barque_api::stdcopy::Decoder;
 use barque_client::ByteStream;
 use bytes::BytesMut;
@@ -181,14 +178,10 @@ pub(super) async fn follow(
 /// Runs `logs`.
 pub(super) async fn logs(cx: &Context, args: Logs) -> Outcome {
     let session = Session::open(cx, "Running").await?;
+    // heard before the list is made, so that nothing falls between
+    let events = if args.follow { Some(super::logs_follow::listen(&session).await?) } else { None };
     let mut found = session.containers(&args.services, true, false).await?;
-    if let Some(project) = session.project.as_ref().filter(|_| args.services.is_empty()) {
-        // services that say so keep their logs to themselves
-        found.retain(|c| project.services.get(&c.service).is_none_or(|s| s.spec.attach != Some(false)));
-    }
-    if args.index > 0 {
-        found.retain(|c| c.number == args.index);
-    }
+    found.retain(|c| is_shown(&session, &args, c));
     let colour = cx.colour() && !args.no_color;
     let printer = Printer::new(found.iter().map(Container::log_name), colour, !args.no_log_prefix);
     let query = LogsQuery {
@@ -201,82 +194,21 @@ pub(super) async fn logs(cx: &Context, args: Logs) -> Outcome {
         tail: args.tail.clone(),
         ..LogsQuery::default()
     };
-    if !args.follow {
-        return merged(&session, &found, query, &printer).await;
-    }
+    let Some(events) = events else { return merged(&session, &found, query, &printer).await };
+    let shown = |c: &Container| is_shown(&session, &args, c);
     tokio::select! {
-        result = follow_all(&session, &found, &query, &printer) => result.map(|()| 0),
+        result = super::logs_follow::all(&session, events, found, &query, (&printer, &shown)) => result.map(|()| 0),
         _ = tokio::signal::ctrl_c() => Ok(130),
     }
 }
 
-/// Follows logs until no container runs any more; one that ends is followed again when it starts.
-async fn follow_all(
-    session: &Session,
-    found: &[Container],
-    query: &LogsQuery,
-    printer: &Printer,
-) -> Result<(), Failure> {
-    let reader = session.engine.read();
-    let live = Cell::new(found.iter().filter(|c| c.state.is_up()).count());
-    let any = live.get() > 0;
-    try_join_all(found.iter().map(|c| {
-        let (name, live) = (c.log_name(), &live);
-        let mut query = query.clone();
-        async move {
-            let mut up = c.state.is_up();
-            loop {
-                follow(reader, &c.id, &name, &query, printer).await?;
-                live.set(live.get() - usize::from(up));
-                // what never ran is not waited for
-                let Some(since) = (if any { again(reader, &c.id, live).await } else { None }) else { return Ok(()) };
-                live.set(live.get() + 1);
-                up = true;
-                query.since = since;
-                query.tail = "all".to_owned();
-            }
-        }
-    }))
-    .await
-    .map(|_: Vec<()>| ())
-}
-
-/// Waits until a container that ended runs again; the moment of its end. None once no other runs, and it has had a
-/// second to come back (a restart is an end and a start).
-async fn again(reader: &Reader, id: &str, live: &Cell<usize>) -> Option<String> {
-    let (mut looks, mut alone) = (0, 0);
-    while alone < 10 {
-        let state = reader.inspect(id).await.ok()?.state;
-        if state.running && !state.restarting {
-            // the first words of the new run may be older than the moment it counts as started
-            let died = died(reader, id).await.and_then(|t| jiff::Timestamp::from_nanosecond(i128::from(t)).ok());
-            let from = died.or_else(|| state.started_at.parse().ok())?;
-            return Some(format!("{}.{:09}", from.as_second(), from.subsec_nanosecond()));
-        }
-        alone = if live.get() == 0 && !state.restarting { alone + 1 } else { 0 };
-        looks += 1;
-        let pause = if looks < 20 || alone > 0 { 100 } else { 1000 };
-        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
-    }
-    None
-}
-
-/// When a container ended last, nanoseconds since 1970, if the engine remembers.
-async fn died(reader: &Reader, id: &str) -> Option<i64> {
-    let query = EventsQuery {
-        since: "1".to_owned(),
-        until: moment(Some("0s")).ok()?,
-        filters: Filters::new().with("container", id).with("event", "die"),
-    };
-    let read = async {
-        let mut events = reader.client().events(&query).await.ok()?;
-        let mut last = None;
-        while let Ok(Some(event)) = events.next().await {
-            last = last.max(Some(event.time_nano));
-        }
-        last
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(2), read).await.ok().flatten()
+/// Whether the flags ask for a container's log.
+fn is_shown(session: &Session, args: &Logs, container: &Container) -> bool {
+    let service = session.project.as_ref().and_then(|p| p.services.get(&container.service));
+    // services that say so keep their logs to themselves, unless they are named
+    let named = args.services.contains(&container.service);
+    let unnamed = args.services.is_empty() && service.is_none_or(|s| s.spec.attach != Some(false));
+    !container.oneoff && (named || unnamed) && (args.index == 0 || container.number == args.index)
 }
 
 /// `42m`, a time, or seconds since 1970 → what the API takes.

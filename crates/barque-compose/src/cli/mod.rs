@@ -11,6 +11,7 @@ mod follow;
 mod image_of;
 mod lifecycle;
 mod logs;
+mod logs_follow;
 mod run;
 mod session;
 mod show;
