@@ -254,6 +254,224 @@ fn a_finished_one_shot_stays_so_and_runs_when_it_is_named() {
     assert_eq!(starts(&["up", "-d", "--force-recreate", "job"]), (1, 0, 0));
 }
 
+#[test]
+fn what_cannot_be_made_is_known_before_anything_is_changed() {
+    for (file, code) in [
+        ("services: {a: {image: x, command: [sleep], secrets: [s]}}\nsecrets: {s: {environment: UNSET}}", 1),
+        ("services: {a: {image: x, command: [sleep], read_only: true, configs: [s]}}\nconfigs: {s: {content: x}}", 1),
+        ("services: {a: {image: x, command: [sleep], use_api_socket: true}}", 125),
+    ] {
+        let fake = Fake::new(Duration::ZERO);
+        fake.file(file);
+        for (words, code) in [(&["up", "-d"][..], code), (&["plan"], 1), (&["create"], code), (&["run", "-d", "a"], code)]
+        {
+            let done = fake.run(words);
+            assert_eq!(done.status.code(), Some(code), "{words:?} {file}: {}", text(&done.stderr));
+            assert!(fake.state().asked.is_empty(), "{words:?} {file}: {:?}", fake.state().asked);
+        }
+    }
+}
+
+#[test]
+fn what_stays_half_made_is_removed() {
+    let fake = Fake::new(Duration::ZERO);
+    let file = "services: {a: {image: x, command: [sleep], configs: [c], environment: {A: '1'}}}\nconfigs: {c: {content: x}}";
+    fake.file(file);
+    for words in [&["up", "-d"][..], &["run", "-d", "a"]] {
+        fake.refuse(&["/archive"]);
+        assert_eq!(fake.run(words).status.code(), Some(1));
+        assert_eq!(fake.names(), [""; 0], "{words:?}: it would be started without its config");
+    }
+    fake.refuse(&[]);
+    fake.ok(&["up", "-d"]);
+    // in place of another: what was there goes on
+    fake.file(&file.replace("'1'", "'2'"));
+    for refused in ["/archive", "p-a-1/stop"] {
+        fake.refuse(&[refused]);
+        assert_eq!(fake.run(&["up", "-d"]).status.code(), Some(1), "{refused}");
+        assert_eq!(fake.names(), ["p-a-1 running"], "{refused}");
+    }
+    fake.refuse(&[]);
+    fake.ok(&["up", "-d"]);
+    assert_eq!(fake.names(), ["p-a-1 running"]);
+    assert!(fake.body("containers/create")["Env"].to_string().contains("A=2"));
+}
+
+#[test]
+fn a_container_that_never_ran_gets_its_files_again() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], configs: [c]}}\nconfigs: {c: {content: x}}");
+    fake.ok(&["create"]);
+    fake.refuse(&[]);
+    fake.ok(&["up", "-d"]);
+    assert!(fake.when("p-a-1/archive") < fake.when("p-a-1/start"), "whoever made it may have been killed before");
+}
+
+#[test]
+fn an_interrupted_change_is_finished_by_the_next_up() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}");
+    fake.ok(&["up", "-d"]);
+    // killed before the old one was gone
+    let half = |fake: &Fake, state: &str| {
+        let mut all = fake.state();
+        let mut copy = all.containers.values().next().unwrap().clone();
+        (copy.name, copy.state) = ("0123456789ab_p-a-1".into(), state.into());
+        all.containers.insert(format!("{:064}", 900), copy);
+    };
+    for state in ["created", "running"] {
+        half(&fake, state);
+        let planned = fake.run(&["plan"]);
+        assert!(text(&planned.stdout).contains("- remove   container 0123456789ab_p-a-1"), "{}", text(&planned.stdout));
+        fake.refuse(&[]);
+        fake.ok(&["up", "-d"]);
+        assert_eq!(fake.names(), ["p-a-1 running"]);
+        assert!(!fake.state().asked.iter().any(|a| a.contains("POST p-a-1/")), "it was not touched");
+    }
+    // killed before the new one got its name
+    half(&fake, "created");
+    fake.state().containers.retain(|_, c| c.name != "p-a-1");
+    fake.ok(&["up", "-d"]);
+    assert_eq!(fake.names(), ["p-a-1 running"]);
+    assert_eq!(text(&fake.run(&["plan"]).stdout), "Nothing to do: everything is as the file says.\n");
+}
+
+#[test]
+fn a_name_is_taken_after_it_is_free() {
+    let fake = Fake::new(Duration::from_millis(30));
+    fake.file("services: {a: {image: x, command: [sleep], container_name: one}}");
+    fake.ok(&["up", "-d"]);
+    fake.file("services: {b: {image: x, command: [sleep], container_name: one}}");
+    fake.refuse(&[]);
+    fake.ok(&["up", "-d", "--remove-orphans"]);
+    assert!(fake.when("DELETE one/") < fake.when("containers/create?name=one"), "{:?}", fake.state().asked);
+}
+
+#[test]
+fn a_name_alone_speaks_of_what_runs() {
+    let fake = Fake::new(Duration::ZERO);
+    let hook = "pre_stop: [{command: [x]}]";
+    fake.file(&format!("services: {{a: {{image: x, command: [sleep], {hook}}}, b: {{image: x, command: [sleep]}}}}"));
+    fake.ok(&["up", "-d"]);
+    let elsewhere = fake.dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("compose.yaml"), "services: {other: {image: y}}").unwrap();
+    for (words, asked) in [
+        (&["stop"][..], "p-a-1/stop"),
+        (&["start"], "p-b-1/start"),
+        (&["restart"], "p-a-1/restart"),
+        (&["kill"], "p-b-1/kill"),
+        (&["down"], "DELETE p-a-1/"),
+    ] {
+        fake.refuse(&[]);
+        let done = fake.command(words).current_dir(&elsewhere).output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", text(&done.stderr));
+        fake.when(asked);
+        if words == ["kill"] {
+            fake.ok(&["start"]);
+        }
+    }
+    assert_eq!(fake.names(), [""; 0]);
+    // in its own directory the hooks are known
+    fake.ok(&["up", "-d"]);
+    fake.refuse(&[]);
+    fake.ok(&["stop"]);
+    assert!(fake.when("p-a-1/exec") < fake.when("p-a-1/stop"));
+}
+
+#[test]
+fn start_begins_with_what_is_needed() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file(
+        "services:
+  job: {image: x, command: [end, '0']}
+  db: {image: x, command: [sleep]}
+  app: {image: x, command: [sleep], depends_on: {db: {condition: service_started}, job: {condition: service_completed_successfully}}}
+  web: {image: x, command: [sleep], depends_on: [app]}
+  other: {image: x, command: [sleep]}",
+    );
+    fake.ok(&["up", "-d"]);
+    fake.ok(&["stop"]);
+    fake.refuse(&[]);
+    fake.ok(&["start", "web"]);
+    assert!(fake.when("p-db-1/start") < fake.when("p-app-1/start"));
+    assert!(fake.when("p-app-1/start") < fake.when("p-web-1/start"));
+    let asked = fake.state().asked.clone();
+    assert!(!asked.iter().any(|a| a.contains("p-other-1") || a.contains("p-job-1")), "{asked:?}");
+}
+
+#[test]
+fn restart_reaches_all_that_ask_for_it_and_runs_the_hooks() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file(
+        "services:
+  db: {image: x, command: [sleep], pre_stop: [{command: [before]}], post_start: [{command: [after]}]}
+  app: {image: x, command: [sleep], depends_on: {db: {condition: service_started, restart: true}}}
+  web: {image: x, command: [sleep], depends_on: {app: {condition: service_started, restart: true}}}
+  other: {image: x, command: [sleep], depends_on: [web]}",
+    );
+    fake.ok(&["up", "-d"]);
+    fake.refuse(&[]);
+    fake.ok(&["restart", "db"]);
+    assert!(fake.when("p-db-1/restart") < fake.when("p-app-1/restart"));
+    assert!(fake.when("p-app-1/restart") < fake.when("p-web-1/restart"));
+    let state = fake.state();
+    assert!(!state.asked.iter().any(|a| a.contains("p-other-1")), "{:?}", state.asked);
+    let of_db: Vec<&String> = state.asked.iter().filter(|a| a.contains("p-db-1")).collect();
+    assert!(of_db[0].contains("/exec") && of_db[1].contains("/restart") && of_db[2].contains("/exec"), "{of_db:?}");
+    let hooks: Vec<&serde_json::Value> = state.bodies.iter().map(|b| &b["Cmd"][0]).filter(|c| c.is_string()).collect();
+    assert_eq!(hooks, ["before", "after"]);
+}
+
+#[test]
+fn a_detached_run_has_its_hooks() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], post_start: [{command: [after]}]}}");
+    fake.ok(&["run", "-d", "--name", "once", "a"]);
+    assert!(fake.when("once/start") < fake.when("once/exec"));
+}
+
+#[test]
+fn after_a_failed_start_nothing_is_waited_for() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file(
+        "services:
+  bad: {image: x, command: [sleep]}
+  job: {image: x, command: [sleep]}
+  web: {image: x, command: [sleep], depends_on: {job: {condition: service_completed_successfully}}}",
+    );
+    fake.refuse(&["p-bad-1/start"]);
+    let begin = Instant::now();
+    let mut child = fake.command(&["up", "-d"]).stderr(Stdio::null()).spawn().unwrap();
+    let code = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code();
+        }
+        if begin.elapsed() > Duration::from_secs(20) {
+            child.kill().unwrap();
+            panic!("it waits for the end of job, which does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn up_goes_on_with_what_is_made_meanwhile() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}");
+    let child = fake.command(&["up"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    until(|| fake.names() == ["p-a-1 running"]);
+    fake.ok(&["up", "-d", "--scale", "a=2"]);
+    fake.ok(&["run", "-d", "--name", "once", "a"]);
+    std::thread::sleep(Duration::from_millis(300));
+    fake.ok(&["kill", "a"]);
+    let shown = child.wait_with_output().unwrap();
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("a-1 exited with code 137") && shown.contains("a-2 exited with code 137"), "{shown}");
+    assert!(!shown.contains("once"), "{shown}");
+}
+
 fn interrupt(child: &std::process::Child) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();

@@ -265,7 +265,7 @@ async fn attach(session: &Session, service: &Service, id: &str, args: &Run, tty:
         }
         return Err(e.into());
     }
-    post_start(&session, service, id).await?;
+    post_start(session, service, id).await?;
     let resize = |rows, columns| async move {
         let _ = client.container_resize(id, rows, columns).await;
     };

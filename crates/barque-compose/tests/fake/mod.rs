@@ -41,6 +41,8 @@ pub struct State {
     pub asked: Vec<String>,
     /// Bodies of the same requests.
     pub bodies: Vec<Value>,
+    /// Requests that contain one of these are refused.
+    pub refuse: Vec<&'static str>,
     /// Requests that change something and are under way.
     now: usize,
     /// The most of them at once.
@@ -114,6 +116,22 @@ impl Fake {
     pub fn body(&self, what: &str) -> Value {
         let at = self.when(what);
         self.state().bodies[at].clone()
+    }
+
+    /// Names of the containers there are, each with its state.
+    pub fn names(&self) -> Vec<String> {
+        let mut all: Vec<String> =
+            self.state().containers.values().map(|c| format!("{} {}", c.name, c.state)).collect();
+        all.sort();
+        all
+    }
+
+    /// Forgets what was asked, and refuses what contains one of these from now on.
+    pub fn refuse(&self, what: &[&'static str]) {
+        let mut state = self.state();
+        state.asked.clear();
+        state.bodies.clear();
+        state.refuse = what.to_vec();
     }
 
     /// Position of the first request that contains this.
@@ -224,6 +242,10 @@ fn look(state: &State, parts: &[&str], query: &str) -> (u16, Value) {
         },
         ["exec", _, "json"] => (200, json!({"ExitCode": 0})),
         ["networks"] => (200, state.networks.values().cloned().collect()),
+        ["networks", id] => match state.networks.get(*id) {
+            Some(network) => (200, network.clone()),
+            None => (404, json!({"message": "No such network"})),
+        },
         ["volumes"] => (200, json!({"Volumes": state.volumes.values().cloned().collect::<Vec<_>>()})),
         ["images", .., "json"] => (200, json!({"Id": "sha256:1", "Config": {}})),
         _ => (404, json!({"message": "page not found"})),
@@ -239,8 +261,12 @@ fn change(state: &mut State, method: &str, parts: &[&str], query: &str, body: &s
         }
         _ => format!("{method} {}?{query}", parts.join("/")),
     };
+    let refused = state.refuse.iter().any(|r| shown.contains(r));
     state.asked.push(shown);
     state.bodies.push(body.clone());
+    if refused {
+        return (500, json!({"message": "refused by the test"}));
+    }
     match (method, parts) {
         ("POST", ["containers", "create"]) => {
             state.made += 1;
