@@ -263,7 +263,8 @@ fn what_cannot_be_made_is_known_before_anything_is_changed() {
     ] {
         let fake = Fake::new(Duration::ZERO);
         fake.file(file);
-        for (words, code) in [(&["up", "-d"][..], code), (&["plan"], 1), (&["create"], code), (&["run", "-d", "a"], code)]
+        for (words, code) in
+            [(&["up", "-d"][..], code), (&["plan"], 1), (&["create"], code), (&["run", "-d", "a"], code)]
         {
             let done = fake.run(words);
             assert_eq!(done.status.code(), Some(code), "{words:?} {file}: {}", text(&done.stderr));
@@ -275,7 +276,8 @@ fn what_cannot_be_made_is_known_before_anything_is_changed() {
 #[test]
 fn what_stays_half_made_is_removed() {
     let fake = Fake::new(Duration::ZERO);
-    let file = "services: {a: {image: x, command: [sleep], configs: [c], environment: {A: '1'}}}\nconfigs: {c: {content: x}}";
+    let file =
+        "services: {a: {image: x, command: [sleep], configs: [c], environment: {A: '1'}}}\nconfigs: {c: {content: x}}";
     fake.file(file);
     for words in [&["up", "-d"][..], &["run", "-d", "a"]] {
         fake.refuse(&["/archive"]);

@@ -2,7 +2,7 @@
 //!
 //! `options.txt` holds the command line, one option a line. Where the directory has `hash-2.26.txt`, that is what
 //! Docker Compose 2.26.1 printed for `config --hash '*'` with `tests/files` mounted at `/files`, and ours must be the
-//! same.
+//! same. Where it has `explain.txt`, that is where each value came from.
 //! `UPDATE_GOLDEN=1` rewrites the expectations.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use barque_compose::file::explain;
 use barque_compose::file::hash::{self, Form};
 use barque_compose::file::load::{Disk, Options};
 use barque_compose::file::project::{self, Project};
@@ -92,6 +93,15 @@ fn every_project_loads_as_expected() {
             let expected = std::fs::read_to_string(dir.join(file)).unwrap_or_else(|_| format!("no {file}"));
             if expected != text {
                 let _ = writeln!(failures, "== {}\n-- expected {file}:\n{expected}\n-- got:\n{text}", dir.display());
+            }
+        }
+        if let (Ok(expected), Some(project)) = (std::fs::read_to_string(dir.join("explain.txt")), &project) {
+            let place = dir.display().to_string();
+            let got = explain::explain(project).replace(&place, "/project");
+            if update {
+                std::fs::write(dir.join("explain.txt"), got).unwrap();
+            } else if got != expected {
+                let _ = writeln!(failures, "== {}: explain.txt\n{expected}\n-- got:\n{got}", dir.display());
             }
         }
         let expected = std::fs::read_to_string(dir.join("hash-2.26.txt")).unwrap_or_default();

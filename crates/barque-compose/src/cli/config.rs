@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::args::Config;
 use super::context::{Context, Failure, Outcome};
 use super::table::table;
+use crate::file::diag::{Diag, SourceMap};
 use crate::file::load::{Files, Options};
 use crate::file::project::{self, Project};
 use crate::file::render::Style;
@@ -153,14 +154,18 @@ fn pinned(project: &Project, args: &Config, digests: &BTreeMap<String, String>) 
 /// A table of the variables the files mention.
 fn variables(options: &Options, files: &dyn Files) -> Result<String, Failure> {
     let mut warnings = Vec::new();
-    let place = project::locate(options, files, &mut warnings).map_err(|d| Failure::new(d.message().to_owned()))?;
+    let mut sources = SourceMap::default();
+    let shown = |sources: &SourceMap, d: &Diag| Failure::new(sources.render(d)).with_code(d.kind().exit_status());
+    let place = project::locate(options, files, &mut warnings, &mut sources).map_err(|d| shown(&sources, &d));
+    let place = place?;
     let mut found: BTreeMap<String, interp::Mention> = BTreeMap::new();
     for file in &place.files {
         let text = match file.to_str() {
             Some("-") => options.stdin.clone().unwrap_or_default(),
             _ => files.read(file).map_err(|e| Failure::new(format!("read {}: {e}", file.display())))?,
         };
-        for document in yaml::parse(&text, 0).map_err(|d| Failure::new(d.message().to_owned()))? {
+        let id = sources.add(file, text.as_str().into());
+        for document in yaml::parse(&text, id).map_err(|d| shown(&sources, &d))? {
             let mut texts = Vec::new();
             collect(&document, &mut texts);
             for mention in texts.iter().flat_map(|t| interp::mentions(t)) {

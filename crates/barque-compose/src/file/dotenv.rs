@@ -7,15 +7,56 @@ use super::interp;
 /// Variables by name.
 pub type Env = BTreeMap<String, String>;
 
+/// A variable of an env file and where its name stands; lines and columns count from 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assigned {
+    /// Its value.
+    pub value: String,
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+    /// Characters of the name.
+    pub length: usize,
+}
+
+/// What is wrong with an env file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// Characters.
+    pub length: usize,
+    /// A sentence.
+    pub why: String,
+}
+
+impl std::fmt::Display for EnvError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.why)
+    }
+}
+
 /// Reads an env file.
 ///
 /// Values in double quotes and without quotes are interpolated from what the file defined so far, then from `lookup`;
 /// a name without `=` takes the value `lookup` has for it.
 ///
 /// # Errors
-/// A sentence that starts with `line N:`.
-pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Env, String> {
-    let mut parser = Parser { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1, out: Env::new(), lookup };
+/// The first place that is not well formed.
+pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Env, EnvError> {
+    Ok(located(text, lookup)?.into_iter().map(|(name, found)| (name, found.value)).collect())
+}
+
+/// As [`parse`], with the place of each variable.
+///
+/// # Errors
+/// As [`parse`].
+pub fn located(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<BTreeMap<String, Assigned>, EnvError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut parser = Parser { text, rest: text, line: 1, out: BTreeMap::new(), lookup };
     while parser.statement()? {}
     Ok(parser.out)
 }
@@ -23,33 +64,41 @@ pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Env,
 /// Reads an env file of the format `raw`: values are taken as they are, quotes and dollars included.
 ///
 /// # Errors
-/// A sentence that starts with `line N:`.
-pub fn parse_raw(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Env, String> {
-    let mut out = Env::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim_start();
+/// The first place that is not well formed.
+pub fn located_raw(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, Assigned>, EnvError> {
+    let mut out = BTreeMap::new();
+    for (index, whole) in text.lines().enumerate() {
+        let line = whole.trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match line.split_once('=') {
+        let column = whole[..whole.len() - line.len()].chars().count() + 1;
+        let (key, value) = match line.split_once('=') {
             Some((key, value)) if !key.is_empty() && !key.contains(char::is_whitespace) => {
-                out.insert(key.to_owned(), value.to_owned());
+                (key, Some(value.to_owned()))
             }
-            None if !line.contains(char::is_whitespace) => {
-                if let Some(value) = lookup(line) {
-                    out.insert(line.to_owned(), value);
-                }
+            None if !line.contains(char::is_whitespace) => (line, lookup(line)),
+            _ => {
+                let (length, why) = (line.chars().count(), format!("invalid variable name in {line:?}"));
+                return Err(EnvError { line: index + 1, column, length, why });
             }
-            _ => return Err(format!("line {}: invalid variable name in {line:?}", index + 1)),
+        };
+        if let Some(value) = value {
+            let found = Assigned { value, line: index + 1, column, length: key.chars().count() };
+            out.insert(key.to_owned(), found);
         }
     }
     Ok(out)
 }
 
 struct Parser<'a> {
+    text: &'a str,
     rest: &'a str,
     line: usize,
-    out: Env,
+    out: BTreeMap<String, Assigned>,
     lookup: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -63,8 +112,19 @@ impl Parser<'_> {
         self.rest = &self.rest[bytes..];
     }
 
+    /// Column of what is `skip` bytes ahead on this line.
+    fn column(&self, skip: usize) -> usize {
+        let before = &self.text[..self.text.len() - self.rest.len() + skip];
+        before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
+    }
+
+    /// An error about `length` characters, `skip` bytes ahead on this line.
+    fn error(&self, skip: usize, length: usize, why: String) -> EnvError {
+        EnvError { line: self.line, column: self.column(skip), length: length.max(1), why }
+    }
+
     /// Reads one statement; false at the end of the file.
-    fn statement(&mut self) -> Result<bool, String> {
+    fn statement(&mut self) -> Result<bool, EnvError> {
         loop {
             let skip = self.rest.len() - self.rest.trim_start().len();
             self.advance(skip);
@@ -80,33 +140,30 @@ impl Parser<'_> {
         if let Some(after) = self.rest.strip_prefix("export").filter(|r| r.starts_with(is_blank)) {
             self.rest = after.trim_start_matches(is_blank);
         }
+        let (line, column) = (self.line, self.column(0));
         let (key, assigned) = self.key()?;
-        if assigned {
-            let value = self.value()?;
-            self.out.insert(key, value);
-        } else if let Some(value) = (self.lookup)(&key) {
-            self.out.insert(key, value);
+        let value = if assigned { Some(self.value()?) } else { (self.lookup)(&key) };
+        if let Some(value) = value {
+            let length = key.chars().count();
+            self.out.insert(key, Assigned { value, line, column, length });
         }
         Ok(true)
     }
 
-    fn key(&mut self) -> Result<(String, bool), String> {
+    fn key(&mut self) -> Result<(String, bool), EnvError> {
         let rest = self.rest;
         let end = rest.find(['=', ':', '\n']).unwrap_or(rest.len());
         let raw = &rest[..end];
-        for c in raw.chars() {
+        for (at, c) in raw.char_indices() {
             if !(is_blank(c) || c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '[' | ']')) {
                 let first = rest.lines().next().unwrap_or_default();
-                return Err(format!(
-                    "line {}: unexpected character {:?} in variable name {first:?}",
-                    self.line,
-                    c.to_string()
-                ));
+                let why = format!("unexpected character {:?} in variable name {first:?}", c.to_string());
+                return Err(self.error(at, 1, why));
             }
         }
         let key = raw.trim_end().to_owned();
         if key.contains(is_blank) {
-            return Err(format!("line {}: key cannot contain a space", self.line));
+            return Err(self.error(0, key.chars().count(), "key cannot contain a space".to_owned()));
         }
         let assigned = rest[end..].starts_with(['=', ':']);
         self.advance(end + usize::from(end < rest.len()));
@@ -117,7 +174,7 @@ impl Parser<'_> {
         Ok((key, assigned))
     }
 
-    fn value(&mut self) -> Result<String, String> {
+    fn value(&mut self) -> Result<String, EnvError> {
         match self.rest.chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(quote),
             _ => {
@@ -132,7 +189,7 @@ impl Parser<'_> {
         }
     }
 
-    fn quoted(&mut self, quote: char) -> Result<String, String> {
+    fn quoted(&mut self, quote: char) -> Result<String, EnvError> {
         let mut text = String::new();
         let mut escaped = false;
         for (at, c) in self.rest.char_indices().skip(1) {
@@ -158,12 +215,13 @@ impl Parser<'_> {
             return Ok(value);
         }
         let first = self.rest.lines().next().unwrap_or_default();
-        Err(format!("line {}: unterminated quoted value {first}", self.line))
+        Err(self.error(0, first.chars().count(), format!("unterminated quoted value {first}")))
     }
 
-    fn expand(&self, text: &str) -> Result<String, String> {
-        let lookup = |name: &str| self.out.get(name).cloned().or_else(|| (self.lookup)(name));
-        interp::substitute(text, &lookup).map_err(|e| format!("line {}: {e}", self.line))
+    fn expand(&self, text: &str) -> Result<String, EnvError> {
+        let lookup = |name: &str| self.out.get(name).map(|a| a.value.clone()).or_else(|| (self.lookup)(name));
+        let length = self.rest.lines().next().unwrap_or_default().chars().count();
+        interp::substitute(text, &lookup).map_err(|e| self.error(0, length, e.to_string()))
     }
 }
 
@@ -232,15 +290,23 @@ mod tests {
     #[test]
     fn errors_name_the_line() {
         let none = |_: &str| None;
-        assert_eq!(parse("A=1\nB='x\n", &none).unwrap_err(), "line 2: unterminated quoted value 'x");
-        assert!(parse("a b=1\n", &none).unwrap_err().contains("line 1: key cannot contain a space"));
-        assert!(parse("a?=1\n", &none).unwrap_err().contains("unexpected character"));
+        let of = |text: &str| parse(text, &none).unwrap_err();
+        let place = |e: &EnvError| (e.line, e.column, e.length);
+        let open = of("A=1\nB='x\n");
+        assert_eq!((open.to_string().as_str(), place(&open)), ("line 2: unterminated quoted value 'x", (2, 3, 2)));
+        assert!(of("a b=1\n").to_string().contains("line 1: key cannot contain a space"));
+        let odd = of("#c\n export ä?=1\n");
+        assert_eq!((odd.why.contains("unexpected character"), place(&odd)), (true, (2, 10, 1)));
+        assert_eq!(place(&of("A=1\nBB=${x\n")), (2, 4, 3));
+        let found = located("A=1\n  export BÄ='2\n3'\nC=4", &none).unwrap();
+        let at = |name: &str| (found[name].line, found[name].column, found[name].length);
+        assert_eq!((at("A"), at("BÄ"), at("C")), ((1, 1, 1), (2, 10, 2), (4, 1, 1)));
     }
 
     #[test]
     fn raw_keeps_everything() {
-        let env = parse_raw("A='$x' #y\n#c\nHOST\n", &|_| Some("v".into())).unwrap();
-        assert_eq!(env["A"], "'$x' #y");
-        assert_eq!(env["HOST"], "v");
+        let env = located_raw("A='$x' #y\n#c\n HOST\n", &|_| Some("v".into())).unwrap();
+        assert_eq!(env["A"].value, "'$x' #y");
+        assert_eq!((env["HOST"].value.as_str(), env["HOST"].line, env["HOST"].column), ("v", 3, 2));
     }
 }

@@ -96,17 +96,14 @@ pub struct Options {
 /// Where the variables of one file come from.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
-    pub(super) env: &'a Env,
-    /// Variables that came from an env file, and which.
-    pub(super) from: &'a BTreeMap<String, String>,
+    pub(super) vars: &'a EnvSet,
     pub(super) unset: &'a RefCell<BTreeSet<String>>,
 }
 
 impl Variables for Scope<'_> {
     fn get(&self, name: &str) -> Option<(String, String)> {
-        let value = self.env.get(name)?.clone();
-        let source = self.from.get(name).cloned().unwrap_or_else(|| "environment".to_owned());
-        Some((value, source))
+        let value = self.vars.env.get(name)?.clone();
+        Some((value, self.vars.source(name).to_owned()))
     }
 
     fn unset(&self, name: &str) {
@@ -118,38 +115,56 @@ impl Variables for Scope<'_> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct EnvSet {
     pub(super) env: Env,
+    /// The file and line of those that did not.
     pub(super) from: BTreeMap<String, String>,
 }
 
 impl EnvSet {
     /// Adds the variables of env files; what is set already stays.
-    pub(super) fn add_files(&mut self, files: &dyn Files, paths: &[PathBuf]) -> Loaded<()> {
+    pub(super) fn add_files(&mut self, files: &dyn Files, paths: &[PathBuf], sources: &mut SourceMap) -> Loaded<()> {
         let outer = self.env.clone();
-        let mut read = Env::new();
+        let mut read: BTreeMap<String, (String, String)> = BTreeMap::new();
         for path in paths {
             let text = files.read(path).map_err(|e| match e.kind() {
                 io::ErrorKind::NotFound => Diag::new(format!("couldn't find env file: {}", path.display())).not_found(),
                 _ => Diag::new(format!("failed to read {}: {e}", path.display())),
             })?;
             let known = read.clone();
-            let lookup = |name: &str| outer.get(name).or_else(|| known.get(name)).cloned();
-            let found = dotenv::parse(&text, &lookup)
-                .map_err(|why| Diag::new(format!("failed to read {}: {why}", path.display())))?;
-            for (name, value) in found {
-                self.from.insert(name.clone(), path.display().to_string());
-                read.insert(name, value);
+            let lookup = |name: &str| outer.get(name).or_else(|| known.get(name).map(|(value, _)| value)).cloned();
+            for (name, (value, span)) in variables(path, &text, false, &lookup, sources)? {
+                read.insert(name, (value, format!("{}:{}", path.display(), span.line)));
             }
         }
-        for (name, value) in read {
-            if let Some(own) = outer.get(&name) {
-                debug_assert!(!own.is_empty() || own.is_empty());
-                self.from.remove(&name);
-            } else {
-                self.env.insert(name, value);
+        for (name, (value, from)) in read {
+            if !outer.contains_key(&name) {
+                self.env.insert(name.clone(), value);
+                self.from.insert(name, from);
             }
         }
         Ok(())
     }
+
+    /// Where the value of a variable came from: `environment`, or a file and its line.
+    pub(super) fn source(&self, name: &str) -> &str {
+        self.from.get(name).map_or("environment", String::as_str)
+    }
+}
+
+/// The variables of an env file, each with its place.
+pub(super) fn variables(
+    path: &Path,
+    text: &str,
+    raw: bool,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    sources: &mut SourceMap,
+) -> Loaded<BTreeMap<String, (String, Span)>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let file = sources.add(path, text.into());
+    let cast = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let at = |line, column, length| Span { file, line: cast(line), column: cast(column), length: cast(length) };
+    let found = if raw { dotenv::located_raw(text, lookup) } else { dotenv::located(text, lookup) };
+    let found = found.map_err(|e| Diag::at(at(e.line, e.column, e.length), e.why))?;
+    Ok(found.into_iter().map(|(name, a)| (name, (a.value, at(a.line, a.column, a.length)))).collect())
 }
 
 /// The state of one load.
@@ -209,7 +224,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             if !self.options.no_interpolate {
-                let scope = Scope { env: &vars.env, from: &vars.from, unset: &self.unset };
+                let scope = Scope { vars, unset: &self.unset };
                 interp::tree(&mut document, &scope, &mut Vec::new())?;
             }
             let span = document.span;
@@ -302,7 +317,7 @@ impl<'a> Loader<'a> {
             env_files.extend(Some(own_dir.join(".env")).filter(|p| self.files.is_file(p)));
         }
         let mut inner = vars.clone();
-        inner.add_files(self.files, &env_files).map_err(|d| d.or_at(include.span))?;
+        inner.add_files(self.files, &env_files, &mut self.sources).map_err(|d| d.or_at(include.span))?;
         let model = self.model(&files, &own_dir, &inner, chain).map_err(|d| d.or_at(include.span))?;
         let mut model = merge::untagged(Node::map(model, include.span));
         if self.options.no_path_resolution {
@@ -312,7 +327,7 @@ impl<'a> Loader<'a> {
         } else {
             paths::resolve(&mut model, &own_dir, home);
         }
-        super::normalize::resolve_environment(&mut model, &inner.env);
+        super::normalize::resolve_environment(&mut model, &inner);
         import(map, model)
     }
 

@@ -2,7 +2,7 @@
 
 use super::canon_short::clean_path;
 use super::diag::Span;
-use super::dotenv::Env;
+use super::load::EnvSet;
 use super::node::{Map, Node, Value};
 
 /// Sets what the long forms leave out.
@@ -74,7 +74,7 @@ fn put(node: &mut Node, key: &str, value: Value) {
 }
 
 /// Gives `environment` names without a value the value of the variable, if it is set.
-pub fn resolve_environment(root: &mut Node, env: &Env) {
+pub(super) fn resolve_environment(root: &mut Node, env: &EnvSet) {
     let Some(services) = section_mut(root, "services") else { return };
     for (_, service) in services.iter_mut() {
         if let Some(map) = service.as_map_mut().and_then(|m| m.get_mut("environment")).and_then(Node::as_map_mut) {
@@ -83,17 +83,17 @@ pub fn resolve_environment(root: &mut Node, env: &Env) {
     }
 }
 
-fn fill(map: &mut Map, env: &Env) {
+fn fill(map: &mut Map, env: &EnvSet) {
     for (name, node) in map.iter_mut() {
-        if let (Value::Null, Some(value)) = (&node.value, env.get(name)) {
+        if let (Value::Null, Some(value)) = (&node.value, env.env.get(name)) {
             node.value = Value::Str(value.clone());
-            node.origin_mut().notes.push(format!("variable {name}"));
+            node.origin_mut().notes.push(format!("variable {name} from {}", env.source(name)));
         }
     }
 }
 
 /// Adds what Compose implies: networks, dependencies, build defaults, resource names.
-pub fn normalize(root: &mut Node, project: &str, env: &Env) {
+pub(super) fn normalize(root: &mut Node, project: &str, env: &EnvSet) {
     networks(root);
     let Some(services) = section_mut(root, "services") else { return names(root, project) };
     for (_, service) in services.iter_mut() {
@@ -123,7 +123,7 @@ pub fn normalize(root: &mut Node, project: &str, env: &Env) {
     names(root, project);
 }
 
-fn build(service: &mut Map, env: &Env) {
+fn build(service: &mut Map, env: &EnvSet) {
     let Some(node) = service.get_mut("build").filter(|n| !n.is_null()) else { return };
     let span = node.span;
     let Some(build) = node.as_map_mut() else { return };

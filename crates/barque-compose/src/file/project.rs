@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map as JsonMap, Value as Json};
 
 use super::diag::{Diag, Loaded, SourceMap, Span};
-use super::dotenv::{self, Env};
-use super::load::{EnvSet, Files, Loader, Options};
+use super::dotenv::Env;
+use super::load::{EnvSet, Files, Loader, Options, variables};
 use super::model::{FileObject, Network, ServiceSpec, Volume};
-use super::node::{Map, Node, Value};
+use super::node::{Map, Node};
 use super::render::{self, Style};
 use super::{check, interp, merge, normalize, paths, schema};
 
@@ -131,7 +131,12 @@ impl Location {
 ///
 /// # Errors
 /// No Compose file, or an env file that cannot be read.
-pub fn locate(options: &Options, files: &dyn Files, warnings: &mut Vec<String>) -> Loaded<Location> {
+pub fn locate(
+    options: &Options,
+    files: &dyn Files,
+    warnings: &mut Vec<String>,
+    sources: &mut SourceMap,
+) -> Loaded<Location> {
     let home = options.home.as_deref();
     let at = |text: &str| PathBuf::from(paths::absolute(text, &options.cwd, home));
     let mut vars = EnvSet { env: options.environment.clone(), ..EnvSet::default() };
@@ -149,11 +154,11 @@ pub fn locate(options: &Options, files: &dyn Files, warnings: &mut Vec<String>) 
     };
     let disabled = vars.env.get("COMPOSE_DISABLE_ENV_FILE").is_some_and(|v| matches!(v.as_str(), "1" | "true"));
     if !env_files.is_empty() {
-        vars.add_files(files, &env_files)?;
+        vars.add_files(files, &env_files, sources)?;
     } else if let Some(dir) = guess.as_ref().filter(|_| !disabled) {
-        add_dotenv(&mut vars, files, dir)?;
+        add_dotenv(&mut vars, files, dir, sources)?;
     } else if !disabled {
-        add_dotenv(&mut vars, files, &options.cwd)?;
+        add_dotenv(&mut vars, files, &options.cwd, sources)?;
     }
     let found = find_files(options, &vars.env, files, project_dir.as_deref(), warnings)?;
     let working_dir = match (project_dir, found.iter().find(|f| f.as_os_str() != "-")) {
@@ -162,14 +167,14 @@ pub fn locate(options: &Options, files: &dyn Files, warnings: &mut Vec<String>) 
         (None, None) => options.cwd.clone(),
     };
     if env_files.is_empty() && !disabled {
-        add_dotenv(&mut vars, files, &working_dir)?;
+        add_dotenv(&mut vars, files, &working_dir, sources)?;
     }
     Ok(Location { files: found, working_dir, vars, env_files })
 }
 
-fn add_dotenv(vars: &mut EnvSet, files: &dyn Files, dir: &Path) -> Loaded<()> {
+fn add_dotenv(vars: &mut EnvSet, files: &dyn Files, dir: &Path, sources: &mut SourceMap) -> Loaded<()> {
     let path = dir.join(".env");
-    if files.is_file(&path) { vars.add_files(files, &[path]) } else { Ok(()) }
+    if files.is_file(&path) { vars.add_files(files, &[path], sources) } else { Ok(()) }
 }
 
 fn find_files(
@@ -285,7 +290,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Project, Box<LoadErr
 
 fn assemble(loader: &mut Loader<'_>) -> Loaded<Project> {
     let (options, files) = (loader.options, loader.files);
-    let mut place = locate(options, files, &mut loader.warnings)?;
+    let mut place = locate(options, files, &mut loader.warnings, &mut loader.sources)?;
     let mut name = given_name(options, &place.vars.env)?;
     if name.is_none() {
         name = name_in_files(loader, &place)?;
@@ -293,6 +298,7 @@ fn assemble(loader: &mut Loader<'_>) -> Loaded<Project> {
     let base = place.working_dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let name = name.unwrap_or_else(|| normalize_name(&base));
     place.vars.env.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
+    place.vars.from.insert("COMPOSE_PROJECT_NAME".to_owned(), "the project's name".to_owned());
     let map = loader.model(&place.files, &place.working_dir, &place.vars, &[])?;
     if map.is_empty() {
         return Err(Diag::new("empty compose file").hint("a Compose file has at least the key \"services\""));
@@ -334,7 +340,7 @@ fn finish(tree: &mut Node, place: &Location, name: &str, options: &Options) -> L
         paths::resolve(tree, &place.working_dir, options.home.as_deref());
     }
     if !options.no_normalize {
-        normalize::normalize(tree, name, &place.vars.env);
+        normalize::normalize(tree, name, &place.vars);
     }
     Ok(())
 }
@@ -357,7 +363,7 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
     }
     if !options.no_env_resolution {
         let from = FilesFrom { files: loader.files, dir: &place.working_dir };
-        resolve_files(&mut tree, &selection.kept, &place.vars.env, &from)?;
+        resolve_files(&mut tree, &selection.kept, &place.vars.env, &from, &mut loader.sources)?;
     }
     let mut project = Project {
         name,
@@ -429,7 +435,13 @@ impl FilesFrom<'_> {
 }
 
 /// Reads `env_file` and `label_file` into `environment` and `labels`.
-fn resolve_files(tree: &mut Node, kept: &BTreeSet<String>, env: &Env, files: &FilesFrom<'_>) -> Loaded<()> {
+fn resolve_files(
+    tree: &mut Node,
+    kept: &BTreeSet<String>,
+    env: &Env,
+    files: &FilesFrom<'_>,
+    sources: &mut SourceMap,
+) -> Loaded<()> {
     let services = tree.as_map_mut().and_then(|m| m.get_mut("services")).and_then(Node::as_map_mut);
     for (name, node) in services.into_iter().flat_map(Map::iter_mut) {
         if !kept.contains(name) {
@@ -439,19 +451,19 @@ fn resolve_files(tree: &mut Node, kept: &BTreeSet<String>, env: &Env, files: &Fi
         let Some(service) = node.as_map_mut() else { continue };
         if let Some(list) = service.remove("env_file") {
             let own = service.get("environment").and_then(Node::as_map).cloned().unwrap_or_default();
-            let merged = env_files(&list, own, env, files)?;
+            let merged = env_files(&list, own, env, files, sources)?;
             service.set("environment", Node::map(merged, span));
         }
         if let Some(list) = service.remove("label_file") {
             let own = service.get("labels").and_then(Node::as_map).cloned().unwrap_or_default();
-            let merged = label_files(&list, own, files)?;
+            let merged = label_files(&list, own, files, sources)?;
             service.set("labels", Node::map(merged, span));
         }
     }
     Ok(())
 }
 
-fn env_files(list: &Node, own: Map, env: &Env, files: &FilesFrom<'_>) -> Loaded<Map> {
+fn env_files(list: &Node, own: Map, env: &Env, files: &FilesFrom<'_>, sources: &mut SourceMap) -> Loaded<Map> {
     let mut read = Env::new();
     let mut out = Map::default();
     for item in list.as_seq().unwrap_or_default() {
@@ -471,18 +483,19 @@ fn env_files(list: &Node, own: Map, env: &Env, files: &FilesFrom<'_>) -> Loaded<
             let own = || own.get(name).and_then(|n| n.as_str().map(str::to_owned));
             env.get(name).cloned().or_else(own).or_else(|| read.get(name).cloned())
         };
-        let found = match item.at(&["format"]).and_then(Node::as_str) {
-            None | Some("") => dotenv::parse(&text, &lookup),
-            Some("raw") => dotenv::parse_raw(&text, &lookup),
+        let raw = match item.at(&["format"]).and_then(Node::as_str) {
+            None | Some("") => false,
+            Some("raw") => true,
             Some(other) => {
                 return Err(
                     Diag::at(item.span, format!("unsupported env_file format {other:?}")).hint("Compose knows \"raw\"")
                 );
             }
         };
-        for (name, value) in found.map_err(|why| Diag::at(item.span, format!("failed to read {path}: {why}")))? {
-            let mut node = Node::str(value.clone(), Span { line: 0, ..item.span });
-            node.origin_mut().notes.push(format!("env_file {path}"));
+        let found = variables(Path::new(&path), &text, raw, &lookup, sources)?;
+        for (name, (value, span)) in found {
+            let mut node = Node::str(value.clone(), span);
+            node.origin_mut().notes.push("env_file".to_owned());
             out.set(name.clone(), node);
             read.insert(name, value);
         }
@@ -493,7 +506,7 @@ fn env_files(list: &Node, own: Map, env: &Env, files: &FilesFrom<'_>) -> Loaded<
     Ok(out)
 }
 
-fn label_files(list: &Node, own: Map, files: &FilesFrom<'_>) -> Loaded<Map> {
+fn label_files(list: &Node, own: Map, files: &FilesFrom<'_>, sources: &mut SourceMap) -> Loaded<Map> {
     let mut out = Map::default();
     for item in list.as_seq().unwrap_or_default() {
         let path = item.as_str().unwrap_or_default();
@@ -501,11 +514,10 @@ fn label_files(list: &Node, own: Map, files: &FilesFrom<'_>) -> Loaded<Map> {
             files.read(path).map_err(|_| Diag::at(item.span, format!("label file {path} not found")).not_found())?;
         let known: Env =
             out.iter().map(|(k, n): (&str, &Node)| (k.to_owned(), n.scalar_text().unwrap_or_default())).collect();
-        let found = dotenv::parse(&text, &|name| known.get(name).cloned())
-            .map_err(|why| Diag::at(item.span, format!("failed to read {path}: {why}")))?;
-        for (name, value) in found {
-            let mut node = Node::new(Value::Str(value), Span { line: 0, ..item.span });
-            node.origin_mut().notes.push(format!("label_file {path}"));
+        let found = variables(Path::new(path), &text, false, &|name| known.get(name).cloned(), sources)?;
+        for (name, (value, span)) in found {
+            let mut node = Node::str(value, span);
+            node.origin_mut().notes.push("label_file".to_owned());
             out.set(name, node);
         }
     }
