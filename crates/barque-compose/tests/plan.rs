@@ -440,6 +440,32 @@ fn a_stopped_container_that_lost_its_network_is_made_again() {
 }
 
 #[test]
+fn a_plan_is_no_surer_than_up() {
+    let project = load(FILE);
+    let mut observed = settled(&project);
+    let pending = Wish { images_pending: [("web".to_owned(), "pull_policy: always".to_owned())].into(), ..wish() };
+    let maybe = plan(&project, &observed, &pending);
+    assert_eq!(
+        lines(&maybe),
+        "~ recreate container p-web-1 (maybe)
+      if the new image differs (pull_policy: always)
+Plan: 1 to recreate.
+"
+    );
+    assert_eq!(text::json(&maybe, &BTreeMap::new())["steps"][0]["maybe"], true);
+    let deps = Wish { named: vec!["web".into()], recreate_deps: Recreate::Always, ..wish() };
+    let text = lines(&plan(&project, &observed, &deps));
+    assert!(text.contains("--always-recreate-deps") && !text.contains("--force-recreate"), "{text}");
+    // networks and volumes name their fields, too
+    let changed = load(&FILE.replace("front: {}", "front: {internal: true}").replace("data: {}", "data: {driver_opts: {o: a}}"));
+    observed.networks.get_mut("p_front").unwrap().config = Some(project.networks["front"].json.clone());
+    observed.volumes.get_mut("p_data").unwrap().config = Some(project.volumes["data"].json.clone());
+    let text = lines(&plan(&changed, &observed, &wish()));
+    assert!(text.contains("~ recreate network p_front\n      internal: true added\n"), "{text}");
+    assert!(text.contains("match configuration in compose file: driver_opts"), "{text}");
+}
+
+#[test]
 fn resources_of_others_are_not_touched() {
     let project = load(FILE);
     let mut observed = Observed::default();

@@ -42,7 +42,7 @@ fn labels_of(
     own: &BTreeMap<String, String>,
     project: &Project,
     key: (&str, &str),
-    hash: String,
+    (json, hash): (&serde_json::Value, String),
     version: &str,
 ) -> Option<BTreeMap<String, String>> {
     let mut out = own.clone();
@@ -50,6 +50,7 @@ fn labels_of(
     out.insert(labels::PROJECT.to_owned(), project.name.clone());
     out.insert(labels::VERSION.to_owned(), version.to_owned());
     out.insert(labels::HASH.to_owned(), hash);
+    out.insert(labels::CONFIG.to_owned(), crate::file::gojson::to_string(json));
     Some(out)
 }
 
@@ -88,7 +89,7 @@ pub fn network_request(
         internal: spec.internal,
         attachable: spec.attachable,
         options: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
-        labels: labels_of(&spec.labels, project, (labels::NETWORK, key), hash::network(&network.json), version),
+        labels: labels_of(&spec.labels, project, (labels::NETWORK, key), (&network.json, hash::network(&network.json)), version),
         ..NetworkCreateRequest::default()
     }
 }
@@ -128,7 +129,7 @@ pub fn volume_request(project: &Project, key: &str, volume: &Resource<Volume>, v
         name: spec.name.clone(),
         driver: spec.driver.clone(),
         driver_opts: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
-        labels: labels_of(&spec.labels, project, (labels::VOLUME, key), hash::volume(&volume.json), version),
+        labels: labels_of(&spec.labels, project, (labels::VOLUME, key), (&volume.json, hash::volume(&volume.json)), version),
         ..VolumeCreateRequest::default()
     }
 }

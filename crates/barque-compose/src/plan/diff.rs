@@ -21,11 +21,11 @@ fn walk(old: &Value, new: &Value, path: &str, out: &mut Vec<Reason>) {
             for (key, value) in a {
                 match b.get(key) {
                     Some(other) => walk(value, other, &join(key), out),
-                    None => out.push(Reason::field(join(key), shown(value, key), None)),
+                    None => out.push(Reason::field(join(key), Some(shown(value, key).unwrap_or_default()), None)),
                 }
             }
             for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
-                out.push(Reason::field(join(key), None, shown(value, key)));
+                out.push(Reason::field(join(key), None, Some(shown(value, key).unwrap_or_default())));
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() && a.iter().chain(b).any(Value::is_object) => {
@@ -89,6 +89,12 @@ mod tests {
                 "command: [\"x\"] added",
             ]
         );
+    }
+
+    #[test]
+    fn bare_keys_come_and_go() {
+        let (old, new) = (json!({"networks": {"n1": null}}), json!({"networks": {"n2": null}}));
+        assert_eq!(lines(old, new), ["networks.n1 removed", "networks.n2 added"]);
     }
 
     #[test]

@@ -184,6 +184,8 @@ pub struct Resource {
     pub key: Option<String>,
     /// Hash of its configuration, if known.
     pub hash: Option<String>,
+    /// The configuration itself, if known.
+    pub config: Option<serde_json::Value>,
 }
 
 /// An image the engine has.
@@ -246,6 +248,7 @@ pub fn network(network: Network) -> Resource {
         project: labels.get(labels::PROJECT).cloned(),
         key: labels.get(labels::NETWORK).cloned(),
         hash: labels.get(labels::HASH).cloned(),
+        config: labels.get(labels::CONFIG).and_then(|text| serde_json::from_str(text).ok()),
     }
 }
 
@@ -258,6 +261,7 @@ pub fn volume(volume: Volume) -> Resource {
         project: labels.get(labels::PROJECT).cloned(),
         key: labels.get(labels::VOLUME).cloned(),
         hash: labels.get(labels::HASH).cloned(),
+        config: labels.get(labels::CONFIG).and_then(|text| serde_json::from_str(text).ok()),
     }
 }
 

@@ -212,7 +212,10 @@ impl Planner<'_> {
                 let after = self.renewed.values().max().copied().into_iter().collect();
                 let kept = BTreeSet::new();
                 let action = Action::RecreateNetwork { key: key.clone(), old: found.id.clone(), users, kept };
-                let step = self.plan.push(action, name.clone(), vec![Reason::text("its configuration changed")], after);
+                let fields = found.config.as_ref().map(|old| diff::fields(old, &network.json)).unwrap_or_default();
+                let unknown = || vec![Reason::text("its configuration changed")];
+                let reasons = if fields.is_empty() { unknown() } else { fields };
+                let step = self.plan.push(action, name.clone(), reasons, after);
                 self.networks.insert(key.clone(), step);
                 self.renewed.insert(key.clone(), step);
             }
@@ -241,9 +244,12 @@ impl Planner<'_> {
                 )),
                 Some(_) => {
                     if found.hash.as_ref().is_some_and(|h| !h.is_empty() && *h != hash::volume(&volume.json)) {
+                        let fields = found.config.as_ref().map(|old| diff::fields(old, &volume.json));
+                        let fields: Vec<String> = fields.into_iter().flatten().map(|f| f.to_string()).collect();
+                        let what = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
                         // its data is worth more than its options
                         self.plan.warnings.push(format!(
-                            "Volume {name:?} exists but doesn't match configuration in compose file. Remove it to have it made again (its data will be lost)"
+                            "Volume {name:?} exists but doesn't match configuration in compose file{what}. Remove it to have it made again (its data will be lost)"
                         ));
                     }
                 }
@@ -345,7 +351,8 @@ impl Planner<'_> {
         let named = self.wish.named.is_empty() || self.wish.named.contains(&service.name);
         match if named { self.wish.recreate } else { self.wish.recreate_deps } {
             Recreate::Never => return Vec::new(),
-            Recreate::Always => return vec![Reason::text("--force-recreate")],
+            Recreate::Always if named => return vec![Reason::text("--force-recreate")],
+            Recreate::Always => return vec![Reason::text("--always-recreate-deps")],
             Recreate::Changed => {}
         }
         if let Some(parent) = shared_with(service).into_iter().find(|p| self.recreated.contains(p)) {
@@ -355,7 +362,7 @@ impl Planner<'_> {
         }
         let mut out = self.configuration(service, container);
         if let Some(why) = self.wish.images_pending.get(&service.name) {
-            out.push(Reason::text(format!("its image is to be fetched anew: {why}")));
+            out.push(Reason::perhaps(format!("if the new image differs ({why})")));
         }
         let image = service.image(&self.project.name);
         if let Some(image) = self.observed.images.get(&image) {

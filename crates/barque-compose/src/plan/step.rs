@@ -16,17 +16,24 @@ pub struct Reason {
     pub new: Option<String>,
     /// The reason in words, if it is not a change of a field.
     pub text: String,
+    /// It may turn out that it is none: that is known only when an image was fetched.
+    pub maybe: bool,
 }
 
 impl Reason {
     /// A reason in words.
     pub fn text(text: impl Into<String>) -> Self {
-        Reason { field: String::new(), old: None, new: None, text: text.into() }
+        Reason { field: String::new(), old: None, new: None, text: text.into(), maybe: false }
+    }
+
+    /// A reason that may turn out to be none.
+    pub fn perhaps(text: impl Into<String>) -> Self {
+        Reason { maybe: true, ..Reason::text(text) }
     }
 
     /// A changed field.
     pub fn field(field: impl Into<String>, old: Option<String>, new: Option<String>) -> Self {
-        Reason { field: field.into(), old, new, text: String::new() }
+        Reason { field: field.into(), old, new, text: String::new(), maybe: false }
     }
 }
 
@@ -37,6 +44,8 @@ impl std::fmt::Display for Reason {
         }
         match (&self.old, &self.new) {
             (Some(old), Some(new)) => write!(f, "{}: {old} → {new}", self.field),
+            (None, Some(new)) if new.is_empty() => write!(f, "{} added", self.field),
+            (Some(old), None) if old.is_empty() => write!(f, "{} removed", self.field),
             (None, Some(new)) => write!(f, "{}: {new} added", self.field),
             (Some(old), None) => write!(f, "{}: {old} removed", self.field),
             (None, None) => write!(f, "{} changed", self.field),
@@ -129,6 +138,13 @@ pub struct Step {
     pub reasons: Vec<Reason>,
     /// Indices of the steps that must be done before.
     pub after: Vec<usize>,
+}
+
+impl Step {
+    /// True if it may turn out not to be needed.
+    pub fn is_maybe(&self) -> bool {
+        !self.reasons.is_empty() && self.reasons.iter().all(|r| r.maybe)
+    }
 }
 
 /// Steps, each with those that must be done before it.

@@ -54,7 +54,8 @@ pub fn text(plan: &Plan, images: &BTreeMap<String, Need>, colour: bool) -> Strin
     for step in shown(plan) {
         let (sign, verb, kind) = verb(step);
         *counts.entry(verb).or_default() += 1;
-        let _ = writeln!(out, "{} {verb:<8} {kind} {}", paint(sign, sign, colour), step.name);
+        let maybe = if step.is_maybe() { " (maybe)" } else { "" };
+        let _ = writeln!(out, "{} {verb:<8} {kind} {}{maybe}", paint(sign, sign, colour), step.name);
         for reason in &step.reasons {
             let _ = writeln!(out, "      {reason}");
         }
@@ -101,7 +102,11 @@ pub fn json(plan: &Plan, images: &BTreeMap<String, Need>) -> Json {
                     false => json!({"field": r.field, "old": r.old, "new": r.new}),
                 })
                 .collect();
-            json!({"action": verb, "kind": kind, "name": step.name, "reasons": reasons})
+            let mut line = json!({"action": verb, "kind": kind, "name": step.name, "reasons": reasons});
+            if step.is_maybe() {
+                line["maybe"] = json!(true);
+            }
+            line
         })
         .collect();
     json!({"changes": !(images.is_empty() && steps.is_empty()), "images": images, "steps": steps, "warnings": plan.warnings})
