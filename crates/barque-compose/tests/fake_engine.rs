@@ -310,6 +310,25 @@ fn a_container_that_never_ran_gets_its_files_again() {
 }
 
 #[test]
+fn a_changed_config_or_secret_makes_its_containers_again() {
+    let fake = Fake::new(Duration::ZERO);
+    let file = "services: {a: {image: x, command: [sleep], configs: [c], secrets: [s]}, b: {image: x, command: [sleep]}}
+configs: {c: {content: one}}
+secrets: {s: {environment: S}}";
+    fake.file(file);
+    let up = |secret: &str| {
+        fake.refuse(&[]);
+        assert!(fake.command(&["up", "-d"]).env("S", secret).status().unwrap().success());
+        fake.state().asked.iter().filter(|a| a.contains("containers/create")).count()
+    };
+    assert_eq!((up("first"), up("first"), up("second"), up("second")), (2, 0, 1, 0));
+    fake.file(&file.replace("one", "two"));
+    assert_eq!((up("second"), up("second")), (1, 0));
+    let planned = fake.command(&["plan"]).env("S", "third").output().unwrap();
+    assert!(text(&planned.stdout).contains("the content of its secrets or configs changed"), "{}", text(&planned.stdout));
+}
+
+#[test]
 fn an_interrupted_change_is_finished_by_the_next_up() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, command: [sleep]}}");

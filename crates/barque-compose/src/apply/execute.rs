@@ -208,6 +208,9 @@ impl<'a> Executor<'a> {
             };
             body::make(&making)?
         };
+        if let Some(hash) = files::digest(self.project, service) {
+            body.request.config.labels.get_or_insert_default().insert(labels::FILES.to_owned(), hash);
+        }
         if let Some(old) = old {
             let replaced = old.unfinished().unwrap_or(&old.name).to_owned();
             body.request.config.labels.get_or_insert_default().insert(labels::REPLACE.to_owned(), replaced);

@@ -47,6 +47,13 @@ pub fn pack(project: &Project, service: &Service) -> Result<Vec<Packed>, Error> 
     Ok(out)
 }
 
+/// A hash of what is copied into the containers of a service; none if nothing is, or it cannot be read.
+pub fn digest(project: &Project, service: &Service) -> Option<String> {
+    let all = pack(project, service).ok().filter(|all| !all.is_empty())?;
+    let hashes: String = all.iter().map(|p| barque_model::Digest::of(&p.archive).hex().to_owned()).collect();
+    Some(barque_model::Digest::of(hashes.as_bytes()).hex().to_owned())
+}
+
 /// Copies the files of a service into one of its containers.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use super::session::{Session, api};
 use super::watch;
 use crate::apply::execute::Executor;
 use crate::apply::images::{self, BuildWish};
-use crate::apply::{observe, preflight, provider, resources, wait};
+use crate::apply::{files, observe, preflight, provider, resources, wait};
 use crate::file::model::Condition;
 use crate::file::project::Project;
 use crate::plan::images::{ImageWish, Need, Policy, needs};
@@ -103,6 +103,7 @@ fn wish_of(cx: &Context, request: &Request, project: &Project) -> Result<Wish, F
         start: request.start,
         compatibility: cx.compatibility(),
         images_pending: BTreeMap::new(),
+        files: project.services.values().filter_map(|s| Some((s.name.clone(), files::digest(project, s)?))).collect(),
     })
 }
 

@@ -32,5 +32,7 @@ pub const VOLUME: &str = "com.docker.compose.volume";
 pub const REPLACE: &str = "com.docker.compose.replace";
 /// Kind of hook a container runs.
 pub const HOOK: &str = "com.docker.compose.hook";
+/// Ours: hash of the secrets and configs that were copied in.
+pub const FILES: &str = "io.barque.compose.files";
 /// Ours: the configuration the hash was taken over, so that changes can be told field by field.
 pub const CONFIG: &str = "io.barque.compose.config";

@@ -43,6 +43,8 @@ pub struct Wish {
     pub compatibility: bool,
     /// Services whose image will be pulled or built, if that has not happened yet.
     pub images_pending: BTreeMap<String, String>,
+    /// Hashes of the secrets and configs that are copied into containers, by service.
+    pub files: BTreeMap<String, String>,
 }
 
 /// The name of a container.
@@ -407,6 +409,11 @@ impl Planner<'_> {
             if !joined {
                 out.push(Reason::text(format!("it is not connected to network {}", found.name)));
             }
+        }
+        if let (Some(old), Some(new)) = (container.labels.get(labels::FILES), self.wish.files.get(&service.name))
+            && old != new
+        {
+            out.push(Reason::text("the content of its secrets or configs changed"));
         }
         for mount in service.spec.volumes.iter().filter(|m| m.kind == "volume" && !m.source.is_empty()) {
             let Some(volume) = self.project.volumes.get(&mount.source) else { continue };
