@@ -329,6 +329,27 @@ secrets: {s: {environment: S}}";
 }
 
 #[test]
+fn services_that_are_not_there_are_told_with_what_is_near() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {web: {image: x, command: [sleep]}}");
+    fake.ok(&["up", "-d"]);
+    for words in [
+        &["logs", "wbe"][..],
+        &["exec", "-T", "wbe", "true"],
+        &["stop", "wbe"],
+        &["restart", "wbe"],
+        &["ps", "wbe"],
+        &["up", "-d", "--scale", "wbe=2"],
+        &["config", "--hash", "wbe"],
+        &["up", "--exit-code-from", "wbe"],
+    ] {
+        let done = fake.run(words);
+        let wanted = "no such service: wbe\nhint: did you mean \"web\"?\n";
+        assert_eq!((done.status.code(), text(&done.stderr)), (Some(1), wanted), "{words:?}");
+    }
+}
+
+#[test]
 fn an_interrupted_change_is_finished_by_the_next_up() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, command: [sleep]}}");

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::args::Config;
 use super::context::{Context, Failure, Outcome};
+use super::session::no_such_service;
 use super::table::table;
 use crate::file::diag::{Diag, SourceMap};
 use crate::file::load::{Files, Options};
@@ -106,7 +107,7 @@ fn escape_dollars(value: &mut Json) {
 fn hashes(project: &Project, wanted: &str) -> Result<String, Failure> {
     let names: Vec<&str> = wanted.split(',').filter(|n| *n != "*" && !n.is_empty()).collect();
     if let Some(unknown) = names.iter().find(|n| !project.services.contains_key(**n)) {
-        return Err(Failure::new(format!("no such service: {unknown}")));
+        return Err(no_such_service(unknown, project.services.keys()));
     }
     let mut out = String::new();
     for service in project.services.values().filter(|s| names.is_empty() || names.contains(&s.name.as_str())) {

@@ -80,7 +80,8 @@ impl Session {
             let in_file =
                 self.project.as_ref().is_some_and(|p| p.services.contains_key(name) || p.disabled.contains_key(name));
             if !in_file && !found.iter().any(|c| c.service == *name) {
-                return Err(Failure::new(format!("no such service: {name}")));
+                let of_file = self.project.iter().flat_map(|p| p.services.keys().chain(p.disabled.keys()));
+                return Err(no_such_service(name, of_file.chain(found.iter().map(|c| &c.service))));
             }
         }
         Ok(())
@@ -99,6 +100,15 @@ impl Session {
             return Err(Failure::new(text).with_hint(format!("start it: {} up -d {service}", self.program)));
         }
         Ok(found.remove(0))
+    }
+}
+
+/// The failure for a service that is not there, with the one that was probably meant.
+pub(super) fn no_such_service<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Failure {
+    let failure = Failure::new(format!("no such service: {name}"));
+    match crate::file::diag::suggest(name, known.map(String::as_str)) {
+        Some(near) => failure.with_hint(format!("did you mean {near:?}?")),
+        None => failure,
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::args::{Converge, Create, Plan as PlanArgs, Scale, Up};
 use super::context::{Context, Failure, Outcome};
 use super::follow;
-use super::session::{Session, api};
+use super::session::{Session, api, no_such_service};
 use super::watch;
 use crate::apply::execute::Executor;
 use crate::apply::images::{self, BuildWish};
@@ -70,7 +70,7 @@ fn scale_flags(flags: &[String], project: &Project) -> Result<BTreeMap<String, u
             .parse()
             .map_err(|_| Failure::new(format!("invalid --scale option {flag:?}. Should be SERVICE=NUM")))?;
         if !project.services.contains_key(name) && !project.disabled.contains_key(name) {
-            return Err(Failure::new(format!("no such service: {name}")));
+            return Err(no_such_service(name, project.services.keys().chain(project.disabled.keys())));
         }
         if number > 1 && project.services.get(name).is_some_and(|s| !s.spec.container_name.is_empty()) {
             return Err(Failure::new(format!(
@@ -401,7 +401,7 @@ pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
     if let Some(service) =
         args.exit_code_from.as_ref().filter(|s| !ready.project().is_ok_and(|p| p.services.contains_key(*s)))
     {
-        return Err(Failure::new(format!("no such service: {service}")));
+        return Err(no_such_service(service, ready.project()?.services.keys()));
     }
     let mut executor = executor(cx, &ready, &request)?;
     let attached = !(args.detach || args.wait || args.no_start || cx.global.dry_run);
