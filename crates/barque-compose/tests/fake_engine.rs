@@ -350,6 +350,23 @@ fn services_that_are_not_there_are_told_with_what_is_near() {
 }
 
 #[test]
+fn flags_of_older_times_are_told_to_do_nothing() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, build: .}}");
+    for (words, flags) in [
+        (&["build", "--compress", "--force-rm", "--no-rm", "--parallel"][..], &["compress", "force-rm", "no-rm", "parallel"][..]),
+        (&["pull", "--no-parallel", "--ignore-buildable"], &["no-parallel"]),
+        (&["--verbose", "ps"], &["verbose"]),
+    ] {
+        let done = fake.run(&[&["--dry-run"], words].concat());
+        for flag in flags {
+            let line = format!("option '--{flag}' is DEPRECATED and will be ignored.\n");
+            assert!(text(&done.stderr).contains(&line), "{words:?}: {}", text(&done.stderr));
+        }
+    }
+}
+
+#[test]
 fn an_interrupted_change_is_finished_by_the_next_up() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, command: [sleep]}}");

@@ -41,6 +41,12 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
             return Err(Failure::not_implemented(what));
         }
     }
+    cx.warn_ignored(&[
+        (args.compress, "compress"),
+        (args.force_rm, "force-rm"),
+        (args.no_rm, "no-rm"),
+        (args.parallel, "parallel"),
+    ]);
     let session = open(cx, &args.services, !args.with_dependencies, "Building").await?;
     let project = project_of(&session)?;
     let names: Vec<String> =
@@ -109,6 +115,7 @@ fn from_here(cx: &Context, agent: &str) -> String {
 
 /// Runs `pull`.
 pub(super) async fn pull(cx: &Context, args: Pull) -> Outcome {
+    cx.warn_ignored(&[(args.parallel, "parallel"), (args.no_parallel, "no-parallel")]);
     let session = open(cx, &args.services, !args.include_deps, "Pulling").await?;
     let project = project_of(&session)?;
     let quiet = Progress::quiet();

@@ -129,6 +129,7 @@ fn usage(error: &clap::Error) -> i32 {
 
 async fn dispatch(cx: &Context, command: Command) -> Outcome {
     cx.check_progress()?;
+    cx.warn_ignored(&[(cx.global.verbose, "verbose")]);
     match command {
         Command::Alpha(args) => {
             let sub = args.words.iter().find(|w| !w.starts_with('-')).map(|w| format!(" {w}")).unwrap_or_default();

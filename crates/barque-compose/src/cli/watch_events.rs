@@ -79,7 +79,7 @@ pub(super) async fn stats(cx: &Context, args: Stats) -> Outcome {
     let found = session.containers(&args.services, args.all, false).await?;
     let mut first = true;
     loop {
-        let rows = join_all(found.iter().map(|c| sample(&session, c))).await;
+        let rows = join_all(found.iter().map(|c| sample(&session, c, args.no_trunc))).await;
         let text = render(cx, &rows, &args)?;
         let screen = !args.no_stream && args.format.is_none() && cx.colour();
         if screen {
@@ -100,7 +100,7 @@ pub(super) async fn stats(cx: &Context, args: Stats) -> Outcome {
     }
 }
 
-async fn sample(session: &Session, container: &Container) -> Row {
+async fn sample(session: &Session, container: &Container, whole: bool) -> Row {
     let client = session.engine.read().client();
     // one sample that the engine took twice, so that there is a rate
     let query = StatsQuery { stream: Some(false), ..StatsQuery::default() };
@@ -108,11 +108,12 @@ async fn sample(session: &Session, container: &Container) -> Row {
         Ok(mut stream) => stream.next().await.ok().flatten(),
         Err(_) => None,
     };
-    Row { id: short(&container.id), name: container.name.clone(), stats }
+    let id = if whole { container.id.clone() } else { short(&container.id) };
+    Row { id, name: container.name.clone(), stats }
 }
 
 fn render(cx: &Context, rows: &[Row], args: &Stats) -> Result<String, Failure> {
-    let cells: Vec<Vec<String>> = rows.iter().map(|r| cells(r, args.no_trunc)).collect();
+    let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let keys = ["Container", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"];
     match args.format.as_deref() {
         None | Some("table" | "") => {
@@ -138,7 +139,7 @@ fn render(cx: &Context, rows: &[Row], args: &Stats) -> Result<String, Failure> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "percentages")]
-fn cells(row: &Row, _whole: bool) -> Vec<String> {
+fn cells(row: &Row) -> Vec<String> {
     let Some(stats) = &row.stats else {
         return [row.id.as_str(), &row.name, "--", "-- / --", "--", "-- / --", "-- / --", "--"]
             .map(str::to_owned)
