@@ -53,16 +53,56 @@ fn shown(value: &Value, key: &str) -> Option<String> {
     if value.is_null() {
         return None;
     }
-    let upper = key.to_uppercase();
-    let secret = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "CREDENTIAL"];
-    if secret.iter().any(|s| upper.contains(s)) && !value.is_object() {
+    if is_secret(key) && !value.is_object() {
         return Some("(hidden)".to_owned());
     }
-    let text = value.to_string();
+    let text = redacted(value).to_string();
     Some(match text.char_indices().nth(120) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     })
+}
+
+/// True if a name promises a secret: `DB_PASS`, `MYSQL_PWD`, `AUTH_KEY`, `apiToken`.
+fn is_secret(key: &str) -> bool {
+    let upper = key.to_uppercase();
+    let words = ["PASS", "PWD", "SECRET", "TOKEN", "CREDENTIAL", "APIKEY", "PRIVATE"];
+    words.iter().any(|word| upper.contains(word)) || upper.split(|c: char| !c.is_alphanumeric()).next_back() == Some("KEY")
+}
+
+/// A value without what looks like a secret in it.
+fn redacted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| {
+                let hide = is_secret(key) && !(value.is_object() || value.is_array() || value.is_null());
+                (key.clone(), if hide { Value::from("(hidden)") } else { redacted(value) })
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(redacted).collect(),
+        Value::String(text) => Value::from(without_password(text)),
+        other => other.clone(),
+    }
+}
+
+/// `scheme://user:password@host` → `scheme://user:(hidden)@host`, wherever it stands.
+fn without_password(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(|c: char| c == '/' || c == '?' || c == '#' || c == '"' || c.is_whitespace());
+        let (authority, tail) = after.split_at(end.unwrap_or(after.len()));
+        match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+            Some((user, host)) => out.push_str(&format!("{user}:(hidden)@{host}")),
+            None => out.push_str(authority),
+        }
+        rest = tail;
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -95,6 +135,22 @@ mod tests {
     fn bare_keys_come_and_go() {
         let (old, new) = (json!({"networks": {"n1": null}}), json!({"networks": {"n2": null}}));
         assert_eq!(lines(old, new), ["networks.n1 removed", "networks.n2 added"]);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let of = |env: Value| lines(json!({"environment": {}}), json!({ "environment": env })).join("\n");
+        for name in ["DB_PASS", "MYSQL_PWD", "AUTH_KEY", "KEY", "apiToken", "DB_PASSWORD", "my-key"] {
+            let text = of(json!({ name: "hush" }));
+            assert!(!text.contains("hush") && text.contains("(hidden)"), "{text}");
+            let whole = lines(json!({}), json!({"environment": {name: "hush", "A": "seen"}})).join("\n");
+            assert!(!whole.contains("hush") && whole.contains("seen"), "{whole}");
+        }
+        let url = of(json!({"DATABASE": "a=postgres://me:hush@db:5432/x?y z=redis://:hush@r"}));
+        assert_eq!(url, "environment.DATABASE: \"a=postgres://me:(hidden)@db:5432/x?y z=redis://:(hidden)@r\" added");
+        assert!(of(json!({"KEYBOARD": "us", "URL": "http://host:80/a@b"})).contains("http://host:80/a@b"));
+        let command = lines(json!({}), json!({"command": ["serve", "amqp://u:hush@h"]})).join("\n");
+        assert!(!command.contains("hush"), "{command}");
     }
 
     #[test]
