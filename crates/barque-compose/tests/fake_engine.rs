@@ -367,6 +367,14 @@ fn flags_of_older_times_are_told_to_do_nothing() {
 }
 
 #[test]
+fn a_number_of_lines_is_a_number() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}");
+    let done = fake.run(&["logs", "--tail", "x"]);
+    assert_eq!((done.status.code(), text(&done.stderr).lines().next()), (Some(1), Some("invalid --tail \"x\"")));
+}
+
+#[test]
 fn an_interrupted_change_is_finished_by_the_next_up() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, command: [sleep]}}");

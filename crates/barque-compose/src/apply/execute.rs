@@ -316,7 +316,7 @@ impl<'a> Executor<'a> {
             Some(State::Paused) => self.engine.pause(&id, false).await,
             _ => self.engine.start(&id).await,
         };
-        let result = match result.map_err(|e| model_error(&e)) {
+        let result = match result.map_err(|e| port_hint(service, model_error(&e))) {
             Ok(()) => {
                 let known = self.lock().containers.iter().find(|c| c.id == id).map(Container::log_name);
                 let name = known.unwrap_or_else(|| name.to_owned());
@@ -366,5 +366,23 @@ impl<'a> Executor<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Several containers of a service that publish the same port: the cure is a range.
+fn port_hint(service: &Service, error: Error) -> Error {
+    let fixed = |p: &&crate::file::model::Port| !p.published.is_empty() && !p.published.contains('-');
+    let message = error.message();
+    let clash = message.contains("already allocated") || message.contains("already in use");
+    match service.spec.ports.iter().find(fixed).filter(|_| clash && error.hint().is_none()) {
+        Some(port) => {
+            let last = port.published.parse::<u32>().map_or(0, |p| p + 9);
+            let hint = format!(
+                "another program has the port, or another container of the service: publish a range for several, \"{}-{last}:{}\"",
+                port.published, port.target
+            );
+            error.with_hint(hint)
+        }
+        None => error,
     }
 }

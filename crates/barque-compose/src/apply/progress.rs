@@ -19,6 +19,9 @@ pub enum Status {
     Error,
 }
 
+/// What stands before each line of a dry run.
+pub const DRY_RUN: &str = " DRY-RUN MODE - ";
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -90,7 +93,10 @@ impl Progress {
         Progress { aside: true, ..Progress::quiet() }
     }
 
-    /// How progress is shown.
+    /// What stands before each line of a dry run.
+pub const DRY_RUN: &str = " DRY-RUN MODE - ";
+
+/// How progress is shown.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -138,7 +144,7 @@ impl Progress {
         match self.mode {
             Mode::Quiet => return,
             Mode::Plain => {
-                let prefix = if self.dry_run { " DRY-RUN MODE - " } else { "" };
+                let prefix = if self.dry_run { DRY_RUN } else { "" };
                 let line = format!("{prefix} {id}  {text} {details}");
                 let _ = writeln!(std::io::stderr().lock(), "{}", line.trim_end());
             }
@@ -300,7 +306,7 @@ impl Progress {
         };
         let elapsed = task.ended.unwrap_or_else(Instant::now).duration_since(task.started).as_secs_f64();
         let timer = format!("{elapsed:.1}s");
-        let prefix = if self.dry_run { " DRY-RUN MODE - " } else { "" };
+        let prefix = if self.dry_run { DRY_RUN } else { "" };
         let space = width.saturating_sub(4 + prefix.len() + column + timer.len() + 2);
         let text = match task.details.as_str() {
             "" => task.text.clone(),

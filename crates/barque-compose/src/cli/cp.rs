@@ -38,7 +38,7 @@ pub(super) async fn cp(cx: &Context, args: Cp) -> Outcome {
             let container = choose(&session, &name, &args).await?.remove(0);
             from_container(cx, &session.engine, &container, &path, &local, &args).await?;
             if local != "-" {
-                eprintln!(" {} copy {}:{path} to {local} Copied", container.name, container.name);
+                eprintln!("{} {} copy {}:{path} to {local} Copied", prefix(cx), container.name, container.name);
             }
         }
         (End::Local(local), End::Service { name, path }) => {
@@ -54,7 +54,7 @@ pub(super) async fn cp(cx: &Context, args: Cp) -> Outcome {
                             .engine
                             .put_archive(&container.id, &dir, args.archive, Upload::bytes(tar.clone()))
                             .await?;
-                        eprintln!(" {} {shown} Copied", container.name);
+                        eprintln!("{} {} {shown} Copied", prefix(cx), container.name);
                     }
                     return Ok(0);
                 }
@@ -71,6 +71,11 @@ pub(super) async fn cp(cx: &Context, args: Cp) -> Outcome {
         }
     }
     Ok(0)
+}
+
+/// What stands before each line of a dry run.
+fn prefix(cx: &Context) -> &'static str {
+    if cx.global.dry_run { crate::apply::progress::DRY_RUN } else { "" }
 }
 
 async fn choose(session: &Session, service: &str, args: &Cp) -> Result<Vec<Container>, Failure> {

@@ -177,6 +177,9 @@ pub(super) async fn follow(
 
 /// Runs `logs`.
 pub(super) async fn logs(cx: &Context, args: Logs) -> Outcome {
+    if args.tail != "all" && args.tail.parse::<i64>().is_err() {
+        return Err(Failure::new(format!("invalid --tail {:?}", args.tail)).with_hint("give a number of lines, or all"));
+    }
     let session = Session::open(cx, "Running").await?;
     // heard before the list is made, so that nothing falls between
     let events = if args.follow { Some(super::logs_follow::listen(&session).await?) } else { None };
