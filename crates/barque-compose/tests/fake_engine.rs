@@ -312,7 +312,8 @@ fn a_container_that_never_ran_gets_its_files_again() {
 #[test]
 fn a_changed_config_or_secret_makes_its_containers_again() {
     let fake = Fake::new(Duration::ZERO);
-    let file = "services: {a: {image: x, command: [sleep], configs: [c], secrets: [s]}, b: {image: x, command: [sleep]}}
+    let file =
+        "services: {a: {image: x, command: [sleep], configs: [c], secrets: [s]}, b: {image: x, command: [sleep]}}
 configs: {c: {content: one}}
 secrets: {s: {environment: S}}";
     fake.file(file);
@@ -325,7 +326,11 @@ secrets: {s: {environment: S}}";
     fake.file(&file.replace("one", "two"));
     assert_eq!((up("second"), up("second")), (1, 0));
     let planned = fake.command(&["plan"]).env("S", "third").output().unwrap();
-    assert!(text(&planned.stdout).contains("the content of its secrets or configs changed"), "{}", text(&planned.stdout));
+    assert!(
+        text(&planned.stdout).contains("the content of its secrets or configs changed"),
+        "{}",
+        text(&planned.stdout)
+    );
 }
 
 #[test]
@@ -354,7 +359,10 @@ fn flags_of_older_times_are_told_to_do_nothing() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, build: .}}");
     for (words, flags) in [
-        (&["build", "--compress", "--force-rm", "--no-rm", "--parallel"][..], &["compress", "force-rm", "no-rm", "parallel"][..]),
+        (
+            &["build", "--compress", "--force-rm", "--no-rm", "--parallel"][..],
+            &["compress", "force-rm", "no-rm", "parallel"][..],
+        ),
         (&["pull", "--no-parallel", "--ignore-buildable"], &["no-parallel"]),
         (&["--verbose", "ps"], &["verbose"]),
     ] {

@@ -457,7 +457,8 @@ Plan: 1 to recreate.
     let text = lines(&plan(&project, &observed, &deps));
     assert!(text.contains("--always-recreate-deps") && !text.contains("--force-recreate"), "{text}");
     // networks and volumes name their fields, too
-    let changed = load(&FILE.replace("front: {}", "front: {internal: true}").replace("data: {}", "data: {driver_opts: {o: a}}"));
+    let changed =
+        load(&FILE.replace("front: {}", "front: {internal: true}").replace("data: {}", "data: {driver_opts: {o: a}}"));
     observed.networks.get_mut("p_front").unwrap().config = Some(project.networks["front"].json.clone());
     observed.volumes.get_mut("p_data").unwrap().config = Some(project.volumes["data"].json.clone());
     let text = lines(&plan(&changed, &observed, &wish()));

@@ -94,9 +94,9 @@ impl Progress {
     }
 
     /// What stands before each line of a dry run.
-pub const DRY_RUN: &str = " DRY-RUN MODE - ";
+    pub const DRY_RUN: &str = " DRY-RUN MODE - ";
 
-/// How progress is shown.
+    /// How progress is shown.
     pub fn mode(&self) -> Mode {
         self.mode
     }

@@ -89,7 +89,13 @@ pub fn network_request(
         internal: spec.internal,
         attachable: spec.attachable,
         options: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
-        labels: labels_of(&spec.labels, project, (labels::NETWORK, key), (&network.json, hash::network(&network.json)), version),
+        labels: labels_of(
+            &spec.labels,
+            project,
+            (labels::NETWORK, key),
+            (&network.json, hash::network(&network.json)),
+            version,
+        ),
         ..NetworkCreateRequest::default()
     }
 }
@@ -129,7 +135,13 @@ pub fn volume_request(project: &Project, key: &str, volume: &Resource<Volume>, v
         name: spec.name.clone(),
         driver: spec.driver.clone(),
         driver_opts: (!spec.driver_opts.is_empty()).then(|| spec.driver_opts.clone()),
-        labels: labels_of(&spec.labels, project, (labels::VOLUME, key), (&volume.json, hash::volume(&volume.json)), version),
+        labels: labels_of(
+            &spec.labels,
+            project,
+            (labels::VOLUME, key),
+            (&volume.json, hash::volume(&volume.json)),
+            version,
+        ),
         ..VolumeCreateRequest::default()
     }
 }

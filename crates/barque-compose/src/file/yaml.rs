@@ -138,8 +138,9 @@ impl<'a> Loader<'a> {
             }
             let item = self.node(event, span, depth + 1)?;
             if item.tag == Tag::Reset {
-                return Err(Diag::at(item.span, "!reset cannot stand before an item of a list")
-                    .hint("write it before the whole list, KEY: !reset []; or replace the list: KEY: !override [...]"));
+                return Err(Diag::at(item.span, "!reset cannot stand before an item of a list").hint(
+                    "write it before the whole list, KEY: !reset []; or replace the list: KEY: !override [...]",
+                ));
             }
             items.push(item);
         }
@@ -322,7 +323,10 @@ mod tests {
     #[test]
     fn reset_is_for_whole_lists() {
         let error = parse("a: [1, !reset 2]\n", 0).unwrap_err();
-        assert_eq!((error.message(), error.span().unwrap().column), ("!reset cannot stand before an item of a list", 8));
+        assert_eq!(
+            (error.message(), error.span().unwrap().column),
+            ("!reset cannot stand before an item of a list", 8)
+        );
     }
 
     #[test]

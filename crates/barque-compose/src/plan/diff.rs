@@ -67,7 +67,8 @@ fn shown(value: &Value, key: &str) -> Option<String> {
 fn is_secret(key: &str) -> bool {
     let upper = key.to_uppercase();
     let words = ["PASS", "PWD", "SECRET", "TOKEN", "CREDENTIAL", "APIKEY", "PRIVATE"];
-    words.iter().any(|word| upper.contains(word)) || upper.split(|c: char| !c.is_alphanumeric()).next_back() == Some("KEY")
+    words.iter().any(|word| upper.contains(word))
+        || upper.split(|c: char| !c.is_alphanumeric()).next_back() == Some("KEY")
 }
 
 /// A value without what looks like a secret in it.
