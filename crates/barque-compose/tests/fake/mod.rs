@@ -1,6 +1,7 @@
 //! An engine in memory that speaks as much of the Engine API as Compose needs, and the program that talks to it.
 //!
 //! What a container does is its command: `sleep` runs until it is stopped, `end N` ends at once with status N,
+//! `sick` runs and is never healthy,
 //! `flood N` writes N lines, of which the last arrive long after the event of its end.
 
 #![allow(dead_code, reason = "not every test uses everything")]
@@ -235,8 +236,13 @@ fn look(state: &State, parts: &[&str], query: &str) -> (u16, Value) {
         ["containers", id, "json"] => match state.containers.get(*id) {
             Some(c) => {
                 let running = c.state == "running";
-                let state = json!({"Status": c.state, "Running": running, "ExitCode": c.code});
-                (200, json!({"Id": id, "Name": format!("/{}", c.name), "State": state, "Config": {"Tty": false}}))
+                let mut state = json!({"Status": c.state, "Running": running, "ExitCode": c.code});
+                let mut config = json!({"Tty": false});
+                if c.word(0) == "sick" {
+                    state["Health"] = json!({"Status": "starting"});
+                    config["Healthcheck"] = json!({"Test": ["CMD", "x"]});
+                }
+                (200, json!({"Id": id, "Name": format!("/{}", c.name), "State": state, "Config": config}))
             }
             None => (404, json!({"message": "No such container"})),
         },

@@ -1,0 +1,177 @@
+//! Flags of the commands against an engine in memory: each shows in what is asked for, or in what is printed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod fake;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use fake::{Fake, text};
+
+/// Runs a command that shall end with a status; its standard output.
+fn ends_with(fake: &Fake, words: &[&str], code: i32) -> String {
+    let done = fake.run(words);
+    assert_eq!(done.status.code(), Some(code), "{words:?}: {}", text(&done.stderr));
+    text(&done.stdout).to_owned()
+}
+
+#[test]
+fn up_ends_with_the_status_of_a_container() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {main: {image: x, command: [end, '7']}, side: {image: x, command: [sleep]}}");
+    let shown = ends_with(&fake, &["up", "--exit-code-from", "main"], 7);
+    assert!(shown.contains("main-1 exited with code 7\n"), "{shown}");
+    assert_eq!(fake.names(), ["p-main-1 exited", "p-side-1 exited"]);
+    assert_eq!(ends_with(&fake, &["up", "--exit-code-from", "side"], 143).matches("Aborting").count(), 1);
+    ends_with(&fake, &["down"], 0);
+    fake.file(
+        "services:
+  fine: {image: x, command: [end, '0']}
+  main: {image: x, command: [end, '7'], depends_on: {fine: {condition: service_completed_successfully}}}
+  side: {image: x, command: [sleep]}",
+    );
+    let shown = ends_with(&fake, &["up", "--abort-on-container-failure"], 7);
+    assert!(
+        shown.contains("Aborting on container exit...\n") && shown.contains("fine-1 exited with code 0"),
+        "{shown}"
+    );
+    assert_eq!(fake.names(), ["p-fine-1 exited", "p-main-1 exited", "p-side-1 exited"]);
+}
+
+#[test]
+fn up_aborts_when_a_container_ends() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [end, '0']}, b: {image: x, command: [sleep]}}");
+    let shown = ends_with(&fake, &["up", "--abort-on-container-exit"], 0);
+    assert!(
+        shown.contains("Aborting on container exit...\n") && shown.contains("b-1 exited with code 143\n"),
+        "{shown}"
+    );
+    fake.when("p-b-1/stop");
+}
+
+#[test]
+fn up_shows_the_output_it_is_asked_for() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [flood, '2']}, b: {image: x, command: [flood, '2']}}");
+    for words in [&["up", "--attach", "a"][..], &["up", "--no-attach", "b"]] {
+        let shown = ends_with(&fake, words, 0);
+        assert!(shown.contains("a-1  | line 0") && !shown.contains("b-1"), "{words:?}: {shown}");
+    }
+    fake.file(
+        "services: {a: {image: x, command: [flood, '2']}, b: {image: x, command: [flood, '2'], depends_on: [a]}}",
+    );
+    assert!(!ends_with(&fake, &["up", "b"], 0).contains("a-1"));
+    assert!(ends_with(&fake, &["up", "--attach-dependencies", "b"], 0).contains("a-1  | line 0"));
+}
+
+#[test]
+fn up_renews_anonymous_volumes_and_starts_nothing_if_asked() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}");
+    ends_with(&fake, &["up", "--no-start"], 0);
+    assert_eq!(fake.names(), ["p-a-1 created"]);
+    let removal = |words: &[&str]| {
+        fake.refuse(&[]);
+        ends_with(&fake, words, 0);
+        let asked = fake.state().asked.clone();
+        asked.into_iter().find(|a| a.starts_with("DELETE p-a-1")).unwrap()
+    };
+    assert!(!removal(&["up", "-d", "--force-recreate"]).contains("v="));
+    assert!(removal(&["up", "-d", "--force-recreate", "-V"]).contains("v="));
+}
+
+#[test]
+fn up_waits_no_longer_than_it_may() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sick]}}");
+    let begin = Instant::now();
+    let done = fake.run(&["up", "--wait", "--wait-timeout", "1"]);
+    assert!(text(&done.stderr).contains("application not healthy after 1s"), "{}", text(&done.stderr));
+    assert_eq!((done.status.code(), begin.elapsed() < Duration::from_secs(20)), (Some(1), true));
+}
+
+#[test]
+fn run_publishes_and_is_known_as_it_is_asked_to() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], ports: ['81:80'], networks: {default: {aliases: [other]}}}}");
+    let body = |words: &[&str]| {
+        fake.refuse(&[]);
+        ends_with(&fake, words, 0);
+        fake.body("containers/create")
+    };
+    let aliases = |body: &serde_json::Value| {
+        let names = &body["NetworkingConfig"]["EndpointsConfig"]["p_default"]["Aliases"];
+        names.as_array().unwrap().iter().any(|n| n == "a") && names.as_array().unwrap().iter().any(|n| n == "other")
+    };
+    let plain = body(&["run", "-d", "a"]);
+    assert!(plain["HostConfig"]["PortBindings"].is_null() && !aliases(&plain), "{plain}");
+    let published = body(&["run", "-d", "-p", "8080:80", "--use-aliases", "a"]);
+    assert_eq!(published["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
+    assert!(aliases(&published), "{published}");
+    let all = body(&["run", "-d", "-P", "a"]);
+    assert_eq!(all["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"], "81");
+}
+
+#[test]
+fn pull_takes_what_its_flags_say() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: one}, b: {image: two, build: .}}");
+    let pulled = |words: &[&str], code: i32| {
+        fake.state().asked.clear();
+        ends_with(&fake, words, code);
+        let asked = fake.state().asked.clone();
+        let of = |name: &str| asked.iter().any(|a| a.contains("images/create") && a.contains(name));
+        (of("one"), of("two"))
+    };
+    assert_eq!(pulled(&["pull", "--policy", "missing"], 0), (false, false), "both are there");
+    assert_eq!(pulled(&["pull", "--policy", "always"], 0), (true, true));
+    assert_eq!(pulled(&["pull", "--ignore-buildable"], 0), (true, false));
+    fake.refuse(&["images/create"]);
+    assert_eq!(pulled(&["pull", "a"], 1), (true, false));
+    assert_eq!(pulled(&["pull", "--ignore-pull-failures"], 0), (true, true));
+}
+
+#[test]
+fn rm_stops_what_runs() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}");
+    ends_with(&fake, &["up", "-d"], 0);
+    ends_with(&fake, &["rm", "-f"], 0);
+    assert_eq!(fake.names(), ["p-a-1 running"], "without -s it is left alone");
+    fake.refuse(&[]);
+    ends_with(&fake, &["rm", "-s", "-f"], 0);
+    assert!(fake.when("p-a-1/stop") < fake.when("DELETE p-a-1/"));
+    assert_eq!(fake.names(), [""; 0]);
+}
+
+#[test]
+fn wait_takes_the_project_down() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}, b: {image: x, command: [sleep]}}");
+    ends_with(&fake, &["up", "-d"], 0);
+    let child =
+        fake.command(&["wait", "--down-project", "a"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    ends_with(&fake, &["kill", "a"], 0);
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(137));
+    assert!(text(&done.stdout).ends_with("exited with status code 137\n"));
+    assert!(fake.names().is_empty() && fake.state().networks.is_empty());
+}
+
+#[test]
+fn resources_nobody_uses_are_made_if_asked() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}\nnetworks: {n: {}}\nvolumes: {v: {}}");
+    let names = || {
+        let state = fake.state();
+        let networks: Vec<String> = state.networks.keys().cloned().collect();
+        (networks, state.volumes.len())
+    };
+    ends_with(&fake, &["up", "-d"], 0);
+    assert_eq!(names(), (vec!["id-p_default".to_owned()], 0));
+    ends_with(&fake, &["--all-resources", "up", "-d"], 0);
+    assert_eq!(names(), (vec!["id-p_default".to_owned(), "id-p_n".to_owned()], 1));
+}
