@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use barque_compose::cli::{Host, run};
 
+#[path = "../../barque-registry/tests/common/tools.rs"]
+mod tools;
+
 /// An engine that ends with the test.
 struct Daemon {
     dir: tempfile::TempDir,
@@ -35,14 +38,8 @@ fn missing() -> Option<&'static str> {
     if !rustix::process::getuid().is_root() {
         return Some("not root");
     }
-    for (program, why) in
-        [("/usr/sbin/dockerd", "no dockerd"), ("/usr/bin/busybox", "no busybox"), ("/usr/bin/unshare", "no unshare")]
-    {
-        if !Path::new(program).exists() {
-            return Some(why);
-        }
-    }
-    None
+    let needed = [("dockerd", "no dockerd"), ("busybox", "no busybox"), ("unshare", "no unshare")];
+    needed.into_iter().find(|(program, _)| !tools::installed(program)).map(|(_, why)| why)
 }
 
 impl Daemon {
