@@ -12,6 +12,10 @@ pub trait Variables {
     fn get(&self, name: &str) -> Option<(String, String)>;
     /// Told of each variable that is not set and has no default.
     fn unset(&self, name: &str);
+    /// Where a piece of a text stands, if the text stands at `span`.
+    fn place_of(&self, _piece: &str, span: Span) -> Span {
+        span
+    }
 }
 
 /// Why a text could not be interpolated.
@@ -69,7 +73,10 @@ pub fn tree(node: &mut Node, variables: &dyn Variables, path: &mut Vec<String>) 
             let result = expand(text, variables, &mut used, 0);
             let new = match result {
                 Ok(new) => new,
-                Err(e) => return Err(explain(&e, text, node.span, path)),
+                Err(e) => {
+                    let span = variables.place_of(culprit(&e, text), node.span);
+                    return Err(explain(&e, text, span, path));
+                }
             };
             *text = new;
             if !used.is_empty() {
@@ -91,6 +98,28 @@ pub fn tree(node: &mut Node, variables: &dyn Variables, path: &mut Vec<String>) 
         }),
         _ => Ok(()),
     }
+}
+
+/// The piece of a text that could not be interpolated.
+fn culprit<'a>(error: &InterpError, text: &'a str) -> &'a str {
+    for (at, _) in text.match_indices('$') {
+        let after = &text[at + 1..];
+        let end = match closing(after) {
+            Some(end) if after.starts_with('{') => end,
+            // never closed
+            None if after.starts_with('{') => return text[at..].split_whitespace().next().unwrap_or_default(),
+            _ => continue,
+        };
+        let found = braced(&after[1..end], &Closure(&|_| None), &mut Vec::new(), 0).err();
+        let same = match (&found, error) {
+            (Some(InterpError::Required { name: a, .. }), InterpError::Required { name: b, .. }) => a == b,
+            (found, error) => found.as_ref() == Some(error),
+        };
+        if same {
+            return &text[at..=at + 1 + end];
+        }
+    }
+    ""
 }
 
 fn explain(error: &InterpError, text: &str, span: Span, path: &[String]) -> Diag {
@@ -299,6 +328,14 @@ mod tests {
             "_x1" => Some("under".into()),
             _ => None,
         })
+    }
+
+    #[test]
+    fn the_piece_that_fails_is_found() {
+        let of = |text: &'static str| culprit(&sub(text).unwrap_err(), text);
+        assert_eq!(of("a $A ${B:-x} ${C:?why} ${D?}"), "${C:?why}");
+        assert_eq!(of("one\ntwo ${1x} $$"), "${1x}");
+        assert_eq!(of("one ${A\nthree"), "${A");
     }
 
     #[test]

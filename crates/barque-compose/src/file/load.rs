@@ -98,6 +98,8 @@ pub struct Options {
 pub(super) struct Scope<'a> {
     pub(super) vars: &'a EnvSet,
     pub(super) unset: &'a RefCell<BTreeSet<String>>,
+    /// The text of the file.
+    pub(super) text: &'a str,
 }
 
 impl Variables for Scope<'_> {
@@ -108,6 +110,22 @@ impl Variables for Scope<'_> {
 
     fn unset(&self, name: &str) {
         self.unset.borrow_mut().insert(name.to_owned());
+    }
+
+    /// Block texts begin lines above the piece that matters.
+    fn place_of(&self, piece: &str, span: Span) -> Span {
+        let text = self.text.strip_prefix('\u{feff}').unwrap_or(self.text);
+        let first = span.line.saturating_sub(1) as usize;
+        for (index, line) in text.lines().enumerate().skip(first).filter(|_| !piece.is_empty()) {
+            let skip = if index == first { span.column.saturating_sub(1) as usize } else { 0 };
+            let from = line.char_indices().nth(skip).map_or(line.len(), |(at, _)| at);
+            if let Some(at) = line[from..].find(piece) {
+                let cast = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                let column = cast(line[..from + at].chars().count() + 1);
+                return Span { line: cast(index + 1), column, length: cast(piece.chars().count()), ..span };
+            }
+        }
+        span
     }
 }
 
@@ -224,7 +242,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             if !self.options.no_interpolate {
-                let scope = Scope { vars, unset: &self.unset };
+                let scope = Scope { vars, unset: &self.unset, text: &text };
                 interp::tree(&mut document, &scope, &mut Vec::new())?;
             }
             let span = document.span;
@@ -364,7 +382,8 @@ impl<'a> Loader<'a> {
                     }
                     _ => diag,
                 };
-                let services = self.extended_file(&file, vars).map_err(|d| missing(d).or_at(extends.span))?;
+                let place = extends.at(&["file"]).map_or(extends.span, |n| n.span);
+                let services = self.extended_file(&file, vars).map_err(|d| missing(d).or_at(place))?;
                 self.known(&services, &target, at, &extends)?;
                 let origin = Origin { name: &target, file: &file, services: &services };
                 let mut base = self.extend(&origin, vars, trail)?;
@@ -397,7 +416,10 @@ impl<'a> Loader<'a> {
         let message =
             format!("cannot extend service {:?} in {}: service {target:?} not found", at.name, at.file.display());
         let diag = Diag::at(span, message);
-        Err(match super::diag::suggest(target, services.keys()) {
+        // nothing extends itself
+        let own = std::ptr::eq(services, at.services);
+        let others = services.keys().filter(|name| !own || *name != at.name);
+        Err(match super::diag::suggest(target, others) {
             Some(near) => diag.hint(format!("did you mean {near:?}?")),
             None => diag,
         })

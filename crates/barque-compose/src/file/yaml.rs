@@ -25,18 +25,28 @@ pub fn parse(text: &str, file: u32) -> Loaded<Vec<Node>> {
         return Err(Diag::new(format!("the file has {} bytes; at most {MAX_FILE} are read", text.len())));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut loader =
-        Loader { parser: Parser::new_from_str(text), file, anchors: HashMap::new(), open: Vec::new(), nodes: 0 };
+    let mut loader = Loader {
+        parser: Parser::new_from_str(text),
+        text,
+        file,
+        anchors: HashMap::new(),
+        open: Vec::new(),
+        starts: Vec::new(),
+        nodes: 0,
+    };
     loader.stream()
 }
 
 struct Loader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    text: &'a str,
     file: u32,
     /// Finished anchors with their number of nodes.
     anchors: HashMap<usize, (Node, usize)>,
     /// Anchors whose value is being read.
     open: Vec<usize>,
+    /// Where the lists and mappings begin that are being read.
+    starts: Vec<Span>,
     nodes: usize,
 }
 
@@ -47,7 +57,15 @@ impl<'a> Loader<'a> {
             Some(Err(e)) => {
                 let mark = *e.marker();
                 let span = Span { file: self.file, line: cast(mark.line()), column: cast(mark.col() + 1), length: 1 };
-                Err(syntax_hint(Diag::at(span, format!("yaml: {}", e.info())), e.info()))
+                let info = e.info();
+                // the end of the file shows nothing; what is not closed does
+                let at_end = mark.line() > self.text.lines().count();
+                match self.starts.last().filter(|_| at_end && info.contains("flow")) {
+                    Some(start) => {
+                        Err(Diag::at(*start, format!("yaml: {info}")).hint("it begins here and is never closed"))
+                    }
+                    None => Err(syntax_hint(Diag::at(span, format!("yaml: {info}")), info, self.text, mark.line())),
+                }
             }
             None => Ok((Event::StreamEnd, YamlSpan::default())),
         }
@@ -99,14 +117,18 @@ impl<'a> Loader<'a> {
             Event::SequenceStart(anchor, tag) => {
                 let tag = merge_tag(tag, place)?;
                 self.open.push(anchor);
+                self.starts.push(place);
                 let items = self.items(depth)?;
+                self.starts.pop();
                 self.open.pop();
                 (anchor, Node { tag, ..Node::seq(items, place) })
             }
             Event::MappingStart(anchor, tag) => {
                 let tag = merge_tag(tag, place)?;
                 self.open.push(anchor);
+                self.starts.push(place);
                 let map = self.pairs(depth)?;
+                self.starts.pop();
                 self.open.pop();
                 (anchor, Node { tag, ..Node::map(map, place) })
             }
@@ -253,9 +275,20 @@ fn cast(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn syntax_hint(diag: Diag, info: &str) -> Diag {
+/// True if a line is indented deeper than the one above it, which has a value already.
+fn is_too_deep(text: &str, line: usize) -> bool {
+    let depth = |l: &str| l.len() - l.trim_start_matches(' ').len();
+    let above: Vec<&str> =
+        text.lines().take(line).filter(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#')).collect();
+    let [.., before, this] = above[..] else { return false };
+    depth(this) > depth(before) && before.trim_end().split_once(": ").is_some_and(|(_, value)| !value.trim().is_empty())
+}
+
+fn syntax_hint(diag: Diag, info: &str, text: &str, line: usize) -> Diag {
     if info.contains("tab") {
         diag.hint("indent with spaces; YAML does not allow tabs")
+    } else if info.contains("mapping values are not allowed") && is_too_deep(text, line) {
+        diag.hint("this line is indented deeper than the one above it, which has a value already; align the two")
     } else if info.contains("mapping values are not allowed") {
         diag.hint("a space is missing before a value with \": \", or the line above lacks its \":\"; quote text that holds \": \"")
     } else if info.contains("did not find expected key") || info.contains("simple key") {
@@ -325,7 +358,7 @@ mod tests {
         let error = parse("a: [1, !reset 2]\n", 0).unwrap_err();
         assert_eq!(
             (error.message(), error.span().unwrap().column),
-            ("!reset cannot stand before an item of a list", 8)
+            ("!reset cannot stand before an item of a list", 15)
         );
     }
 
