@@ -34,7 +34,12 @@ impl Executor<'_> {
         }
         let mut settings = BTreeMap::new();
         for container in users {
-            settings.insert(container.id.as_str(), endpoint(self.engine, &container.id, name).await?);
+            match endpoint(self.engine, &container.id, name).await {
+                Ok(found) => settings.insert(container.id.as_str(), found),
+                // one of `run --rm` goes when it is stopped
+                Err(e) if e.kind() == barque_model::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
             let gone = self.engine.disconnect(old, &container.id).await;
             gone.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) }).map_err(|e| model_error(&e))?;
         }
@@ -61,7 +66,8 @@ impl Executor<'_> {
     ) -> Result<(), Error> {
         let mut failure = None;
         for layer in teardown::layers(back, Some(self.project)).into_iter().rev() {
-            let done = join_all(layer.iter().map(|c| self.connect_and_start(network, c, settings))).await;
+            let left = layer.iter().filter(|c| settings.contains_key(c.id.as_str()));
+            let done = join_all(left.map(|c| self.connect_and_start(network, c, settings))).await;
             failure = failure.or(done.into_iter().find_map(Result::err));
         }
         failure.map_or(Ok(()), Err)

@@ -73,7 +73,10 @@ pub(super) async fn all(
         known.first.insert(container.id.clone());
         logs.push(open(container.id.clone(), container.log_name(), query.clone()));
     }
-    let from = |since: String| LogsQuery { since, tail: "all".to_owned(), ..query.clone() };
+    let from = |since: String| {
+        let since = if since.is_empty() { query.since.clone() } else { since };
+        LogsQuery { since, tail: "all".to_owned(), ..query.clone() }
+    };
     let linger = || tokio::time::Instant::now() + if any { LINGER } else { Duration::ZERO };
     let mut end = linger();
     loop {
@@ -88,6 +91,9 @@ pub(super) async fn all(
                     logs.push(open(id, name, from(since)));
                 } else {
                     known.live.remove(&id);
+                    // what it wrote so far was shown
+                    let now = jiff::Timestamp::now().as_nanosecond();
+                    known.died.entry(id).or_insert(i64::try_from(now).unwrap_or_default());
                 }
                 end = linger();
             }
@@ -134,13 +140,13 @@ impl Known {
             "start" => {}
             _ => return Ok(None),
         }
-        // its first words may be older than the event of its start
-        let since = self.died.get(id).map_or(event.time_nano, |died| *died);
+        // its first words may be older than the event of its start; all of one that is new is to be shown
+        let since = self.died.get(id).map(|died| moment(*died)).unwrap_or_default();
         let name = match self.names.get(id).cloned() {
             // started by `up` between the list and the opening of its log
             Some(_) if self.live.contains(id) && !self.died.contains_key(id) => return Ok(None),
             Some(_) if self.live.contains(id) => {
-                self.again.insert(id.clone(), moment(since));
+                self.again.insert(id.clone(), since);
                 return Ok(None);
             }
             Some(name) => name,
@@ -152,6 +158,6 @@ impl Known {
             }
         };
         self.live.insert(id.clone());
-        Ok(Some((id.clone(), name, moment(since))))
+        Ok(Some((id.clone(), name, since)))
     }
 }
