@@ -162,6 +162,17 @@ services:
         barque compose kill 2>&1; wait $p; cat log",
     );
     assert!(followed.ends_with("a-1  | up\na-1  | up\n"), "{followed}");
+    // what is made meanwhile
+    let followed = sh(
+        &machine,
+        "p",
+        "barque compose up -d 2>&1; barque compose logs -f --tail 0 > log & p=$!
+        sleep 1; barque compose up -d --scale a=2 2>&1
+        until grep -q 'a-2  | up' log; do sleep 0.1; done
+        barque compose restart -t 0 a 2>&1; until [ $(grep -c up log) = 3 ]; do sleep 0.1; done
+        barque compose kill 2>&1; wait $p; sort log",
+    );
+    assert!(followed.ends_with("a-1  | up\na-2  | up\na-2  | up\n"), "{followed}");
     let attached = sh(
         &machine,
         "p",
@@ -287,4 +298,56 @@ services:
     let first: serde_json::Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
     assert_eq!((&first["service"], &first["type"]), (&"web".into(), &"container".into()), "{first}");
     run("barque compose down -t 0 2>&1");
+}
+
+#[test]
+fn a_changed_network_leaves_everything_reachable() {
+    if let Some(why) = missing(&["busybox"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let text = |subnet: &str| {
+        format!(
+            "services:
+  db: {{image: little, init: true, command: sleep 1000, networks: {{back: {{aliases: [store]}}}},
+    pre_stop: [{{command: [sh, -c, 'echo stopping']}}], post_start: [{{command: [sh, -c, 'echo started']}}]}}
+  web: {{image: little, init: true, command: sleep 1000, networks: {{back: {{ipv4_address: {subnet}.77}}}}}}
+networks: {{back: {{ipam: {{config: [{{subnet: {subnet}.0/24}}]}}}}}}
+"
+        )
+    };
+    let run = |script: &str| sh(&machine, "p", script);
+    let reaches = |from: &str, name: &str| {
+        let script =
+            format!("barque compose exec -T {from} nslookup -type=a {name} 127.0.0.11 | grep -c Name: || true");
+        run(&script).trim() != "0"
+    };
+    file(&machine, &text("10.91.1"));
+    run("barque compose up -d 2>&1; barque compose run -d --rm --name once db sleep 1000 2>&1");
+    // a part of the project: the rest and one-offs stand aside, and return as they were
+    file(&machine, &text("10.91.2"));
+    let planned = run("barque compose plan web || true");
+    assert!(planned.contains("container p-db-1 is stopped, connected to it and started again"), "{planned}");
+    let old = run("barque compose ps -q db");
+    let told = run("barque compose up -d web 2>&1 || true");
+    assert!(told.contains("db-1 ->pre_stop  | stopping") && told.contains("db-1 ->post_start  | started"), "{told}");
+    assert_eq!(run("barque compose ps -q db"), old, "it is the same container, and runs");
+    assert!(reaches("web", "db") && reaches("web", "store") && reaches("db", "web"));
+    assert_eq!(run("barque compose exec -T web hostname -i"), "10.91.2.77\n");
+    // all of it
+    file(&machine, &text("10.91.3"));
+    run("barque compose up -d 2>&1");
+    assert!(reaches("web", "db") && reaches("web", "store") && reaches("db", "web"));
+    assert_eq!(run("barque compose exec -T web hostname -i"), "10.91.3.77\n");
+    assert_eq!(run("barque compose plan"), "Nothing to do: everything is as the file says.\n");
+    // containers of others are in the way: nothing is stopped
+    run("barque run -d --name stranger --network p_back little sleep 1000");
+    file(&machine, &text("10.91.4"));
+    let refused = run("barque compose up -d 2>&1 && exit 1; barque compose plan 2>&1 || echo status $?");
+    assert!(
+        refused.contains("containers of others are in it: stranger") && refused.ends_with("status 1\n"),
+        "{refused}"
+    );
+    assert_eq!(run("barque compose ps -q --status running").lines().count(), 2);
+    run("barque rm -f stranger; barque compose down -t 0 2>&1");
 }
