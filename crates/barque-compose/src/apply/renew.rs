@@ -86,7 +86,11 @@ impl Executor<'_> {
         };
         let endpoint_config = settings.get(container.id.as_str()).cloned();
         let request = NetworkConnectRequest { container: container.id.clone(), endpoint_config };
-        self.engine.connect(network, &request).await.map_err(|e| fail(model_error(&e)))?;
+        match self.engine.connect(network, &request).await {
+            // it was on its way out when it was looked at
+            Err(e) if e.is_not_found() => return Ok(()),
+            other => other.map_err(|e| fail(model_error(&e)))?,
+        }
         if !container.state.is_up() {
             return Ok(());
         }
