@@ -137,13 +137,33 @@ fn priv_a_full_disk_is_said_and_nothing_is_broken() {
             sh(&format!("df -k --output=used {}/data | tail -1", engine.dir.display())).trim().parse().unwrap()
         };
         let before = used(&engine);
-        let said = |why: String| {
-            assert!(why.contains("no space left") || why.contains("missing") || why.contains("free"), "{why}");
-            why
+        let little = dir.join("little.tar").display().to_string();
+        engine.ok(&["save", "-o", &little, "small:1"]);
+        // What is asked for more than there is, and how much of it is missing.
+        let said = |what: &str, why: String| {
+            assert!(
+                why.contains("no space left on device (") && why.contains("more needed"),
+                "{what}: how much? {why}"
+            );
         };
-        let why = said(engine.run(&["pull", &name]).unwrap_err());
-        assert!(why.contains("missing") || why.contains("needed"), "how much? {why}");
-        said(engine.run(&["load", "-i", &archive]).unwrap_err());
+        said("pull", engine.run(&["pull", &name]).unwrap_err());
+        // What has arrived is kept to be resumed, unless somebody wants the room. What was unpacked of it is deleted in
+        // the background: until then the database has no room either.
+        engine.stored();
+        engine.ok(&["image", "prune", "-f"]);
+        for from_stdin in [false, true] {
+            let stored = engine.stored();
+            let from_file = ["load", "-i", &archive];
+            let mut load = engine.command(if from_stdin { &["load"] } else { &from_file[..] });
+            load.stdin(std::fs::File::open(&archive).unwrap());
+            let output = load.output().unwrap();
+            assert!(!output.status.success());
+            said("load", String::from_utf8_lossy(&output.stderr).into_owned());
+            assert_eq!(engine.stored(), stored, "nothing of half an archive is kept");
+            // What fits is taken.
+            engine.ok(&["rmi", "small:1"]);
+            assert!(engine.ok(&["load", "-i", &little]).contains("small:1"));
+        }
         engine.ok(&[
             "run",
             "-d",
@@ -157,7 +177,10 @@ fn priv_a_full_disk_is_said_and_nothing_is_broken() {
             "head -c 22000000 /dev/urandom > /big; sleep 1000",
         ]);
         std::thread::sleep(Duration::from_secs(1));
-        said(engine.run(&["commit", "writer", "too:big"]).unwrap_err());
+        let stored = engine.stored();
+        said("commit", engine.run(&["commit", "writer", "too:big"]).unwrap_err());
+        assert_eq!(engine.stored(), stored, "nothing of half a commit is kept");
+        assert!(engine.run(&["image", "inspect", "too:big"]).is_err());
         assert_eq!(engine.ok(&["exec", "writer", "sh", "-c", "wc -c < /big"]), "22000000");
         engine.ok(&["rm", "-f", "writer"]);
         // Everything else goes on, and what was begun takes no room for ever.
