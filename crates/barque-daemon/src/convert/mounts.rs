@@ -178,19 +178,11 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
                 }
                 spec.propagation = Some(options.propagation);
             }
-            spec.recursive_read_only = options.read_only_force_recursive;
-            spec.top_read_only = options.read_only_non_recursive;
-            let (force, top) = (spec.recursive_read_only, spec.top_read_only);
-            let conflict = |what: &str| Err(invalid(&format!("mount options conflict: {what}")));
-            match (mount.read_only, force, top) {
-                (false, true, _) => return conflict("!ReadOnly && BindOptions.ReadOnlyForceRecursive"),
-                (false, _, true) => return conflict("!ReadOnly && BindOptions.ReadOnlyNonRecursive"),
-                (_, true, true) => return conflict("ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive"),
-                (_, true, _) if options.non_recursive => {
-                    return conflict("NonRecursive && BindOptions.ReadOnlyForceRecursive");
-                }
-                _ => {}
+            let (force, top) = (options.read_only_force_recursive, options.read_only_non_recursive);
+            if let Some(what) = read_only_conflict(mount.read_only, force, top, options.non_recursive) {
+                return Err(invalid(&format!("mount options conflict: {what}")));
             }
+            (spec.recursive_read_only, spec.top_read_only) = (force, top);
             MountSource::Bind {
                 path: PathBuf::from(&mount.source),
                 create_missing: options.create_mountpoint,
@@ -232,6 +224,17 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
         _ => return Err(invalid("mount type unknown")),
     };
     Ok(spec)
+}
+
+/// What contradicts itself about how far a bind is read-only: `force`d below the top, the `top` alone, nothing below.
+fn read_only_conflict(read_only: bool, force: bool, top: bool, non_recursive: bool) -> Option<&'static str> {
+    match (read_only, force, top) {
+        (false, true, _) => Some("!ReadOnly && BindOptions.ReadOnlyForceRecursive"),
+        (false, _, true) => Some("!ReadOnly && BindOptions.ReadOnlyNonRecursive"),
+        (_, true, true) => Some("ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive"),
+        (_, true, _) if non_recursive => Some("NonRecursive && BindOptions.ReadOnlyForceRecursive"),
+        _ => None,
+    }
 }
 
 /// Whether a path (or none) stays below where it begins, whatever is there.
