@@ -131,7 +131,7 @@ impl<'a> Executor<'a> {
                 let ready: Vec<usize> = waiting.iter().copied().filter(|i| left[i].is_empty()).collect();
                 for step in ready.into_iter().take(self.parallel.max(1).saturating_sub(running.len())) {
                     waiting.retain(|w| *w != step);
-                    running.push(async move { (step, self.step(plan, step).await) });
+                    running.push(Box::pin(async move { (step, self.step(plan, step).await) }));
                 }
             }
             let Some((step, result)) = running.next().await else { break };
@@ -222,7 +222,7 @@ impl<'a> Executor<'a> {
         for warning in warnings {
             self.progress.detailed(&format!("Container {name}"), "Warning", &warning, Status::Warning);
         }
-        files::complete(self.engine, self.project, service, &id, body.later).await?;
+        Box::pin(files::complete(self.engine, self.project, service, &id, body.later)).await?;
         if let Some(old) = old {
             if let Err(e) = self.take_away(old).await {
                 let _ = self.engine.remove(&id, true).await;
@@ -309,7 +309,8 @@ impl<'a> Executor<'a> {
             // whoever made it may not have come so far
             files::inject(self.engine, self.project, service, &id).await?;
         }
-        self.pre_start(service, number, existing.map(|c| c.state)).await?;
+        // unlike most, it makes and runs containers: on the heap, since futures hold those they wait for
+        Box::pin(self.pre_start(service, number, existing.map(|c| c.state))).await?;
         let shown = format!("Container {name}");
         self.progress.working(&shown, "Starting");
         let result = match existing.map(|c| c.state) {

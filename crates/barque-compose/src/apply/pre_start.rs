@@ -83,8 +83,8 @@ impl Executor<'_> {
         made.request.config.labels.get_or_insert_default().insert(labels::HOOK.to_owned(), "pre_start".to_owned());
         let created = self.engine.create(&name, &service.spec.platform, &made.request).await;
         let (id, _) = created.map_err(|e| model_error(&e))?;
-        files::complete(self.engine, self.project, &changed, &id, made.later).await?;
-        let code = self.run_to_end(&id, &name).await?;
+        Box::pin(files::complete(self.engine, self.project, &changed, &id, made.later)).await?;
+        let code = Box::pin(self.run_to_end(&id, &name)).await?;
         if code != 0 {
             let text = format!("service {:?}: pre_start hook {} exited with status {code}", service.name, index + 1);
             self.progress.failed(&shown, &text);
