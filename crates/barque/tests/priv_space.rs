@@ -132,7 +132,11 @@ fn priv_what_df_says_is_what_lies_there_and_prunes_free_it() {
         assert_eq!(free, 0, "a container uses what is left");
         // And the rest.
         engine.ok(&["rm", "-f", "-v", "user"]);
-        for image in engine.ok(&["images", "-q", "--no-trunc"]).lines().collect::<std::collections::BTreeSet<_>>() {
+        // The newest first: a parent stays as long as its children do.
+        let listed = engine.ok(&["images", "-q", "--no-trunc"]);
+        let mut images: Vec<&str> = listed.lines().collect();
+        images.dedup();
+        for image in images {
             engine.ok(&["rmi", "-f", image]);
         }
         let kept = on_disk(&engine, &["layers", "blobs", "ingest"]);
