@@ -101,7 +101,7 @@ impl Members {
             self.layers.insert(name.to_owned(), found);
             return Ok(());
         }
-        let source = LayerSource { digest, size: Some(entry.size), ..LayerSource::default() };
+        let source = LayerSource { digest, size: Some(entry.size), alone: true, ..LayerSource::default() };
         let mut writer = store.layer_writer(lease, source)?;
         // What is here from an interrupted pull is passed over.
         let here = writer.offset();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use barque_model::{Digest, Error, Hasher, Id, Result};
 
 use super::busy::BusyKey;
+use super::hash::Hash;
 use crate::db::{Blob, LeaseKind};
 use crate::error::{self, IoContext};
 use crate::{Lease, Store};
@@ -18,6 +19,8 @@ pub struct IngestSpec {
     pub digest: Option<Digest>,
     /// Bytes it must have.
     pub size: Option<u64>,
+    /// Hash on a thread of its own: for one large stream, where writing would wait for the hash of each piece.
+    pub hash_apart: bool,
 }
 
 /// A blob being written. Dropped before [`Ingest::commit`], one of a known digest stays to be resumed as long as
@@ -42,7 +45,7 @@ struct Partial {
     key: String,
     path: PathBuf,
     file: File,
-    hash: Hasher,
+    hash: Hash,
 }
 
 impl Store {
@@ -60,8 +63,11 @@ impl Store {
         lease.hold(LeaseKind::Ingest, &key)?;
         let path = self.inner.paths.ingests().join(&key);
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).at("open", &path)?;
-        let mut partial = Partial { key, path, file, hash: Hasher::new() };
+        let mut partial = Partial { key, path, file, hash: Hash::Here(Hasher::new()) };
         partial.recall(spec.size)?;
+        if spec.hash_apart {
+            partial.hash = partial.hash.apart()?;
+        }
         Ok(Ingest { lease: lease.clone(), spec, state: State::Writing(Box::new(partial)), _busy: busy })
     }
 }
@@ -77,7 +83,7 @@ impl Partial {
         loop {
             match self.file.read(&mut buffer).at("read", &self.path)? {
                 0 => return Ok(()),
-                n => self.hash.update(&buffer[..n]),
+                n => self.hash.update(&buffer[..n])?,
             }
         }
     }
@@ -85,7 +91,7 @@ impl Partial {
     fn clear(&mut self) -> Result<()> {
         self.file.set_len(0).at("truncate", &self.path)?;
         self.file.seek(SeekFrom::Start(0)).at("rewind", &self.path)?;
-        self.hash = Hasher::new();
+        self.hash = Hash::Here(Hasher::new());
         Ok(())
     }
 }
@@ -139,8 +145,7 @@ impl Ingest {
             let _ = partial.file.seek(SeekFrom::End(0));
             return Err(error::io(e, "write", &partial.path, missing));
         }
-        partial.hash.update(bytes);
-        Ok(())
+        partial.hash.update(bytes)
     }
 
     /// Verifies size and digest and makes the blob visible.
@@ -155,7 +160,7 @@ impl Ingest {
         }
     }
 
-    fn publish(&mut self, partial: Box<Partial>) -> Result<Blob> {
+    fn publish(&mut self, mut partial: Box<Partial>) -> Result<Blob> {
         let size = partial.hash.bytes();
         if let Some(expected) = self.spec.size
             && size < expected
@@ -164,7 +169,7 @@ impl Ingest {
             return Err(Error::unavailable(format!("{} ended after {size} of {expected} bytes", what(&self.spec)))
                 .with_hint("try again: what has arrived is kept"));
         }
-        let digest = partial.hash.clone().finish();
+        let digest = std::mem::take(&mut partial.hash).finish()?;
         if let Some(expected) = self.spec.digest
             && digest != expected
         {

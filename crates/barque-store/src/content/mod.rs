@@ -1,6 +1,7 @@
 //! The content store: files named by the sha256 digest of their bytes.
 
 mod busy;
+mod hash;
 mod ingest;
 #[cfg(test)]
 mod tests;
@@ -59,7 +60,7 @@ impl Store {
     /// Stores `bytes` as a blob held by `lease`.
     pub fn put_blob(&self, lease: &Lease, bytes: &[u8]) -> Result<Blob> {
         let digest = barque_model::Digest::of(bytes);
-        let spec = IngestSpec { digest: Some(digest), size: Some(bytes.len() as u64) };
+        let spec = IngestSpec { digest: Some(digest), size: Some(bytes.len() as u64), hash_apart: false };
         let mut ingest = self.ingest(lease, spec)?;
         if ingest.offset() > 0 && ingest.offset() < bytes.len() as u64 {
             ingest.restart()?;

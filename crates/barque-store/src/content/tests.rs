@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::Scratch;
 
 fn spec(bytes: &[u8]) -> IngestSpec {
-    IngestSpec { digest: Some(Digest::of(bytes)), size: Some(bytes.len() as u64) }
+    IngestSpec { digest: Some(Digest::of(bytes)), size: Some(bytes.len() as u64), ..IngestSpec::default() }
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub(crate) use lower::Lowers;
 pub(crate) use marks::is_opaque;
 pub(crate) use marks::{Marks, is_overlay_attribute, is_private_attribute};
 pub(crate) use names::{clean, split};
+pub(crate) use pipe::{Chunk, Pool, pipe};
 pub(crate) use writer::TempDir;
 pub use writer::{AppliedLayer, LayerSource, LayerWriter};
 

@@ -14,28 +14,28 @@ pub(super) const DEPTH: usize = 4;
 
 /// Buffers to be used again.
 #[derive(Clone, Default)]
-pub(super) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Pool {
     /// A buffer with a capacity of [`BUFFER`] bytes and any content.
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         used.unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 }
 
 /// A filled buffer.
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     bytes: Vec<u8>,
     pool: Pool,
 }
 
 impl Chunk {
-    pub(super) fn new(bytes: Vec<u8>, pool: &Pool) -> Arc<Chunk> {
+    pub(crate) fn new(bytes: Vec<u8>, pool: &Pool) -> Arc<Chunk> {
         Arc::new(Chunk { bytes, pool: pool.clone() })
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
@@ -51,20 +51,20 @@ impl Drop for Chunk {
 }
 
 /// The reading end of a pipe.
-pub(super) struct PipeReader {
+pub(crate) struct PipeReader {
     chunks: Receiver<Arc<Chunk>>,
     current: Option<Arc<Chunk>>,
     position: usize,
 }
 
-pub(super) fn pipe() -> (SyncSender<Arc<Chunk>>, PipeReader) {
+pub(crate) fn pipe() -> (SyncSender<Arc<Chunk>>, PipeReader) {
     let (sender, chunks) = sync_channel(DEPTH);
     (sender, PipeReader { chunks, current: None, position: 0 })
 }
 
 impl PipeReader {
     /// The next buffer whole; `None` when the writer has gone.
-    pub(super) fn chunk(&mut self) -> Option<Arc<Chunk>> {
+    pub(crate) fn chunk(&mut self) -> Option<Arc<Chunk>> {
         self.chunks.recv().ok()
     }
 

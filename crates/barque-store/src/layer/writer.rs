@@ -25,6 +25,8 @@ pub struct LayerSource {
     pub media_type: Option<String>,
     /// Do not keep the bytes as a blob.
     pub discard_blob: bool,
+    /// Nothing else arrives meanwhile: hash the blob on a thread of its own.
+    pub alone: bool,
 }
 
 /// Takes a layer's bytes (tar, plain or compressed by gzip, zstd, bzip2 or xz) and stores and unpacks them in one
@@ -99,7 +101,9 @@ impl Store {
         let sink = if source.discard_blob {
             Sink::Nowhere(Hasher::new())
         } else {
-            Sink::Blob(self.ingest(lease, IngestSpec { digest: source.digest, size: source.size })?)
+            Sink::Blob(
+                self.ingest(lease, IngestSpec { digest: source.digest, size: source.size, hash_apart: source.alone })?,
+            )
         };
         let temp = TempDir::new(self)?;
         let mut writer = LayerWriter { lease: lease.clone(), source, sink, temp, pipeline: None };
