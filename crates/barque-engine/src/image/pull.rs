@@ -202,6 +202,7 @@ impl Pull {
                 diff_id: Some(diff_id),
                 media_type: Some(descriptor.media_type.clone()),
                 discard_blob: false,
+                alone: false,
             };
             let store = engine.store().clone();
             let held = lease.clone();
