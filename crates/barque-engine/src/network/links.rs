@@ -9,6 +9,7 @@ use crate::Engine;
 use crate::container::driver::Core;
 use crate::container::spec::{ContainerSpec, NetworkMode, PortProto};
 use crate::container::view::ContainerView;
+use crate::network::live::change_hosts;
 
 /// A link to a running container.
 #[derive(Clone, Debug)]
@@ -162,12 +163,9 @@ fn moved(text: &str, short_id: &str, address: Option<IpAddr>) -> String {
     changed
 }
 
-/// Changes a hosts file in place: the container has the file itself mounted, not its name.
 fn rewrite(view: &ContainerView, change: impl Fn(&str) -> String) {
-    let path = &view.hosts_path;
-    let written = std::fs::read_to_string(path).and_then(|text| std::fs::write(path, change(&text)));
-    if let Err(e) = written {
-        tracing::warn!("cannot change {}: {e}", path.display());
+    if let Err(e) = change_hosts(&view.hosts_path, change) {
+        tracing::warn!("{}", e.chain());
     }
 }
 

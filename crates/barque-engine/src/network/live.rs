@@ -4,11 +4,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use barque_model::{Context, Id, Result};
+use barque_model::{Context, Error, Id, Result};
 use barque_net::NetNs;
 use barque_net::fabric::Gateway;
 
@@ -198,20 +199,11 @@ impl Engine {
         published
     }
 
-    /// Written in place, as all such files: the container has the file itself mounted, not its name. Lines that
-    /// somebody else wrote stay.
     fn rewrite_hosts(&self, live: &Live, before: &BTreeSet<IpAddr>) -> Result<()> {
-        let path = live.fixed.paths.dir.join("hosts");
-        let what = || format!("cannot change {}", path.display());
-        let text = std::fs::read_to_string(&path).with_context(what)?;
-        let changed = barque_net::files::hosts::move_own(
-            &text,
-            &live.spec.hostname,
-            &live.spec.domainname,
-            before,
-            &live.addresses(),
-        );
-        if changed == text { Ok(()) } else { std::fs::write(&path, changed).with_context(what) }
+        let (spec, now) = (&live.spec, live.addresses());
+        change_hosts(&live.fixed.paths.dir.join("hosts"), |text| {
+            barque_net::files::hosts::move_own(text, &spec.hostname, &spec.domainname, before, &now)
+        })
     }
 
     fn rewrite_resolv(
@@ -224,6 +216,24 @@ impl Engine {
         let path = paths.dir.join("resolv.conf");
         std::fs::write(&path, text).with_context(|| format!("cannot change {}", path.display()))
     }
+}
+
+/// Bytes a hosts file may have: whoever is in the container can make it as long as they like.
+const HOSTS_MAX: u64 = 16 << 20;
+
+/// Changes a hosts file in place, as all such files: the container has the file itself mounted, not its name. Lines
+/// that somebody else wrote stay.
+///
+/// Errors: InvalidArgument if it has grown too large to be held in memory.
+pub(super) fn change_hosts(path: &Path, change: impl FnOnce(&str) -> String) -> Result<()> {
+    let what = || format!("cannot change {}", path.display());
+    let mut text = String::new();
+    std::fs::File::open(path).and_then(|file| file.take(HOSTS_MAX + 1).read_to_string(&mut text)).with_context(what)?;
+    if text.len() as u64 > HOSTS_MAX {
+        return Err(Error::invalid(format!("{}: it has more than {HOSTS_MAX} bytes", what())));
+    }
+    let changed = change(&text);
+    if changed == text { Ok(()) } else { std::fs::write(path, changed).with_context(what) }
 }
 
 fn took_effect(core: &mut Core, plugged: Plugged) {
