@@ -373,5 +373,8 @@ crate::query! {
         quiet: Option<bool> => "quiet",
         /// JSON `OCIPlatform`s (1.48).
         platform: Vec<String> => "platform",
+        /// Barque's own: the archive is this file of the engine's machine, not the body. From clients of the unix
+        /// socket only.
+        file: String => "barque-file",
     }
 }

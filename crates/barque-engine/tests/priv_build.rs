@@ -111,7 +111,7 @@ async fn files(result: BuildResult, dir: &Path) -> PathBuf {
 
 async fn load(engine: &Engine, archive: Vec<u8>) {
     let (progress, _nobody) = tokio::sync::mpsc::unbounded_channel();
-    engine.image_load(Box::pin(std::io::Cursor::new(archive)), progress, Vec::new()).await.unwrap();
+    engine.image_load(Box::new(std::io::Cursor::new(archive)), progress, Vec::new()).await.unwrap();
 }
 
 fn exported(job: &mut BuildJob) {

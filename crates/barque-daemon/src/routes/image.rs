@@ -1,18 +1,26 @@
 //! `/images`.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Arc, Weak};
+
 use barque_api::container::PruneQuery;
 use barque_api::image::{
     ImageCreateQuery, ImageInspectQuery, ImageListQuery, ImageRemoveQuery, ImagesPruned, LoadQuery, PushQuery,
     SaveQuery, SearchQuery, TagQuery,
 };
 use barque_api::progress::JsonMessage;
+use barque_engine::container::files::blocking_reader;
 use barque_engine::image::types::PullOptions;
 use barque_model::{Error, ErrorKind, Reference, Result, Timestamp};
+
+use rustix::fs::OFlags;
 
 use super::{Context, transfer};
 use crate::convert;
 use crate::filter::{self, image::ListFilter};
-use crate::http::{self, Outcome};
+use crate::http::{self, Call, Outcome};
 use crate::router::{Routed, inline, keep};
 use crate::wording;
 
@@ -265,11 +273,12 @@ async fn load(context: Context) -> Outcome {
     let query = call.query(LoadQuery::from_params)?;
     let platforms = platforms(&query.platform)?;
     let quiet = query.quiet.unwrap_or(true);
-    let content = call.reader();
+    let (archive, wanted) = archive(&mut call, &query)?;
     let engine = state.engine.clone();
     let outcome = transfer::stream(call.version, |sink| async move {
+        let _wanted = wanted;
         let sink = if quiet { tokio::sync::mpsc::unbounded_channel().0 } else { sink };
-        let lines = engine.image_load(content, sink, platforms).await?;
+        let lines = engine.image_load(archive, sink, platforms).await?;
         Ok(lines.into_iter().map(|line| JsonMessage::stream(format!("{line}\n"))).collect())
     })
     .await;
@@ -282,6 +291,37 @@ async fn load(context: Context) -> Outcome {
             Ok(http::bytes("application/json", document.into()))
         }
         outcome => outcome,
+    }
+}
+
+/// The archive of a load, and what has to live as long as somebody waits for it.
+fn archive(call: &mut Call, query: &LoadQuery) -> Result<(Box<dyn Read + Send>, Arc<()>)> {
+    let wanted = Arc::new(());
+    if query.file.is_empty() {
+        return Ok((Box::new(blocking_reader(call.reader())), wanted));
+    }
+    convert::build_extras::only_here(call.local)?;
+    // Not to wait for somebody who writes into a pipe.
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&query.file);
+    let file = file.map_err(|e| Error::from(e).context(format!("open {}", query.file)))?;
+    if !file.metadata().is_ok_and(|m| m.is_file()) {
+        return Err(Error::invalid(format!("{} is no ordinary file", query.file)));
+    }
+    Ok((Box::new(Awaited { file, wanted: Arc::downgrade(&wanted) }), wanted))
+}
+
+/// A file that ends with an error when nobody waits for it any more, as a body does whose client has gone.
+struct Awaited {
+    file: File,
+    wanted: Weak<()>,
+}
+
+impl Read for Awaited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.wanted.strong_count() == 0 {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone"));
+        }
+        self.file.read(buffer)
     }
 }
 

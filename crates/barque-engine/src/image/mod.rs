@@ -8,6 +8,7 @@ pub mod push;
 pub mod types;
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -245,14 +246,13 @@ impl Engine {
     /// Images from an archive; gives Docker's `Loaded image: NAME` lines.
     pub async fn image_load(
         &self,
-        archive: TarStream,
+        mut archive: Box<dyn Read + Send>,
         progress: ProgressSink,
         platforms: Vec<Platform>,
     ) -> Result<Vec<String>> {
         let engine = self.clone();
         self.blocking(move || {
             let lease = engine.store().lease("load")?;
-            let mut input = blocking_reader(archive);
             let mut report = |event: LoadEvent| {
                 if let LoadEvent::Layer { name, current, total } = event {
                     let id = name.rsplit('/').find(|p| p.len() >= 12 && *p != "layer.tar").unwrap_or(&name);
@@ -260,7 +260,7 @@ impl Engine {
                     let _reader_gone = progress.send(Progress::of(id, "Loading layer").at(current, total));
                 }
             };
-            let loaded = engine.store().load(&lease, &mut input, &platforms, &mut report)?;
+            let loaded = engine.store().load(&lease, &mut archive, &platforms, &mut report)?;
             let mut lines = Vec::new();
             for image in loaded {
                 engine.image_event("load", &image.id.to_string(), &image.id.to_string());

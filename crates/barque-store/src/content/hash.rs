@@ -19,7 +19,6 @@ pub(super) enum Hash {
 
 pub(super) struct Apart {
     pieces: SyncSender<Arc<Chunk>>,
-    pool: Pool,
     thread: JoinHandle<Hasher>,
     /// Bytes so far, handed over or hashed.
     bytes: u64,
@@ -45,7 +44,7 @@ impl Hash {
         };
         let thread = std::thread::Builder::new().name("blob-hash".into()).stack_size(STACK).spawn(work);
         let thread = thread.map_err(|e| Error::from(e).context("start a thread to hash a blob"))?;
-        Ok(Hash::Apart(Apart { pieces, pool: Pool::default(), thread, bytes }))
+        Ok(Hash::Apart(Apart { pieces, thread, bytes }))
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -57,16 +56,26 @@ impl Hash {
 
     pub(super) fn update(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
-            Hash::Here(hasher) => hasher.update(bytes),
+            Hash::Here(hasher) => {
+                hasher.update(bytes);
+                Ok(())
+            }
+            Hash::Apart(_) => self.share(&Chunk::new(bytes.to_vec(), &Pool::default())),
+        }
+    }
+
+    /// As `update`, of bytes that another thread may read without a copy.
+    pub(super) fn share(&mut self, chunk: &Arc<Chunk>) -> Result<()> {
+        match self {
+            Hash::Here(hasher) => {
+                hasher.update(chunk.bytes());
+                Ok(())
+            }
             Hash::Apart(apart) => {
-                let mut copy = apart.pool.take();
-                copy.clear();
-                copy.extend_from_slice(bytes);
-                apart.bytes += bytes.len() as u64;
-                apart.pieces.send(Chunk::new(copy, &apart.pool)).map_err(|_| died())?;
+                apart.bytes += chunk.bytes().len() as u64;
+                apart.pieces.send(Arc::clone(chunk)).map_err(|_| died())
             }
         }
-        Ok(())
     }
 
     /// The digest of all bytes.
@@ -99,8 +108,11 @@ mod tests {
         assert_eq!(hash.bytes(), 1_000);
         for piece in rest.chunks(300_001) {
             hash.update(piece).unwrap();
+            hash.share(&Chunk::new(piece.to_vec(), &Pool::default())).unwrap();
         }
-        assert_eq!(hash.bytes(), 1_000_000);
-        assert_eq!(hash.finish().unwrap(), Digest::of(&data));
+        assert_eq!(hash.bytes(), 1_000 + 2 * 999_000);
+        let twice = rest.chunks(300_001).flat_map(|piece| [piece, piece]);
+        let all: Vec<u8> = std::iter::once(head).chain(twice).flatten().copied().collect();
+        assert_eq!(hash.finish().unwrap(), Digest::of(&all));
     }
 }

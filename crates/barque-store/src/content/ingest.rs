@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use barque_model::{Digest, Error, Hasher, Id, Result};
 
@@ -10,6 +11,7 @@ use super::busy::BusyKey;
 use super::hash::Hash;
 use crate::db::{Blob, LeaseKind};
 use crate::error::{self, IoContext};
+use crate::layer::Chunk;
 use crate::{Lease, Store};
 
 /// What is going to be written.
@@ -131,7 +133,23 @@ impl Ingest {
     /// Appends bytes. Errors: Unavailable if the disk is full, saying how much is missing; InvalidArgument if the
     /// blob becomes larger than announced.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        let State::Writing(partial) = &mut self.state else { return Ok(()) };
+        match self.append(bytes)? {
+            Some(partial) => partial.hash.update(bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Ingest::push`], of bytes that a thread that hashes may share.
+    pub(crate) fn share(&mut self, chunk: &Arc<Chunk>) -> Result<()> {
+        match self.append(chunk.bytes())? {
+            Some(partial) => partial.hash.share(chunk),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what is to be hashed next; `None` if there is nothing to write.
+    fn append(&mut self, bytes: &[u8]) -> Result<Option<&mut Partial>> {
+        let State::Writing(partial) = &mut self.state else { return Ok(None) };
         let end = partial.hash.bytes() + bytes.len() as u64;
         if let Some(size) = self.spec.size
             && end > size
@@ -145,7 +163,7 @@ impl Ingest {
             let _ = partial.file.seek(SeekFrom::End(0));
             return Err(error::io(e, "write", &partial.path, missing));
         }
-        partial.hash.update(bytes)
+        Ok(Some(partial))
     }
 
     /// Verifies size and digest and makes the blob visible.

@@ -28,7 +28,6 @@ const STACK: usize = 512 * 1024;
 /// A running pipeline.
 pub(super) struct Pipeline {
     input: Option<SyncSender<Arc<Chunk>>>,
-    pending: Vec<u8>,
     pool: Pool,
     threads: Option<Threads>,
     unpacked: Arc<AtomicU64>,
@@ -75,7 +74,7 @@ impl Pipeline {
             spawn("layer-inflate", move || inflate(compressed, &to_unpack, &pool, &unpacked, limit))?
         };
         let threads = Some(Threads { inflate, unpack });
-        Ok(Pipeline { input: Some(input), pending: Vec::new(), pool, threads, unpacked, failure: None })
+        Ok(Pipeline { input: Some(input), pool, threads, unpacked, failure: None })
     }
 
     /// Uncompressed bytes so far.
@@ -83,28 +82,13 @@ impl Pipeline {
         self.unpacked.load(Ordering::Relaxed)
     }
 
-    /// Hands bytes over, waiting while the threads lag behind. Errors: why the threads gave up.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            if self.pending.capacity() == 0 {
-                self.pending = self.pool.take();
-                self.pending.clear();
-            }
-            let n = bytes.len().min(BUFFER - self.pending.len());
-            self.pending.extend_from_slice(&bytes[..n]);
-            bytes = &bytes[n..];
-            if self.pending.len() == BUFFER {
-                self.flush()?;
-            }
-        }
-        Ok(())
+    /// Where the buffers come from that are handed over.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let chunk = Chunk::new(std::mem::take(&mut self.pending), &self.pool);
+    /// Hands bytes over, waiting while the threads lag behind. Errors: why the threads gave up.
+    pub(super) fn push(&mut self, chunk: Arc<Chunk>) -> Result<()> {
         let gone = self.input.as_ref().is_none_or(|input| input.send(chunk).is_err());
         if gone { Err(self.fail()) } else { Ok(()) }
     }
@@ -125,7 +109,6 @@ impl Pipeline {
 
     /// Waits for the threads.
     pub(super) fn finish(mut self) -> Result<Outcome> {
-        self.flush()?;
         self.join()?.ok_or_else(|| Error::internal("the threads of a layer have ended already"))
     }
 
@@ -199,8 +182,8 @@ fn inflate(
     Ok(Inflated { compression, diff_id: Some(diff_id) })
 }
 
-/// Fills a buffer as far as the stream reaches.
-fn fill(input: &mut dyn Read, mut buffer: Vec<u8>) -> std::io::Result<Vec<u8>> {
+/// Fills a buffer as far as the stream reaches; empty at its end.
+pub(super) fn fill(input: &mut dyn Read, mut buffer: Vec<u8>) -> std::io::Result<Vec<u8>> {
     buffer.resize(BUFFER, 0);
     let mut filled = 0;
     while filled < BUFFER {

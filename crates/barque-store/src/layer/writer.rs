@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use barque_model::{DiffId, Digest, Error, Hasher, Id, Result};
 
 use super::apply::{Applied, ApplyOptions};
-use super::pipeline::Pipeline;
+use super::pipe::{BUFFER, Chunk};
+use super::pipeline::{self, Pipeline};
 use crate::content::{Ingest, IngestSpec};
 use crate::db::Blob;
 use crate::error::{self, IoContext};
@@ -37,6 +38,8 @@ pub struct LayerWriter {
     sink: Sink,
     temp: TempDir,
     pipeline: Option<Pipeline>,
+    /// What came since the last whole buffer: the blob, its hash and the pipeline share each buffer.
+    pending: Vec<u8>,
 }
 
 /// Where the bytes go as they come.
@@ -77,6 +80,11 @@ impl TempDir {
         self.path.as_deref().unwrap_or(Path::new(""))
     }
 
+    /// The same directory, in other hands.
+    fn take(&mut self) -> TempDir {
+        TempDir { path: self.path.take(), store: self.store.clone() }
+    }
+
     /// The directory has found its place elsewhere.
     pub(crate) fn release(&mut self) {
         self.path = None;
@@ -106,7 +114,7 @@ impl Store {
             )
         };
         let temp = TempDir::new(self)?;
-        let mut writer = LayerWriter { lease: lease.clone(), source, sink, temp, pipeline: None };
+        let mut writer = LayerWriter { lease: lease.clone(), source, sink, temp, pipeline: None, pending: Vec::new() };
         writer.begin()?;
         writer.replay()?;
         Ok(writer)
@@ -144,28 +152,24 @@ impl LayerWriter {
         }
         let path = ingest.path();
         let mut file = std::fs::File::open(&path).at("open", &path)?.take(ingest.offset());
-        let mut buffer = vec![0u8; super::pipe::BUFFER];
         loop {
-            match file.read(&mut buffer).at("read", &path)? {
-                0 => return Ok(()),
-                n => self.unpack(&buffer[..n])?,
+            let pipeline = running(&mut self.pipeline)?;
+            let buffer = pipeline::fill(&mut file, pipeline.pool().take()).at("read", &path)?;
+            if buffer.is_empty() {
+                return Ok(());
             }
-        }
-    }
-
-    fn unpack(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.pipeline {
-            Some(pipeline) => pipeline.push(bytes),
-            None => Err(Error::internal("the layer has ended")),
+            let chunk = Chunk::new(buffer, pipeline.pool());
+            pipeline.push(chunk)?;
         }
     }
 
     /// Bytes already here: writing continues there.
     pub fn offset(&self) -> u64 {
-        match &self.sink {
+        let whole = match &self.sink {
             Sink::Blob(ingest) => ingest.offset(),
             Sink::Nowhere(hash) => hash.bytes(),
-        }
+        };
+        whole + self.pending.len() as u64
     }
 
     /// Uncompressed bytes so far, for progress.
@@ -177,6 +181,7 @@ impl LayerWriter {
     pub fn restart(&mut self) -> Result<()> {
         // The old threads must be gone before their directory goes.
         self.pipeline = None;
+        self.pending.clear();
         self.temp = TempDir::new(self.lease.store())?;
         match &mut self.sink {
             Sink::Blob(ingest) if ingest.is_present() => {}
@@ -190,17 +195,43 @@ impl LayerWriter {
     /// Appends bytes.
     ///
     /// Errors: InvalidArgument for a hostile or damaged archive, found so far; Unavailable if the disk is full.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.sink {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        if let Sink::Blob(ingest) = &self.sink
+            && ingest.is_present()
+        {
             // All of it is here and was unpacked.
-            Sink::Blob(ingest) if ingest.is_present() => return Ok(()),
-            Sink::Blob(ingest) => ingest.push(bytes)?,
-            Sink::Nowhere(hash) => hash.update(bytes),
+            return Ok(());
         }
-        self.unpack(bytes).inspect_err(|e| {
+        while !bytes.is_empty() {
+            if self.pending.capacity() == 0 {
+                self.pending = running(&mut self.pipeline)?.pool().take();
+                self.pending.clear();
+            }
+            let n = bytes.len().min(BUFFER - self.pending.len());
+            self.pending.extend_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            if self.pending.len() == BUFFER {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what is pending.
+    fn flush(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pipeline = running(&mut self.pipeline)?;
+        let chunk = Chunk::new(std::mem::take(&mut self.pending), pipeline.pool());
+        match &mut self.sink {
+            Sink::Blob(ingest) => ingest.share(&chunk)?,
+            Sink::Nowhere(hash) => hash.update(chunk.bytes()),
+        }
+        pipeline.push(chunk).inspect_err(|e| {
             // A bad archive is not worth resuming; a full disk may be mended.
             if e.kind() != barque_model::ErrorKind::Unavailable
-                && let Sink::Blob(ingest) = std::mem::replace(&mut self.sink, Sink::Nowhere(Hasher::new()))
+                && let Sink::Blob(ingest) = self.take_sink()
             {
                 ingest.abort();
             }
@@ -212,6 +243,7 @@ impl LayerWriter {
     /// Errors: InvalidArgument for a wrong digest, a damaged or hostile archive: nothing is kept then. If the
     /// bytes merely ended early (Unavailable), they stay to be resumed.
     pub fn finish(mut self) -> Result<AppliedLayer> {
+        self.flush()?;
         if let (Sink::Blob(ingest), Some(size)) = (&self.sink, self.source.size)
             && ingest.offset() < size
         {
@@ -224,17 +256,18 @@ impl LayerWriter {
             Ok(outcome) => outcome,
             Err(error) => return Err(self.give_up(error)),
         };
-        let media_type = self.source.media_type.clone();
+        let source = std::mem::take(&mut self.source);
+        let media_type = source.media_type.clone();
         let media_type = media_type.unwrap_or_else(|| outcome.compression.layer_media_type().to_owned());
-        let (blob, digest) = match self.sink {
+        let (blob, digest) = match self.take_sink() {
             Sink::Blob(ingest) => {
                 let blob = ingest.commit()?;
                 (Some(blob), blob.digest)
             }
-            Sink::Nowhere(hash) => (None, verify(&self.source, hash)?),
+            Sink::Nowhere(hash) => (None, verify(&source, hash)?),
         };
         let diff_id = outcome.diff_id.unwrap_or(DiffId(digest));
-        if let Some(expected) = self.source.diff_id
+        if let Some(expected) = source.diff_id
             && expected != diff_id
         {
             return Err(Error::invalid(format!("diff id mismatch: expected {expected}, got {diff_id}"))
@@ -246,14 +279,19 @@ impl LayerWriter {
             media_type,
             size: outcome.applied.size,
             entries: outcome.applied.entries,
-            temp: self.temp,
+            temp: self.temp.take(),
             applied: outcome.applied,
         })
     }
 
+    /// What is written to it from now on is forgotten.
+    fn take_sink(&mut self) -> Sink {
+        std::mem::replace(&mut self.sink, Sink::Nowhere(Hasher::new()))
+    }
+
     /// The archive is no good. Whether its bytes are those that were asked for decides who is to blame.
-    fn give_up(self, error: Error) -> Error {
-        let Sink::Blob(ingest) = self.sink else { return error };
+    fn give_up(&mut self, error: Error) -> Error {
+        let Sink::Blob(ingest) = self.take_sink() else { return error };
         if error.kind() == barque_model::ErrorKind::Unavailable {
             return error;
         }
@@ -262,6 +300,22 @@ impl LayerWriter {
             _ => error,
         }
     }
+}
+
+impl Drop for LayerWriter {
+    fn drop(&mut self) {
+        // An interrupted layer is resumed from its last byte.
+        if let Sink::Blob(ingest) = &mut self.sink
+            && !self.pending.is_empty()
+            && let Err(error) = ingest.push(&self.pending)
+        {
+            tracing::warn!(error = %error.chain(), "the last bytes of an interrupted layer are lost");
+        }
+    }
+}
+
+fn running(pipeline: &mut Option<Pipeline>) -> Result<&mut Pipeline> {
+    pipeline.as_mut().ok_or_else(|| Error::internal("the layer has ended"))
 }
 
 fn verify(source: &LayerSource, hash: Hasher) -> Result<Digest> {

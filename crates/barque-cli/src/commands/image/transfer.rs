@@ -1,5 +1,9 @@
 //! `pull`, `push`, `save`, `load`, `import`.
 
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+
 use barque_api::image::{ImageCreateQuery, LoadQuery, PushQuery, SaveQuery};
 use barque_client::Upload;
 
@@ -78,24 +82,49 @@ pub(crate) async fn save(inv: &Invocation<'_>) -> CliResult<u8> {
 pub(crate) async fn load(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;
     let input = flags.text("input");
-    let upload = if input.is_empty() {
-        if term::is_terminal_in() {
-            return Err(Failure::new("requested load from stdin, but stdin is empty"));
-        }
-        Upload::reader(stdin()?)
-    } else {
-        file(input).await?
+    if input.is_empty() && term::is_terminal_in() {
+        return Err(Failure::new("requested load from stdin, but stdin is empty"));
+    }
+    let mut query = load_query(flags, term::is_terminal_out())?;
+    let client = inv.client().await?;
+    let given = match input {
+        "" => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        path => File::open(path),
     };
-    let query = load_query(flags, term::is_terminal_out())?;
-    let stream = inv.client().await?.image_load(&query, upload).await?;
+    let given = given.map_err(|e| path_error("open", input, &e))?;
+    if client.is_barque().await? && super::shares_files(client.host()) {
+        query.file = place(&given).unwrap_or_default();
+    }
+    // The engine may not be allowed to read what this user may: on a network file system, for one.
+    let read = if query.file.is_empty() { None } else { client.image_load(&query, Upload::empty()).await.ok() };
+    let stream = match read {
+        Some(stream) => stream,
+        None => {
+            query.file.clear();
+            let file = tokio::fs::File::from_std(given);
+            client
+                .image_load(&query, if input.is_empty() { Upload::reader(stdin()?) } else { Upload::reader(file) })
+                .await?
+        }
+    };
     progress::show(stream, Sink::Stdout, |_| Ok(())).await?;
     Ok(0)
+}
+
+/// Where an ordinary file lies that is to be read from its beginning, for an engine that sees the same files.
+fn place(file: &File) -> Option<String> {
+    let open = file.metadata().ok()?;
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    let named = std::fs::metadata(&path).ok()?;
+    let same = (open.dev(), open.ino()) == (named.dev(), named.ino());
+    let whole = open.is_file() && rustix::fs::tell(file).ok()? == 0;
+    path.into_os_string().into_string().ok().filter(|_| same && whole)
 }
 
 fn load_query(flags: &Flags, terminal: bool) -> CliResult<LoadQuery> {
     let platforms: CliResult<Vec<String>> = flags.strings("platform").iter().map(|p| platform_json(p)).collect();
     // An engine takes a missing word for yes, so the no is sent too.
-    Ok(LoadQuery { quiet: Some(flags.is("quiet") || !terminal), platform: platforms? })
+    Ok(LoadQuery { quiet: Some(flags.is("quiet") || !terminal), platform: platforms?, ..LoadQuery::default() })
 }
 
 /// A local file to send.
