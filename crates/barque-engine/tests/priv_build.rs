@@ -15,6 +15,7 @@ use barque_engine::build::{
     BuildError, BuildJob, BuildResult, ContextSource, DockerfileSource, NamedSource, PruneOptions,
 };
 use barque_engine::container::request::TarStream;
+use barque_engine::image::types::ArchiveInput;
 use barque_engine::{Engine, EngineConfig};
 use barque_model::Timestamp;
 use common::{cgroup_parent, on_machine, spawner};
@@ -111,7 +112,10 @@ async fn files(result: BuildResult, dir: &Path) -> PathBuf {
 
 async fn load(engine: &Engine, archive: Vec<u8>) {
     let (progress, _nobody) = tokio::sync::mpsc::unbounded_channel();
-    engine.image_load(Box::new(std::io::Cursor::new(archive)), progress, Vec::new()).await.unwrap();
+    engine
+        .image_load(ArchiveInput::Stream(Box::pin(std::io::Cursor::new(archive))), progress, Vec::new())
+        .await
+        .unwrap();
 }
 
 fn exported(job: &mut BuildJob) {

@@ -49,7 +49,7 @@ pub mod usage;
 #[cfg(test)]
 mod usage_tests;
 
-pub use archive::{ImportedRoot, LoadEvent, LoadedImage, SaveImage};
+pub use archive::{Archive, ImportedRoot, LoadEvent, LoadedImage, ReadAt, SaveImage};
 pub use content::{Ingest, IngestSpec};
 pub use db::{
     Blob, CacheEntry, Container, Endpoint, Image, ImageLayer, Layer, LayerBlob, MacAddr, Manifest, Network, Read,

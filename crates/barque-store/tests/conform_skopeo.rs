@@ -105,7 +105,7 @@ fn skopeo_reads_and_writes_the_same_archives() {
         skopeo(&["copy", &from, &target]);
         let (other, lease) = open(&scratch.path().join(what));
         let mut input = std::fs::File::open(file).unwrap();
-        let loaded = other.load(&lease, &mut input, &[], &mut |_| {}).unwrap();
+        let loaded = other.load(barque_store::Archive::Stream(&mut input), &[], &mut |_| {}).unwrap();
         assert_eq!(loaded.len(), 1, "{what}");
         assert_eq!(loaded[0].id, id, "{what}");
         assert_eq!(loaded[0].names, [name.clone()], "{what}");

@@ -141,6 +141,47 @@ fn priv_archives_packed_in_any_way_are_loaded() {
     });
 }
 
+/// Who is on the engine's machine names the file; an engine reads none for anybody else, and waits for no pipe.
+#[test]
+fn priv_files_of_the_machine_are_for_those_who_are_on_it() {
+    in_namespaces("priv_files_of_the_machine_are_for_those_who_are_on_it", |dir| {
+        let engine = Engine::barque(dir, &["-H", "tcp://127.0.0.1:2399"]);
+        engine.import_busybox("base:1", &["ENV PATH=/bin"]);
+        let (saved, fifo) = (dir.join("saved.tar").display().to_string(), dir.join("fifo").display().to_string());
+        engine.ok(&["save", "-o", &saved, "base:1"]);
+        engine.ok(&["rmi", "base:1"]);
+        let empty = engine.stored();
+        let socket = engine.dir.join("sock").display().to_string();
+        let ask = |at: &str, file: &str| {
+            sh(&format!("curl -s {at} -X POST 'http://127.0.0.1:2399/v1.50/images/load?barque-file={file}'"))
+        };
+        let here = format!("--unix-socket {socket}");
+        assert!(ask("", &saved).contains("files and sockets of this machine can be named over its unix socket only"));
+        assert!(ask(&here, &format!("{saved}.none")).contains("no such file"));
+        sh(&format!("mkfifo {fifo}"));
+        for odd in [&fifo, "/dev/zero", "/"] {
+            assert!(ask(&here, odd).contains("is no ordinary file"), "{odd}");
+        }
+        assert_eq!(engine.stored(), empty);
+        assert!(ask(&here, &saved).contains("Loaded image: base:1"));
+        // Neither a pipe nor the rest of a file can be named.
+        for script in ["cat $1 | $0 load", "{ head -c 512 > /dev/null; $0 load; } < $2", "$0 load -i <(cat $1)"] {
+            engine.ok(&["rmi", "base:1"]);
+            sh(&format!("{{ head -c 512 /dev/zero; cat {saved}; }} > {saved}.after"));
+            let mut command = std::process::Command::new("bash");
+            let words = [script, &pair::barque_program().display().to_string(), &saved, &format!("{saved}.after")];
+            command.arg("-c").args(words).env("DOCKER_HOST", format!("unix://{socket}"));
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(
+                said.contains("Loaded image: base:1"),
+                "{script}: {said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    });
+}
+
 /// A file in an image: enough to tell images apart.
 fn import(engine: &Engine, dir: &Path, text: &str, name: &str) {
     let (root, tar) = (dir.join("little"), dir.join("little.tar"));

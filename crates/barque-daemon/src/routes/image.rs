@@ -1,7 +1,7 @@
 //! `/images`.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Arc, Weak};
 
@@ -11,8 +11,7 @@ use barque_api::image::{
     SaveQuery, SearchQuery, TagQuery,
 };
 use barque_api::progress::JsonMessage;
-use barque_engine::container::files::blocking_reader;
-use barque_engine::image::types::PullOptions;
+use barque_engine::image::types::{ArchiveInput, PullOptions, ReadAt};
 use barque_model::{Error, ErrorKind, Reference, Result, Timestamp};
 
 use rustix::fs::OFlags;
@@ -295,10 +294,10 @@ async fn load(context: Context) -> Outcome {
 }
 
 /// The archive of a load, and what has to live as long as somebody waits for it.
-fn archive(call: &mut Call, query: &LoadQuery) -> Result<(Box<dyn Read + Send>, Arc<()>)> {
+fn archive(call: &mut Call, query: &LoadQuery) -> Result<(ArchiveInput, Arc<()>)> {
     let wanted = Arc::new(());
     if query.file.is_empty() {
-        return Ok((Box::new(blocking_reader(call.reader())), wanted));
+        return Ok((ArchiveInput::Stream(call.reader()), wanted));
     }
     convert::build_extras::only_here(call.local)?;
     // Not to wait for somebody who writes into a pipe.
@@ -307,21 +306,21 @@ fn archive(call: &mut Call, query: &LoadQuery) -> Result<(Box<dyn Read + Send>, 
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return Err(Error::invalid(format!("{} is no ordinary file", query.file)));
     }
-    Ok((Box::new(Awaited { file, wanted: Arc::downgrade(&wanted) }), wanted))
+    Ok((ArchiveInput::File(Box::new(Awaited { file, wanted: Arc::downgrade(&wanted) })), wanted))
 }
 
-/// A file that ends with an error when nobody waits for it any more, as a body does whose client has gone.
+/// A file that fails when nobody waits for it any more, as a body does whose client has gone.
 struct Awaited {
     file: File,
     wanted: Weak<()>,
 }
 
-impl Read for Awaited {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl ReadAt for Awaited {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         if self.wanted.strong_count() == 0 {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone"));
         }
-        self.file.read(buffer)
+        self.file.read_at(buffer, offset)
     }
 }
 

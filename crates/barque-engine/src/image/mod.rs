@@ -8,17 +8,16 @@ pub mod push;
 pub mod types;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, ImageId, Platform, Reference, Result, Timestamp};
-use barque_store::{Image, LoadEvent, NewImage, Removal, RemoveImage, SaveImage};
+use barque_store::{Archive, Image, LoadEvent, NewImage, Removal, RemoveImage, SaveImage};
 
 use crate::Engine;
 use crate::container::files::{blocking_reader, tar_stream};
 use crate::container::request::TarStream;
-use types::{HistoryView, ImageConfig, ImageRemoval, ImageView, Progress, ProgressSink};
+use types::{ArchiveInput, HistoryView, ImageConfig, ImageRemoval, ImageView, Progress, ProgressSink};
 
 /// Labels by key.
 type Labels = BTreeMap<String, String>;
@@ -246,13 +245,12 @@ impl Engine {
     /// Images from an archive; gives Docker's `Loaded image: NAME` lines.
     pub async fn image_load(
         &self,
-        mut archive: Box<dyn Read + Send>,
+        archive: ArchiveInput,
         progress: ProgressSink,
         platforms: Vec<Platform>,
     ) -> Result<Vec<String>> {
         let engine = self.clone();
         self.blocking(move || {
-            let lease = engine.store().lease("load")?;
             let mut report = |event: LoadEvent| {
                 if let LoadEvent::Layer { name, current, total } = event {
                     let id = name.rsplit('/').find(|p| p.len() >= 12 && *p != "layer.tar").unwrap_or(&name);
@@ -260,7 +258,13 @@ impl Engine {
                     let _reader_gone = progress.send(Progress::of(id, "Loading layer").at(current, total));
                 }
             };
-            let loaded = engine.store().load(&lease, &mut archive, &platforms, &mut report)?;
+            let loaded = match archive {
+                ArchiveInput::Stream(stream) => {
+                    let mut input = blocking_reader(stream);
+                    engine.store().load(Archive::Stream(&mut input), &platforms, &mut report)?
+                }
+                ArchiveInput::File(file) => engine.store().load(Archive::File(&*file), &platforms, &mut report)?,
+            };
             let mut lines = Vec::new();
             for image in loaded {
                 engine.image_event("load", &image.id.to_string(), &image.id.to_string());

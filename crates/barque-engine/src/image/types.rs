@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use barque_model::{DiffId, ImageId, Platform, Reference, Timestamp};
+pub use barque_store::ReadAt;
 use serde::{Deserialize, Serialize};
+
+use crate::container::request::TarStream;
 
 /// An image in the store.
 #[derive(Clone, Debug)]
@@ -25,6 +28,13 @@ pub struct ImageView {
     pub containers: usize,
     pub last_tagged: Option<Timestamp>,
     pub manifest_digest: Option<String>,
+}
+
+/// An archive of images.
+pub enum ArchiveInput {
+    Stream(TarStream),
+    /// A file of this machine, of which several layers are read at once.
+    File(Box<dyn ReadAt>),
 }
 
 /// What a registry has under a name.

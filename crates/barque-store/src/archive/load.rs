@@ -1,16 +1,17 @@
 //! From the members of an archive to images.
 
-use std::io::{BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read};
 
 use barque_model::{ChainId, DiffId, Digest, Error, Platform, Reference, Result};
 use serde::Deserialize;
 
 use super::members::{Found, Members, blob_path, not_an_archive};
-use super::{LoadEvent, LoadedImage, legacy};
+use super::positioned::Positioned;
+use super::{Archive, LoadEvent, LoadedImage, legacy};
 use crate::db::Layer;
 use crate::image::NewImage;
 use crate::image::config::{Config, Descriptor, ImageManifest, Index, is_index};
-use crate::layer::{LayerSource, decompress_auto};
+use crate::layer::{Compression, LayerSource, decompress_auto};
 use crate::tar::bad;
 use crate::{Lease, Store};
 
@@ -43,12 +44,12 @@ struct DockerManifest {
 /// See [`Store::load`].
 pub(super) fn load(
     store: &Store,
-    input: &mut dyn Read,
+    archive: Archive<'_>,
     platforms: &[Platform],
-    events: &mut dyn FnMut(LoadEvent),
+    events: &mut (dyn FnMut(LoadEvent) + Send),
 ) -> Result<Vec<LoadedImage>> {
     let lease = store.lease("load an archive")?;
-    let result = load_leased(store, &lease, input, platforms, events);
+    let result = load_leased(store, &lease, archive, platforms, events);
     if result.is_err() {
         // Nothing of a bad archive is kept, not even for another try, nor of one for which there was no room.
         lease.end();
@@ -61,12 +62,21 @@ pub(super) fn load(
 fn load_leased(
     store: &Store,
     lease: &Lease,
-    input: &mut dyn Read,
+    archive: Archive<'_>,
     platforms: &[Platform],
-    events: &mut dyn FnMut(LoadEvent),
+    events: &mut (dyn FnMut(LoadEvent) + Send),
 ) -> Result<Vec<LoadedImage>> {
-    let plain = BufReader::with_capacity(crate::tree::BUFFER, decompress_auto(input)?);
-    let mut members = Members::read(store, lease, plain, events)?;
+    let plain = |input| decompress_auto(input).map(|plain| BufReader::with_capacity(crate::tree::BUFFER, plain));
+    let mut members = match archive {
+        Archive::Stream(input) => Members::read(store, lease, plain(input)?, events)?,
+        Archive::File(file) => {
+            let mut input = Positioned::new(file, 0);
+            match Compression::detect(input.fill_buf().map_err(crate::error::from_io)?) {
+                Compression::None => Members::read_at(store, lease, file, events)?,
+                _ => Members::read(store, lease, plain(&mut input)?, events)?,
+            }
+        }
+    };
     let plans = plan(&members, platforms)?;
     let mut loaded = Vec::new();
     for plan in plans {

@@ -5,13 +5,15 @@
 //! streams, compressed or not, are unpacked at once and become layers later, or are dropped.
 
 use std::collections::HashMap;
-use std::io::BufRead;
+use std::io::{self, BufRead, Cursor, Read};
 
 use barque_model::{DiffId, Digest, Error, Result};
 
 use super::LoadEvent;
+use super::positioned::{Place, Positioned, ReadAt, take_all};
+use crate::error;
 use crate::layer::{AppliedLayer, Compression, LayerSource, clean};
-use crate::tar::{Entry, Kind, Reader, bad, show};
+use crate::tar::{Entry, Kind, Reader, bad, show, truncated};
 use crate::{Lease, Store};
 
 /// Members an archive may have.
@@ -56,77 +58,67 @@ impl Members {
         store: &Store,
         lease: &Lease,
         input: impl BufRead,
-        events: &mut dyn FnMut(LoadEvent),
+        events: &mut (dyn FnMut(LoadEvent) + Send),
     ) -> Result<Members> {
         let mut members = Members::default();
         let mut reader = Reader::new(input);
         while let Some(entry) = reader.next()? {
-            members.count += 1;
-            if members.count > MEMBERS_MAX {
-                return Err(bad(format!("the archive has more than {MEMBERS_MAX} members")));
-            }
-            let name = String::from_utf8(clean(&entry.path)?)
-                .map_err(|_| bad(format!("the archive's member '{}' is not named in UTF-8", show(&entry.path))))?;
-            members.member(store, lease, &name, &entry, &mut reader, events)?;
+            let Some((name, start)) = members.member(store, &entry, &mut reader)? else { continue };
+            let place = Place { name, offset: 0, size: entry.size };
+            let mut input = start.chain(Data(&mut reader));
+            let found = take(store, lease, &place, &mut input, events)?;
+            members.layers.insert(place.name, found);
         }
         Ok(members)
     }
 
+    /// The same of a file: without reading it from end to end before the first layer is begun.
+    pub(super) fn read_at(
+        store: &Store,
+        lease: &Lease,
+        file: &dyn ReadAt,
+        events: &mut (dyn FnMut(LoadEvent) + Send),
+    ) -> Result<Members> {
+        let mut members = Members::default();
+        let mut places = Vec::new();
+        let mut reader = Reader::new(Positioned::new(file, 0));
+        while let Some(entry) = reader.next()? {
+            let offset = reader.input().position();
+            if let Some((name, _)) = members.member(store, &entry, &mut reader)? {
+                places.push(Place { name, offset, size: entry.size });
+                reader.leave_out(Positioned::pass_over);
+            }
+        }
+        members.layers.extend(take_all(store, lease, file, places, events)?);
+        Ok(members)
+    }
+
+    /// Takes a member unless it is a layer, of which it gives the name and the beginning, consumed.
     fn member<R: BufRead>(
         &mut self,
         store: &Store,
-        lease: &Lease,
-        name: &str,
         entry: &Entry,
         reader: &mut Reader<R>,
-        events: &mut dyn FnMut(LoadEvent),
-    ) -> Result<()> {
+    ) -> Result<Option<(String, Cursor<Vec<u8>>)>> {
+        self.count += 1;
+        if self.count > MEMBERS_MAX {
+            return Err(bad(format!("the archive has more than {MEMBERS_MAX} members")));
+        }
+        let name = String::from_utf8(clean(&entry.path)?)
+            .map_err(|_| bad(format!("the archive's member '{}' is not named in UTF-8", show(&entry.path))))?;
         match entry.kind {
-            Kind::Directory => return Ok(()),
+            Kind::Directory => return Ok(None),
             // Docker before 25 wrote a layer that occurs twice once, with a link from the second place.
-            Kind::Symlink | Kind::HardLink => return self.link(name, entry),
+            Kind::Symlink | Kind::HardLink => return self.link(&name, entry).map(|()| None),
             Kind::Regular if entry.sparse.is_none() => {}
             _ => return Err(bad(format!("the archive's member '{name}' is neither file nor directory"))),
         }
         let start = read_start(reader)?;
         if is_document(&start) {
-            return self.document(store, name, entry.size, start, reader);
+            return self.document(store, &name, entry.size, start, reader).map(|()| None);
         }
-        if !is_layer(&start, entry.size) {
-            // VERSION, signatures and the like.
-            return Ok(());
-        }
-        let digest = blob_name(name);
-        if let Some(found) = known(store, lease, digest)? {
-            self.layers.insert(name.to_owned(), found);
-            return Ok(());
-        }
-        let source = LayerSource { digest, size: Some(entry.size), alone: true, ..LayerSource::default() };
-        let mut writer = store.layer_writer(lease, source)?;
-        // What is here from an interrupted pull is passed over.
-        let here = writer.offset();
-        let mut current = 0;
-        let mut told = 0;
-        let mut push = |bytes: &[u8], from: u64| {
-            let over = usize::try_from(here.saturating_sub(from)).unwrap_or(usize::MAX).min(bytes.len());
-            writer.push(&bytes[over..])
-        };
-        push(&start, current)?;
-        current += start.len() as u64;
-        loop {
-            let n = reader.data(u64::MAX, |bytes| push(bytes, current))?;
-            current += n;
-            if n == 0 || current - told >= PROGRESS {
-                told = current;
-                events(LoadEvent::Layer { name: name.to_owned(), current, total: entry.size });
-            }
-            if n == 0 {
-                break;
-            }
-        }
-        let layer = writer.finish().map_err(|e| e.context(format!("load the layer '{name}'")))?;
-        self.layers.insert(name.to_owned(), Found::Applied(Box::new(layer)));
-        Ok(())
+        // Others are VERSION, signatures and the like.
+        Ok(is_layer(&start, entry.size).then(|| (name, Cursor::new(start))))
     }
 
     fn link(&mut self, name: &str, entry: &Entry) -> Result<()> {
@@ -213,6 +205,66 @@ impl Members {
         }
         Ok(found)
     }
+}
+
+/// The data of a tar's member.
+struct Data<'a, R>(&'a mut Reader<R>);
+
+impl<R: BufRead> Read for Data<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let (mut n, most) = (0, out.len() as u64);
+        let copy = |bytes: &[u8]| {
+            n = bytes.len();
+            out[..n].copy_from_slice(bytes);
+            Ok(())
+        };
+        self.0.data(most, copy).map_err(error::into_io)?;
+        Ok(n)
+    }
+}
+
+/// Takes a layer from the beginning of its data.
+pub(super) fn take(
+    store: &Store,
+    lease: &Lease,
+    place: &Place,
+    input: &mut dyn Read,
+    events: &mut dyn FnMut(LoadEvent),
+) -> Result<Found> {
+    let Place { name, size, .. } = place;
+    let digest = blob_name(name);
+    if let Some(found) = known(store, lease, digest)? {
+        return Ok(found);
+    }
+    let source = LayerSource { digest, size: Some(*size), alone: true, ..LayerSource::default() };
+    let mut writer = store.layer_writer(lease, source)?;
+    let mut input = input.take(*size);
+    // What is here from an interrupted pull is passed over.
+    let mut here = writer.offset();
+    let (mut current, mut told) = (0, 0);
+    let mut buffer = vec![0; crate::tree::BUFFER];
+    loop {
+        let n = match input.read(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(error::from_io)?,
+        };
+        let over = usize::try_from(here).unwrap_or(usize::MAX).min(n);
+        here -= over as u64;
+        writer.push(&buffer[over..n])?;
+        current += n as u64;
+        if n == 0 || current - told >= PROGRESS {
+            told = current;
+            events(LoadEvent::Layer { name: name.clone(), current, total: *size });
+        }
+        if n == 0 {
+            break;
+        }
+    }
+    if current < *size {
+        return Err(truncated());
+    }
+    let layer = writer.finish().map_err(|e| e.context(format!("load the layer '{name}'")))?;
+    Ok(Found::Applied(Box::new(layer)))
 }
 
 /// Where an OCI layout has a blob.

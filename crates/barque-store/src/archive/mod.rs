@@ -3,11 +3,14 @@
 mod legacy;
 mod load;
 mod members;
+mod positioned;
 mod save;
 #[cfg(test)]
 mod tests;
 
 use std::io::{Read, Write};
+
+pub use positioned::ReadAt;
 
 use barque_model::{ImageId, Platform, Reference, Result};
 
@@ -33,6 +36,14 @@ pub enum LoadEvent {
     Image(LoadedImage),
 }
 
+/// Where an archive comes from.
+pub enum Archive<'a> {
+    /// Read once, from beginning to end.
+    Stream(&'a mut dyn Read),
+    /// Layers are read side by side.
+    File(&'a dyn ReadAt),
+}
+
 /// An image to be saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveImage {
@@ -49,20 +60,18 @@ pub struct ImportedRoot {
 
 impl Store {
     /// Reads an image archive as `docker save` writes it (docker-archive, OCI layout, both in one), plain or
-    /// compressed, from a stream, in one pass. `platforms` choose among several manifests of one index, the first
-    /// that it has; without them, this machine's. Several images may come of one archive.
+    /// compressed. `platforms` choose among several manifests of one index, the first that it has; without them,
+    /// this machine's. Several images may come of one archive.
     ///
     /// Errors: NotFound where the archive has images, but none for `platforms`; InvalidArgument for an archive that
     /// is none, is damaged or hostile: nothing of it is kept.
     pub fn load(
         &self,
-        lease: &Lease,
-        input: &mut dyn Read,
+        archive: Archive<'_>,
         platforms: &[Platform],
-        events: &mut dyn FnMut(LoadEvent),
+        events: &mut (dyn FnMut(LoadEvent) + Send),
     ) -> Result<Vec<LoadedImage>> {
-        let _ = lease;
-        load::load(self, input, platforms, events)
+        load::load(self, archive, platforms, events)
     }
 
     /// Writes an archive with both `manifest.json` and an OCI index, the same bytes every time.

@@ -8,8 +8,23 @@ use crate::image::NewImage;
 use crate::layer::{CommitMode, DiffOptions};
 use crate::testing::{Scratch, Tar, gzip, read};
 
+/// Loads it as a stream, and into another store as a file: the same comes of both.
 fn load(scratch: &Scratch, bytes: &[u8]) -> Result<Vec<LoadedImage>> {
-    scratch.store.load(&scratch.lease(), &mut &bytes[..], &[], &mut |_| {})
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    let other = Scratch::new();
+    let by_file = other.store.load(Archive::File(&file), &[], &mut |_| {});
+    let loaded = scratch.store.load(Archive::Stream(&mut &bytes[..]), &[], &mut |_| {});
+    let seen = |images: &[LoadedImage]| images.iter().map(|i| (i.id, i.names.clone())).collect::<Vec<_>>();
+    match (&by_file, &loaded) {
+        (Ok(one), Ok(two)) => assert_eq!(seen(one), seen(two)),
+        (Err(one), Err(two)) => assert_eq!(one.kind(), two.kind(), "{one} {two}"),
+        other => panic!("{other:?}"),
+    }
+    if by_file.is_err() {
+        assert_eq!(other.store.read(|r| r.blobs()).unwrap().len(), 0);
+    }
+    loaded
 }
 
 fn save(scratch: &Scratch, images: &[(&str, &[&str])]) -> Vec<u8> {
@@ -186,13 +201,13 @@ fn the_platform_decides_within_an_index() {
     let scratch = Scratch::new();
     let arm = "linux/arm64".parse().unwrap();
     let loaded =
-        scratch.store.load(&scratch.lease(), &mut &archive[..], std::slice::from_ref(&arm), &mut |_| {}).unwrap();
+        scratch.store.load(Archive::Stream(&mut &archive[..]), std::slice::from_ref(&arm), &mut |_| {}).unwrap();
     assert_eq!(loaded[0].id.0, configs[1]);
     assert_eq!(loaded[0].names[0].familiar(), "demo/app:9");
     let kept = scratch.store.read(|r| r.image_manifests(&loaded[0].id)).unwrap();
     assert_eq!(kept.iter().map(|m| m.is_index).collect::<Vec<_>>(), [false, true]);
     let mips = "linux/mips64le".parse().unwrap();
-    assert!(scratch.store.load(&scratch.lease(), &mut &archive[..], std::slice::from_ref(&mips), &mut |_| {}).is_err());
+    assert!(scratch.store.load(Archive::Stream(&mut &archive[..]), std::slice::from_ref(&mips), &mut |_| {}).is_err());
     let (plain, _) = layout(&[("amd64", "x")], "latest");
     let loaded = load(&scratch, &plain).unwrap();
     assert!(loaded[0].names.is_empty(), "a mere tag is no name");
@@ -206,7 +221,7 @@ fn progress_is_told() {
     let to = Scratch::new();
     let (mut layers, mut images) = (0, 0);
     to.store
-        .load(&to.lease(), &mut &bytes[..], &[], &mut |event| match event {
+        .load(Archive::Stream(&mut &bytes[..]), &[], &mut |event| match event {
             LoadEvent::Layer { current, total, .. } => {
                 assert!(current <= total);
                 layers += usize::from(current == total);

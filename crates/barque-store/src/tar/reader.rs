@@ -266,6 +266,17 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// Where the data of the last entry comes from.
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
+    /// Ends with the last entry, by an input that can leave out the bytes that are left of it without reading them.
+    pub fn leave_out(&mut self, pass_over: impl FnOnce(&mut R, u64)) {
+        pass_over(&mut self.input, self.remaining);
+        self.remaining = 0;
+    }
+
     /// Gives the input back, positioned after the end mark or wherever reading stopped.
     pub fn into_inner(self) -> R {
         self.input
