@@ -108,6 +108,9 @@ fn dispatch(state: &Arc<State>, path: &str, link: Link, request: Request<Incomin
         )
         .with_hint("mount it without :ro (readonly), which makes this container as powerful as root on the host"));
     }
+    if request.method() == http::Method::DELETE || segments.last() == Some(&"prune") {
+        state.engine.make_room();
+    }
     let upgrade = request.headers().contains_key(UPGRADE);
     let (mut head, body) = request.into_parts();
     let upgrade = match upgrade {

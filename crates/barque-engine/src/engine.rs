@@ -153,6 +153,11 @@ impl Engine {
         &self.0.id
     }
 
+    /// To be called before something is removed, so that a full disk does not forbid it.
+    pub fn make_room(&self) {
+        self.store().make_room();
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
     }

@@ -154,6 +154,7 @@ impl Store {
         let paths = Paths { root: options.root };
         std::fs::create_dir_all(&paths.root).at("create the data root", &paths.root)?;
         let lock = lock_root(&paths.root)?;
+        crate::reserve::make_room(&paths.root);
         let dirs = [paths.blobs(), paths.ingests(), paths.layers(), paths.snapshots(), paths.tmp(), paths.trash()];
         for dir in &dirs {
             std::fs::create_dir_all(dir).at("create the directory", dir)?;

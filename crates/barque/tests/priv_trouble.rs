@@ -183,6 +183,17 @@ fn priv_a_full_disk_is_said_and_nothing_is_broken() {
         assert!(engine.run(&["image", "inspect", "too:big"]).is_err());
         assert_eq!(engine.ok(&["exec", "writer", "sh", "-c", "wc -c < /big"]), "22000000");
         engine.ok(&["rm", "-f", "writer"]);
+        // With not one block left, also for an engine that starts then, removals still do what they are for.
+        engine.ok(&["create", "--name", "gone", "--network", "none", "-v", "gone:/v", "small:1", "true"]);
+        engine.ok(&["tag", "small:1", "other:1"]);
+        sh(&format!("cat /dev/zero > {}/data/filler 2> /dev/null || true", engine.dir.display()));
+        let left = || sh(&format!("df -k --output=avail {}/data | tail -1", engine.dir.display())).trim().to_owned();
+        assert_eq!(left(), "0");
+        for removal in [&["rm", "gone"][..], &["volume", "rm", "gone"], &["rmi", "other:1"], &["image", "prune", "-f"]]
+        {
+            engine.ok(removal);
+        }
+        sh(&format!("rm {}/data/filler", engine.dir.display()));
         // Everything else goes on, and what was begun takes no room for ever.
         assert!(engine.ok(&["images"]).contains("small"));
         engine.ok(&["run", "--rm", "--network", "none", "small:1", "true"]);
