@@ -18,6 +18,13 @@ use crate::error::{self, IoContext};
 use crate::layer::{clean, ignorable, is_private_attribute, split, write_data};
 use crate::tar::{Entry, Kind, Reader, bad, show};
 
+/// Docker's words for a name that is a mount point.
+fn mounted(path: &Path) -> Error {
+    Error::conflict(format!("unlinkat {}: device or resource busy", path.display())).with_hint(
+        "something is mounted there, which a copy would replace: change what is mounted, or write into it with exec",
+    )
+}
+
 struct Unpacker<'a> {
     /// The directory the archive is unpacked into; names in it are resolved within the whole root, so that links
     /// mean what they mean to a process in there.
@@ -58,6 +65,9 @@ pub(super) fn untar_into(
     while let Some(entry) = reader.next()? {
         let name = clean(&entry.path)?;
         unpacker.entry(&entry, &name, &mut reader).map_err(|e| {
+            if e.kind() == ErrorKind::Conflict {
+                return e;
+            }
             let kind = if error::is_impossible(&e) { ErrorKind::InvalidArgument } else { e.kind() };
             e.context(format!("unpack '{}'", show(&entry.path))).with_kind(kind)
         })?;
@@ -187,7 +197,10 @@ impl Unpacker<'_> {
             let shown = self.full(name);
             return Err(bad(format!("cannot overwrite {old} \"{}\" with {new} \"{}\"", shown.display(), show(name))));
         }
-        dir.remove_all(os(last)).map_err(|e| self.io(e, "replace", name))
+        dir.remove_all(os(last)).map_err(|e| match errno(&e) {
+            Some(Errno::BUSY | Errno::XDEV) => mounted(&self.full(name)),
+            _ => self.io(e, "replace", name),
+        })
     }
 
     fn directory(&mut self, entry: &Entry, name: &[u8], last: &[u8]) -> Result<()> {

@@ -8,7 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawDir, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, RawDir, ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::stat::{FileKind, Stat, TimeSpec};
@@ -135,12 +138,21 @@ impl Dir {
         rustix::fs::unlinkat(&self.0, component(name.as_ref())?, AtFlags::empty()).map_err(Into::into)
     }
 
+    /// Whether something is mounted at `name` where this directory is. The kernel lets a name go that is a mount point
+    /// only in other namespaces, and the mount with it: who works in another's tree has to ask. False before Linux 5.8.
+    pub fn is_mount(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
+        let (name, flags) = (component(name.as_ref())?, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT);
+        let found = rustix::fs::statx(&self.0, name, flags, StatxFlags::empty())?;
+        Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    }
+
     /// Removes an empty directory.
     pub fn rmdir(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         rustix::fs::unlinkat(&self.0, component(name.as_ref())?, AtFlags::REMOVEDIR).map_err(Into::into)
     }
 
-    /// Removes `name` with all below it; nothing there is fine. Does not cross mount points (EXDEV or EBUSY).
+    /// Removes `name` with all below it; nothing there is fine. Does not cross mount points, whoever's they are (EXDEV
+    /// or EBUSY).
     pub fn remove_all(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         super::remove::remove_all(self, component(name.as_ref())?)
     }

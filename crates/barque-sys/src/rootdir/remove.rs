@@ -27,7 +27,7 @@ fn errno(error: &io::Error) -> Option<Errno> {
 
 /// Removes `name` in `base` with all below it.
 pub(super) fn remove_all(base: &Dir, name: &OsStr) -> io::Result<()> {
-    match base.unlink(name) {
+    match unlink(base, name) {
         Ok(()) => return Ok(()),
         Err(e) => match errno(&e) {
             Some(Errno::NOENT) => return Ok(()),
@@ -42,6 +42,14 @@ pub(super) fn remove_all(base: &Dir, name: &OsStr) -> io::Result<()> {
         remove_tree(base, &top, &mut todo, &mut moved)?;
     }
     Ok(())
+}
+
+/// Removes anything but a directory, unless something is mounted there in whatever namespace the directory is of.
+fn unlink(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    if dir.is_mount(name)? {
+        return Err(Errno::BUSY.into());
+    }
+    dir.unlink(name)
 }
 
 /// Opens a directory and removes from it everything but directories.
@@ -62,14 +70,14 @@ fn enter(parent: &Dir, name: &OsStr) -> io::Result<Option<Level>> {
             pending.push(entry.name);
             continue;
         }
-        match dir.unlink(&entry.name) {
+        match unlink(&dir, &entry.name) {
             Ok(()) => {}
             Err(e) => match errno(&e) {
                 Some(Errno::NOENT) => {}
                 Some(Errno::ISDIR) => pending.push(entry.name),
                 Some(Errno::ACCESS) => {
                     dir.set_own_mode(0o700)?;
-                    dir.unlink(&entry.name)?;
+                    unlink(&dir, &entry.name)?;
                 }
                 _ => return Err(e),
             },

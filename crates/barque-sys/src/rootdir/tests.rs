@@ -118,6 +118,14 @@ fn removal_does_not_follow_links() {
 }
 
 #[test]
+fn mount_points_are_told_from_other_names() {
+    let (dir, _) = scratch();
+    assert!(Dir::open("/").unwrap().is_mount("proc").unwrap());
+    assert!(!Dir::open(dir.path()).unwrap().is_mount("secret").unwrap());
+    assert!(Dir::open(dir.path()).unwrap().is_mount("none").is_err());
+}
+
+#[test]
 fn attributes_and_names_come_sorted() {
     let (_dir, root) = scratch();
     root.create_new("f", 0o644).unwrap();
