@@ -100,6 +100,10 @@ impl PathStat {
         self.mode & Self::DIRECTORY != 0
     }
 
+    pub fn is_device(&self) -> bool {
+        self.mode & Self::DEVICE != 0
+    }
+
     pub fn is_symlink(&self) -> bool {
         self.mode & Self::SYMLINK != 0
     }

@@ -4,7 +4,7 @@
 //! beneath the target directory, and a link that leads out of it is an error.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
@@ -206,7 +206,13 @@ impl Unpacker<'_> {
             rustix::fs::FileType::Fifo => 0,
             _ => rustix::fs::makedev(header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)),
         };
-        rustix::fs::mknodat(parent, name, kind, Mode::from(mode), device).map_err(|e| named(e.into(), "mknod", path))
+        rustix::fs::mknodat(parent, name, kind, Mode::from(mode), device)
+            .map_err(|e| named(e.into(), "mknod", path))?;
+        // The mask of the caller is not the archive's. By a descriptor: there may be a link by now.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|e| named(e.into(), "open", path))?;
+        let made = format!("/proc/self/fd/{}", made.as_raw_fd());
+        rustix::fs::chmod(made.as_str(), Mode::from(mode)).map_err(|e| named(e.into(), "chmod", path))
     }
 
     fn own(&self, parent: BorrowedFd<'_>, name: &Path, entry: &tar::Entry<'_, &mut dyn Read>) -> io::Result<()> {

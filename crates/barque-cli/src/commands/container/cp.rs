@@ -90,7 +90,7 @@ async fn followed(client: &Client, container: &str, path: &str) -> (String, Opti
 
 async fn to_container(inv: &Invocation<'_>, container: &str, from: &str, to: &str) -> CliResult<u8> {
     let client = inv.client().await?;
-    let target = container_target(client, container, to).await;
+    let target = container_target(client, container, to).await?;
     let query = |path: &str| CopyQuery {
         path: path.to_owned(),
         no_overwrite_dir_non_dir: true,
@@ -124,21 +124,25 @@ async fn to_container(inv: &Invocation<'_>, container: &str, from: &str, to: &st
 }
 
 /// The destination in the container; a link there is followed once, as the engine does.
-async fn container_target(client: &Client, container: &str, path: &str) -> Info {
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+async fn container_target(client: &Client, container: &str, given: &str) -> CliResult<Info> {
+    let path = if given.starts_with('/') { given.to_owned() } else { format!("/{given}") };
     let mut info = Info { path: path.clone(), ..Info::default() };
-    let Ok(mut stat) = client.container_archive_stat(container, &path).await else { return info };
+    let Ok(mut stat) = client.container_archive_stat(container, &path).await else { return Ok(info) };
     if stat.is_symlink() {
         let (parent, _) = copy::split(&path);
         info.path = copy::lexical(&Path::new(&parent).join(&stat.link_target).display().to_string());
         match client.container_archive_stat(container, &info.path).await {
             Ok(followed) => stat = followed,
-            Err(_) => return info,
+            Err(_) => return Ok(info),
         }
     }
     info.exists = true;
     info.is_dir = stat.is_dir();
-    info
+    if stat.is_device() {
+        let shown = format!("{container}:{given}");
+        return Err(Failure::new(format!("destination {shown:?} must be a directory or a regular file: got a device")));
+    }
+    Ok(info)
 }
 
 /// Standard input as a stream, read as it comes.
