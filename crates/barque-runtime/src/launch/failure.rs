@@ -94,8 +94,11 @@ fn operation(what: &What, plan: &Plan, why: &str) -> LaunchError {
         Some(op @ (Op::Mount { .. } | Op::Attach { .. } | Op::SwitchRoot { .. })) => {
             let mut text = format!("{}: {}{why}", crate::plan::describe(op), at(step));
             if let Op::Attach { target, .. } = op {
+                let unlike = matches!(Errno::from_raw_os_error(what.errno), Errno::NOTDIR | Errno::ISDIR);
+                // Docker's client takes "is a directory" for a program that cannot be run.
+                let why = if unlike { "not a directory" } else { why };
                 text = format!("error mounting to rootfs at \"{}\": {}{why}", target.to_string_lossy(), at(step));
-                if matches!(Errno::from_raw_os_error(what.errno), Errno::NOTDIR | Errno::ISDIR) {
+                if unlike {
                     text += ": Are you trying to mount a directory onto a file (or vice-versa)? \
                              Check if the specified host path exists and is the expected type";
                 }
