@@ -31,14 +31,25 @@ pub fn copy(path: &Path, subpath: Option<&Path>, recursive: bool) -> Result<Owne
     let base = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).with_context(what)?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let inside = rustix::fs::openat2(&base, subpath, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-    let inside = inside.with_context(|| format!("subpath {} of {}", subpath.display(), path.display()))?;
+    let inside = inside.map_err(|e| match e {
+        Errno::XDEV => Error::invalid(format!("subpath {} leads out of {}", subpath.display(), path.display()))
+            .with_hint("links on its way have to be relative and to stay inside"),
+        e => {
+            Error::from(std::io::Error::from(e)).context(format!("subpath {} of {}", subpath.display(), path.display()))
+        }
+    })?;
     open_tree(&inside, "", flags | OpenTreeFlags::AT_EMPTY_PATH).with_context(what)
 }
 
 /// Layers of an image, read-only. overlayfs wants two at least.
 pub fn image(layers: &[PathBuf], subpath: Option<&Path>) -> Result<OwnedFd> {
     let whole = match layers {
-        [single] => copy(single, None, false)?,
+        [single] => {
+            // The store's own directory: nobody writes there, whatever is done with the mount.
+            let layer = copy(single, None, false)?;
+            make_readonly(&layer, false)?;
+            layer
+        }
         many => overlay::mount(&Layers { lower: many, upper: None, volatile: false })?,
     };
     let Some(subpath) = subpath else { return Ok(whole) };
@@ -64,6 +75,13 @@ pub(crate) fn make_private(mount: &OwnedFd, recursive: bool) -> Result<()> {
     match mount_setattr(mount.as_fd(), 0, u64::from(MS_PRIVATE), recursive) {
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         Err(e) => Err(Error::internal("make a mount private").with_source(e)),
+    }
+}
+
+fn make_readonly(mount: &OwnedFd, below: bool) -> Result<()> {
+    match mount_setattr(mount.as_fd(), u64::from(MOUNT_ATTR_RDONLY), 0, below) {
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(e) => Err(Error::internal("make a mount read-only").with_source(e)),
     }
 }
 
@@ -156,12 +174,15 @@ fn attach(inside: &RootDir, piece: &Piece) -> Result<()> {
         other => other,
     };
     let target = target.with_context(what)?;
+    if (Stat::of_fd(target.as_fd()).with_context(what)?.kind == FileKind::Directory) != directory {
+        // move_mount(2) calls it invalid.
+        return Err(Error::invalid("not a directory").context(what()).with_hint(
+            "a directory cannot be mounted on a file, nor a file on a directory: see what the mount's source is",
+        ));
+    }
     make_private(&piece.tree, true)?;
     if piece.readonly {
-        match mount_setattr(piece.tree.as_fd(), u64::from(MOUNT_ATTR_RDONLY), 0, piece.below) {
-            Ok(()) | Err(Errno::NOSYS) => {}
-            Err(e) => return Err(Error::from(std::io::Error::from(e)).context(what())),
-        }
+        make_readonly(&piece.tree, piece.below).with_context(what)?;
     }
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&piece.tree, "", &target, "", flags).with_context(what)

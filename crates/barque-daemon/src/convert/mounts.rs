@@ -218,6 +218,7 @@ fn long_form(mount: &Mount) -> Result<MountSpec> {
             MountSource::Image {
                 reference: mount.source.clone(),
                 subpath: Some(subpath).filter(|path| !path.is_empty()),
+                image: None,
             }
         }
         "cluster" | "npipe" => return Err(Error::not_implemented(format!("mounts of type {:?}", mount.kind))),

@@ -106,8 +106,9 @@ impl Engine {
                 let subpath = subpath.as_deref().filter(|s| !s.is_empty()).map(std::path::Path::new);
                 Some(tree::copy(&self.volume_dir(name), subpath, true)?)
             }
-            MountSource::Image { reference, subpath } => {
-                let layers = self.image_for_container(reference, None)?.layers;
+            MountSource::Image { reference, subpath, image } => {
+                let name = image.map_or_else(|| reference.clone(), |id| id.to_string());
+                let layers = self.image_for_container(&name, None)?.layers;
                 Some(tree::image(&layers, subpath.as_deref().map(std::path::Path::new))?)
             }
             MountSource::Tmpfs { .. } => None,

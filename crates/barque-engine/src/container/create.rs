@@ -42,6 +42,7 @@ impl Engine {
         }
         self.check(&mut spec, &mut warnings)?;
         self.take_over_volumes(&mut spec)?;
+        self.pin_mounted_images(&mut spec);
         self.resolve_links(&mut spec)?;
         let id = Id::random();
         if spec.hostname.is_empty() {
@@ -344,6 +345,8 @@ impl Engine {
             MountSource::Tmpfs { .. } => view.kind = "tmpfs".into(),
             MountSource::Image { reference, .. } => {
                 view.kind = "image".into();
+                // Always, whatever is asked for.
+                view.read_write = false;
                 view.source = reference.into();
             }
         }

@@ -174,6 +174,9 @@ pub enum MountSource {
     Image {
         reference: String,
         subpath: Option<String>,
+        /// What the reference meant at creation.
+        #[serde(default)]
+        image: Option<ImageId>,
     },
 }
 

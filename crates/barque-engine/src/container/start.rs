@@ -272,8 +272,9 @@ impl Engine {
                     self.mount_volume(&row, id)?;
                     resolved.source = Some(row.mountpoint);
                 }
-                MountSource::Image { reference, .. } => {
-                    resolved.layers = self.image_for_container(reference, None)?.layers;
+                MountSource::Image { reference, image, .. } => {
+                    let name = image.map_or_else(|| reference.clone(), |id| id.to_string());
+                    resolved.layers = self.image_for_container(&name, None)?.layers;
                 }
                 MountSource::Tmpfs { .. } => {}
             }

@@ -3,6 +3,7 @@
 mod changes;
 pub mod config;
 pub mod fetch;
+mod mounted;
 pub mod pull;
 pub mod push;
 pub mod types;
@@ -175,6 +176,9 @@ impl Engine {
             let running = |id: &barque_model::Id| engine.container(&id.to_string()).is_ok_and(|v| v.state.is_up());
             let options = RemoveImage { force, prune_parents: !no_prune };
             let found = engine.store().resolve_image(&name)?;
+            if found.name.is_none() || found.image.tags.len() <= 1 {
+                engine.check_unmounted(&found.image, &name, force)?;
+            }
             let labels = engine.labels_of(&found.image.id.to_string());
             let removal = engine.store().remove_image(&name, options, &running)?;
             Ok(engine.removals(&found.image.id, &labels, found.name.is_some(), removal))
@@ -219,7 +223,7 @@ impl Engine {
             for image in engine.store().prunable_images(all)? {
                 let id = image.id;
                 let view = engine.image_view(image)?;
-                if !wanted(&view) {
+                if !wanted(&view) || engine.is_mounted(&id, false).is_some() {
                     continue;
                 }
                 if dry_run {
