@@ -22,9 +22,9 @@ impl<'a> Play<'a> {
         text.replace("{H}", &self.host).replace("{V}", &self.volume)
     }
 
-    /// Runs a command and writes down how it ended and what it said.
+    /// Runs a command in the directory on the host and writes down how it ended and what it said.
     pub fn step(&mut self, what: &str, args: &[&str]) {
-        let output = self.engine.call(args);
+        let output = self.engine.command(args).current_dir(&self.host).output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let text = self.neutral(&text);
         self.said.push_str(&format!("{what}: {}\n{text}\n", output.status.code().unwrap_or(-1)));
