@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::engines::{self, Engine, busybox_tar, head, interleaved, row};
+use crate::engines::{self, Engine, Task, busybox_tar, interleaved};
+use crate::table::{Bound, Table, Target};
 
 const HELP: &str = "\
-Usage: cargo xtask bench-build [--runs N] [--smoke] [--barque PATH]
+Usage: cargo xtask bench-build [--runs N] [--smoke] [--check] [--barque PATH]
 
 Runs as root; needs busybox-static. Docker's classic builder is measured where `dockerd` is installed.
   --runs N        builds of each kind (default 7; medians are printed; fewer of Docker's slow ones)
   --smoke         one build of each kind: does it run at all?
+  --check         fail where a figure is worse than the target of the project
   --barque PATH   measure this binary instead of a fresh `cargo xtask dist`
 ";
 
@@ -24,46 +26,56 @@ const CACHED: usize = 30;
 const FILES: usize = 50_000;
 const IN_DIRECTORY: usize = 250;
 
+const TARGETS: &[Target] = &[
+    ("build, 20 RUN steps that do nothing", Bound::Times(10.0)),
+    ("build, 30 steps from the cache", Bound::Below(40.0)),
+    ("build, 50000 files, one changed", Bound::Below(300.0)),
+];
+
 /// Measures and prints one table.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    engines::task(("bench-build", HELP, 7), root, args, measure)
+    engines::task(&Task { name: "bench-build", help: HELP, runs: 7, targets: TARGETS }, root, args, measure)
 }
 
-fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
+fn measure(binary: &Path, runs: usize, scratch: &Path, table: &mut Table) -> Result<()> {
     let engines = engines::start(binary, scratch)?;
     let rootfs = busybox_tar(scratch, &[])?;
     for engine in &engines {
         engine.call(&["import", &rootfs, "bench"])?;
     }
-    builds(&engines, runs, scratch)
+    builds(&engines, runs, scratch, table)
 }
 
 /// Prints a row for each kind of build.
-fn builds(engines: &[Engine], runs: usize, scratch: &Path) -> Result<()> {
-    head(&format!("median of {runs} builds"));
+fn builds(engines: &[Engine], runs: usize, scratch: &Path, table: &mut Table) -> Result<()> {
+    table.head(&format!("median of {runs} builds"));
     let dir = scratch.join("contexts");
     let steps: String = (0..STEPS).map(|n| format!("RUN /bin/true {n}\n")).collect();
     let empty = context(&dir.join("steps"), &format!("FROM bench\n{steps}"))?;
     let fresh = |engine: &Engine| timed(engine, &empty, &["--no-cache"]);
-    compare(&format!("build, {STEPS} RUN steps that do nothing"), engines, (runs, runs.min(3)), fresh)?;
+    let label = format!("build, {STEPS} RUN steps that do nothing");
+    table.row(&label, &interleaved(engines, (runs, runs.min(3)), fresh)?, "ms");
 
     let steps: String = (0..CACHED - 2).map(|n| format!("RUN echo {n} > /{n}\n")).collect();
     let cached = context(&dir.join("cached"), &format!("FROM bench\nCOPY Dockerfile /\n{steps}ENV A=b\n"))?;
     for engine in engines {
         timed(engine, &cached, &[])?;
     }
-    compare(&format!("build, {CACHED} steps from the cache"), engines, (runs, runs), |e| timed(e, &cached, &[]))?;
+    let times = interleaved(engines, (runs, runs), |e| timed(e, &cached, &[]))?;
+    table.row(&format!("build, {CACHED} steps from the cache"), &times, "ms");
 
     let large = context(&dir.join("large"), "FROM bench\nCOPY files /files\n")?;
     fill(&large.join("files"))?;
     timed(&engines[0], &large, &[])?;
     let mut change = 0;
     // Docker takes a minute each time, the first as well as any other.
-    compare(&format!("build, {FILES} files, one changed"), engines, (runs, 1), |engine| {
+    let times = interleaved(engines, (runs, 1), |engine| {
         change += 1;
         std::fs::write(large.join("files/7/7"), format!("change {change}"))?;
         timed(engine, &large, &[])
-    })
+    })?;
+    table.row(&format!("build, {FILES} files, one changed"), &times, "ms");
+    Ok(())
 }
 
 /// A directory with a Dockerfile.
@@ -98,14 +110,4 @@ fn timed(engine: &Engine, context: &Path, options: &[&str]) -> Result<Duration> 
         bail!("{}: {}", engine.name, String::from_utf8_lossy(&output.stderr));
     }
     Ok(took)
-}
-
-fn compare(
-    label: &str,
-    engines: &[Engine],
-    runs: (usize, usize),
-    timed: impl FnMut(&Engine) -> Result<Duration>,
-) -> Result<()> {
-    row(label, &interleaved(engines, runs, timed)?, "ms");
-    Ok(())
 }

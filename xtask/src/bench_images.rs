@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::engines::{self, Engine, head, median, row, shell};
+use crate::engines::{self, Engine, Task, median, shell};
+use crate::table::{Bound, Table, Target};
 
 const HELP: &str = "\
-Usage: cargo xtask bench-images [--runs N] [--smoke] [--barque PATH]
+Usage: cargo xtask bench-images [--runs N] [--smoke] [--check] [--barque PATH]
 
 Runs as root; needs docker-registry, skopeo, tar, gzip. Docker is measured where `dockerd` is installed.
   --runs N        calls of each kind (default 5; medians are printed)
   --smoke         one call of each kind: does it run at all?
+  --check         fail where a figure is worse than the target of the project
   --barque PATH   measure this binary instead of a fresh `cargo xtask dist`
 The image is made once and kept in target/bench-images.
 ";
@@ -25,14 +27,21 @@ const REGISTRY: &str = "127.0.0.1:5055";
 const IMAGE: &str = "127.0.0.1:5055/bench/app:1";
 const ARCHIVE_IMAGE: &str = "bench/app:1";
 
+const TARGETS: &[Target] = &[
+    ("pull and unpack", Bound::Times(2.5)),
+    ("load", Bound::Times(2.0)),
+    ("daemon's highest memory", Bound::Below(80.0)),
+];
+
 /// Measures and prints one table.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
     let image = root.join("target/bench-images");
-    engines::task(("bench-images", HELP, 5), root, args, |binary, runs, scratch| {
+    let task = Task { name: "bench-images", help: HELP, runs: 5, targets: TARGETS };
+    engines::task(&task, root, args, |binary, runs, scratch, table| {
         if !image.join("layout/index.json").exists() {
             generate(&image)?;
         }
-        measure(binary, runs, &image, scratch)
+        measure(binary, runs, &image, scratch, table)
     })
 }
 
@@ -45,7 +54,7 @@ impl Drop for Registry {
     }
 }
 
-fn measure(binary: &Path, runs: usize, image: &Path, scratch: &Path) -> Result<()> {
+fn measure(binary: &Path, runs: usize, image: &Path, scratch: &Path, table: &mut Table) -> Result<()> {
     let _registry = registry(scratch)?;
     let layout = image.join("layout");
     shell(&format!(
@@ -56,16 +65,16 @@ fn measure(binary: &Path, runs: usize, image: &Path, scratch: &Path) -> Result<(
         image.join("archive.tar").display()
     ))?;
     let engines = engines::start(binary, scratch)?;
-    head(&format!("{} MB in {} layers, median of {runs}", LAYERS.iter().sum::<usize>(), LAYERS.len()));
+    table.head(&format!("{} MB in {} layers, median of {runs}", LAYERS.iter().sum::<usize>(), LAYERS.len()));
     let (pulls, cpu, peaks) = interleaved(&engines, runs, &["pull", "-q", IMAGE], IMAGE)?;
-    row("pull and unpack", &pulls, "ms");
-    row("  processor time of the daemon", &cpu, "ms");
+    table.row("pull and unpack", &pulls, "ms");
+    table.row("  processor time of the daemon", &cpu, "ms");
     let archive = image.join("archive.tar").display().to_string();
     let (loads, load_cpu, load_peaks) = interleaved(&engines, runs, &["load", "-q", "-i", &archive], ARCHIVE_IMAGE)?;
-    row("load", &loads, "ms");
-    row("  processor time of the daemon", &load_cpu, "ms");
-    row("daemon's highest memory, pull", &peaks, "MB");
-    row("daemon's highest memory, load", &load_peaks, "MB");
+    table.row("load", &loads, "ms");
+    table.row("  processor time of the daemon", &load_cpu, "ms");
+    table.row("daemon's highest memory, pull", &peaks, "MB");
+    table.row("daemon's highest memory, load", &load_peaks, "MB");
     Ok(())
 }
 

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::engines::{self, Engine, busybox_tar, head, interleaved, median, row, shell};
+use crate::engines::{self, Engine, Task, busybox_tar, interleaved, median, shell};
+use crate::table::{Bound, Table, Target};
 
 const HELP: &str = "\
-Usage: cargo xtask bench-net [--runs N] [--smoke] [--barque PATH]
+Usage: cargo xtask bench-net [--runs N] [--smoke] [--check] [--barque PATH]
 
 Runs as root. Docker is measured where `dockerd` is installed; Barque alone otherwise.
   --runs N        calls of each kind (default 11; a quarter of them for copies; medians are printed)
   --smoke         one call of each kind: does it run at all?
+  --check         fail where a figure is worse than the target of the project
   --barque PATH   measure this binary instead of a fresh `cargo xtask dist`
 ";
 
@@ -28,12 +30,20 @@ const PORT: u16 = 7100;
 pub const SINK: &str = "bench-net-sink";
 pub const SOURCE: &str = "bench-net-source";
 
+const TARGETS: &[Target] = &[
+    ("network create and rm", Bound::Times(5.0)),
+    ("cp of 20000 files", Bound::Times(3.0)),
+    // Not below Docker's: a tenth is what two equal runs differ by.
+    ("through a published port", Bound::Times(0.9)),
+    ("across the bridge", Bound::Times(0.9)),
+];
+
 /// Measures and prints one table.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    engines::task(("bench-net", HELP, 11), root, args, measure)
+    engines::task(&Task { name: "bench-net", help: HELP, runs: 11, targets: TARGETS }, root, args, measure)
 }
 
-fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
+fn measure(binary: &Path, runs: usize, scratch: &Path, table: &mut Table) -> Result<()> {
     // In memory: what others do on the disk meanwhile would be most of what a copy is measured to take.
     shell(&format!("mount -t tmpfs -o size=4g tmpfs {}", scratch.display()))?;
     let tar = busybox_tar(scratch, &[("bench", &std::env::current_exe()?)])?;
@@ -42,24 +52,24 @@ fn measure(binary: &Path, runs: usize, scratch: &Path) -> Result<()> {
         engine.call(&["import", &tar, "bench"])?;
         engine.call(&["run", "-d", "--name", "box", "bench", "/bin/sleep", "1000000"])?;
     }
-    head(&format!("median of {runs}"));
-    networks(&engines, runs)?;
-    copies(&engines, runs.div_ceil(4), scratch)?;
-    throughput(&engines, runs)
+    table.head(&format!("median of {runs}"));
+    networks(&engines, runs, table)?;
+    copies(&engines, runs.div_ceil(4), scratch, table)?;
+    throughput(&engines, runs, table)
 }
 
-fn networks(engines: &[Engine], runs: usize) -> Result<()> {
+fn networks(engines: &[Engine], runs: usize, table: &mut Table) -> Result<()> {
     let both = interleaved(engines, (runs, runs), |engine| {
         let begin = Instant::now();
         engine.call(&["network", "create", "bench-net"])?;
         engine.call(&["network", "rm", "bench-net"])?;
         Ok(begin.elapsed())
     })?;
-    row("network create and rm", &both, "ms");
+    table.row("network create and rm", &both, "ms");
     Ok(())
 }
 
-fn copies(engines: &[Engine], runs: usize, scratch: &Path) -> Result<()> {
+fn copies(engines: &[Engine], runs: usize, scratch: &Path, table: &mut Table) -> Result<()> {
     let tree = scratch.join("tree");
     for number in 0..FILES {
         let dir = tree.join(format!("d{}", number / 100));
@@ -86,8 +96,8 @@ fn copies(engines: &[Engine], runs: usize, scratch: &Path) -> Result<()> {
             engine.call(&["exec", "box", "/bin/busybox", "rm", "-rf", "/tmp/tree"])?;
         }
     }
-    row(&format!("cp of {FILES} files into a container"), &columns(into), "ms");
-    row(&format!("cp of {FILES} files out of it"), &columns(out), "ms");
+    table.row(&format!("cp of {FILES} files into a container"), &columns(into), "ms");
+    table.row(&format!("cp of {FILES} files out of it"), &columns(out), "ms");
     Ok(())
 }
 
@@ -99,7 +109,7 @@ fn columns(rows: Vec<Vec<f64>>) -> Vec<f64> {
         .collect()
 }
 
-fn throughput(engines: &[Engine], runs: usize) -> Result<()> {
+fn throughput(engines: &[Engine], runs: usize, table: &mut Table) -> Result<()> {
     for (index, engine) in engines.iter().enumerate() {
         let port = format!("{}:{PORT}", 7101 + index);
         engine.call(&["run", "-d", "--name", "sink", "-p", &port, "bench", "/bench", SINK])?;
@@ -120,13 +130,9 @@ fn throughput(engines: &[Engine], runs: usize) -> Result<()> {
             bridge[index].push(rate(Duration::from_secs_f64(said.trim().parse()?)));
         }
     }
-    // Medians of rates: more is better, so the ratio is turned around.
     let medians = |all: Vec<Vec<Duration>>| all.into_iter().map(|v| median(v) / 1000.0).collect::<Vec<f64>>();
-    for (label, rates) in [("through a published port", medians(published)), ("across the bridge", medians(bridge))] {
-        let docker = rates.get(1).map_or_else(String::new, |r| format!("{r:.2} GB/s"));
-        let ratio = rates.get(1).map_or_else(String::new, |r| format!("{:.2}x", rates[0] / r));
-        println!("{label:<38} {:>12} {docker:>12} {ratio:>8}", format!("{:.2} GB/s", rates[0]));
-    }
+    table.rate("through a published port", &medians(published), "GB/s");
+    table.rate("across the bridge", &medians(bridge), "GB/s");
     Ok(())
 }
 

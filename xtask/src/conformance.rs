@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::engines::{self, Engine, shell};
+use crate::engines::{self, Engine, Task, shell};
 
 const HELP: &str = "\
 Usage: cargo xtask conformance-build [--barque PATH]
@@ -65,7 +65,8 @@ const BASES: [(&str, &str); 6] = [
 
 /// Compares and prints; an error if anything differs that should not.
 pub fn run(root: &Path, args: &[String]) -> Result<()> {
-    engines::task(("conformance-build", HELP, 1), root, args, |binary, _, scratch| compare_all(binary, root, scratch))
+    let task = Task { name: "conformance-build", help: HELP, runs: 1, targets: &[] };
+    engines::task(&task, root, args, |binary, _, scratch, _| compare_all(binary, root, scratch))
 }
 
 fn compare_all(binary: &Path, root: &Path, scratch: &Path) -> Result<()> {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::table::{Table, Target};
+
 /// Set in the copy of this program that runs inside the namespaces, to its scratch directory.
 const INSIDE: &str = "BARQUE_BENCH_INSIDE";
 /// Runs the words after the scratch directory in namespaces of their own and removes the directory, after Ctrl-C too:
@@ -17,14 +19,25 @@ unshare --net --mount --pid --mount-proc --fork --kill-child -- \
 status=$?; rm -rf "$scratch"; exit $status
 "#;
 
-/// Runs `body` (binary, runs, scratch directory) as the task `name` with the arguments `--runs N --smoke --barque PATH`.
-/// All happens in a child in namespaces that end with it: ports, bridges, mounts and processes meet nobody's.
+/// A task that measures.
+pub(crate) struct Task {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    /// Calls of each kind, if not said.
+    pub(crate) runs: usize,
+    /// What `--check` asserts.
+    pub(crate) targets: &'static [Target],
+}
+
+/// Runs `body` (binary, runs, scratch directory, table to fill) with the arguments `--runs N --smoke --barque PATH
+/// --check`. All happens in a child in namespaces that end with it: ports, bridges, mounts and processes meet nobody's.
 pub(crate) fn task(
-    (name, help, runs): (&str, &str, usize),
+    task: &Task,
     root: &Path,
     args: &[String],
-    body: impl FnOnce(&Path, usize, &Path) -> Result<()>,
+    body: impl FnOnce(&Path, usize, &Path, &mut Table) -> Result<()>,
 ) -> Result<()> {
+    let Task { name, help, runs, targets } = *task;
     let Some(options) = options(args, runs, help)? else { return Ok(()) };
     // Absolute: measurements call it from directories of their own.
     let binary = std::path::absolute(match options.barque {
@@ -33,7 +46,9 @@ pub(crate) fn task(
     })?;
     if let Some(scratch) = std::env::var_os(INSIDE) {
         shell("ip link set lo up && mount --make-rprivate /")?;
-        return body(&binary, options.runs, Path::new(&scratch));
+        let mut table = Table::default();
+        body(&binary, options.runs, Path::new(&scratch), &mut table)?;
+        return if options.check { table.check(targets) } else { Ok(()) };
     }
     let scratch = std::env::temp_dir().join(format!("barque-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
@@ -43,6 +58,7 @@ pub(crate) fn task(
         .arg(std::env::current_exe()?)
         .args([name, "--runs", &options.runs.to_string(), "--barque"])
         .arg(binary)
+        .args(options.check.then_some("--check"))
         .env(INSIDE, &scratch)
         .status()
         .context("sh and unshare (util-linux) are needed")?;
@@ -55,11 +71,12 @@ pub(crate) fn task(
 struct Options {
     runs: usize,
     barque: Option<PathBuf>,
+    check: bool,
 }
 
 /// `None` after printing `help`.
 fn options(args: &[String], runs: usize, help: &str) -> Result<Option<Options>> {
-    let mut options = Options { runs, barque: None };
+    let mut options = Options { runs, barque: None, check: false };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -68,6 +85,7 @@ fn options(args: &[String], runs: usize, help: &str) -> Result<Option<Options>> 
                 return Ok(None);
             }
             "--smoke" => options.runs = 1,
+            "--check" => options.check = true,
             "--runs" => options.runs = args.next().context("--runs needs a number")?.parse()?,
             "--barque" => options.barque = Some(args.next().context("--barque needs a path")?.into()),
             other => bail!("unknown option {other}: see --help"),
@@ -215,18 +233,6 @@ pub(crate) fn interleaved(
         }
     }
     Ok(times.into_iter().map(median).collect())
-}
-
-/// A table's head.
-pub(crate) fn head(what: &str) {
-    println!("{what:<38} {:>12} {:>12} {:>8}", "barque", "docker", "ratio");
-}
-
-/// One line: medians and how many times faster the first is.
-pub(crate) fn row(label: &str, medians: &[f64], unit: &str) {
-    let docker = medians.get(1).map_or_else(String::new, |m| format!("{m:.2} {unit}"));
-    let ratio = medians.get(1).map_or_else(String::new, |m| format!("{:.2}x", m / medians[0]));
-    println!("{label:<38} {:>12} {docker:>12} {ratio:>8}", format!("{:.2} {unit}", medians[0]));
 }
 
 /// The median in milliseconds.

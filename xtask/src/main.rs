@@ -8,6 +8,7 @@ mod conformance;
 mod dist;
 mod engines;
 mod privileged;
+mod table;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ Usage: cargo xtask TASK [ARGS]
 
   tidy            check the tree's own rules: layering, file and function length, module docs
   priv [FILTER]   run the privileged tests (root, own namespaces and scratch directories)
-  bench [ARGS]    measure Barque beside Docker, interleaved (bench --help)
+  bench [ARGS]    measure Barque beside Docker, interleaved; --check asserts the targets (bench --help)
   bench-build     measure builds beside Docker (bench-build --help)
   bench-images    measure pulls and loads of a 500 MB image beside Docker (bench-images --help)
   bench-net       measure networks, copies and throughput beside Docker (bench-net --help)

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::engines::{Engine, median, row};
+use crate::engines::{Engine, median};
+use crate::table::Table;
 
 /// Services of the project.
 const SERVICES: usize = 20;
@@ -15,7 +16,7 @@ const SERVICES: usize = 20;
 const ROUNDS_MAX: usize = 5;
 
 /// Prints three rows. `engines` are Barque and, where there is one, Docker with `docker-compose`.
-pub(super) fn measure(engines: &[Engine], scratch: &Path, runs: usize) -> Result<()> {
+pub(super) fn measure(engines: &[Engine], scratch: &Path, runs: usize, table: &mut Table) -> Result<()> {
     let dir = scratch.join("compose");
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("docker-compose.yml"), project())?;
@@ -41,7 +42,7 @@ pub(super) fn measure(engines: &[Engine], scratch: &Path, runs: usize) -> Result
         ("compose down of 20 services", down),
     ] {
         let medians: Vec<f64> = times.into_iter().map(median).collect();
-        row(label, &medians, "ms");
+        table.row(label, &medians, "ms");
     }
     Ok(())
 }
