@@ -185,7 +185,14 @@ fn difference(row: &Row<'_>, tests: &BTreeSet<String>) -> Option<String> {
             lacks(if row.place == "build" {
                 format!("{:?}", images::query(&project, service, spec, &wish))
             } else {
-                match images::extras(&project, spec, &wish, None, true) {
+                match images::extras(
+                    &project,
+                    spec,
+                    &wish,
+                    None,
+                    true,
+                    &mut barque_client::ssh_agent::Agents::default(),
+                ) {
                     Ok(made) => serde_json::to_string(&made).unwrap(),
                     Err(e) => e.chain(),
                 }

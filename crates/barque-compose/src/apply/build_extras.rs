@@ -1,7 +1,7 @@
 //! What Barque's engine takes beyond the classic build request: secrets, agents, named contexts.
 
 use barque_api::build_extras::BuildExtras;
-use barque_client::ssh_agent;
+use barque_client::ssh_agent::Agents;
 use barque_model::Error;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -61,6 +61,7 @@ pub fn extras(
     wish: &BuildWish,
     context: Option<&BuildContext>,
     nearby: bool,
+    agents: &mut Agents,
 ) -> Result<BuildExtras, Error> {
     let mut extras = BuildExtras {
         no_cache_filter: spec.no_cache_filter.clone(),
@@ -84,7 +85,7 @@ pub fn extras(
             return Err(Error::not_implemented("ssh in builds with an engine on another machine"));
         }
         let variable = |name: &str| project.environment.get(name).cloned();
-        let (id, socket) = ssh_agent::parse(text, &project.working_dir, &variable).map_err(|e| e.context("build"))?;
+        let (id, socket) = agents.parse(text, &project.working_dir, &variable).map_err(|e| e.context("build"))?;
         extras.ssh.insert(id, socket);
     }
     for (name, value) in &spec.additional_contexts {
@@ -152,7 +153,8 @@ mod tests {
         let reference =
             |target: &str| FileMount { source: "token".into(), target: target.into(), ..Default::default() };
         let spec = Build { secrets: vec![reference(""), reference("npm")], privileged: true, ..Build::default() };
-        let extras = extras(&project(), &spec, &BuildWish::default(), None, true).expect("extras");
+        let extras =
+            extras(&project(), &spec, &BuildWish::default(), None, true, &mut Agents::default()).expect("extras");
         let value = STANDARD.encode("s3cret");
         assert_eq!(extras.secrets.get("token"), Some(&value));
         assert_eq!(extras.secrets.get("npm"), Some(&value));
@@ -160,7 +162,8 @@ mod tests {
         assert_eq!(beyond_classic(&spec, &BuildWish::default()), Some("build secrets"));
         assert!(!extras.check && !extras.status);
         let wish = BuildWish { check: true, ..BuildWish::default() };
-        let checked = super::extras(&project(), &Build::default(), &wish, None, true).expect("extras");
+        let checked =
+            super::extras(&project(), &Build::default(), &wish, None, true, &mut Agents::default()).expect("extras");
         assert!(checked.check && checked.status, "warnings come with the status");
     }
 

@@ -8,6 +8,7 @@ use barque_api::build_extras::{BuildExtras, SolveStatus, VertexWarning};
 use barque_api::image::ImageCreateQuery;
 use barque_api::progress::JsonMessage;
 use barque_api::query::JsonParam;
+use barque_client::ssh_agent::Agents;
 use barque_client::{BuildHeaders, Upload};
 use barque_model::Error;
 use base64::Engine as _;
@@ -40,7 +41,7 @@ pub struct BuildWish {
     pub memory: i64,
     /// Print the service's name before each line.
     pub prefix: bool,
-    /// `--ssh`: `default` or `ID=SOCKET`.
+    /// `--ssh`: `default`, `ID=SOCKET` or `ID=KEY`.
     pub ssh: Vec<String>,
     /// `--check`: lint only.
     pub check: bool,
@@ -202,12 +203,15 @@ async fn send(
         return Err(Error::not_implemented(what));
     }
     let remote = paths::is_remote_context(&spec.context);
+    let mut agents = Agents::default();
     let mut query = query(project, service, spec, wish);
     let mut headers = BuildHeaders { auth: registry_auth(engine, service), ..BuildHeaders::default() };
     let upload = if remote {
         query.remote.clone_from(&spec.context);
         match ours {
-            true => announced(&mut headers, &extras(project, spec, wish, None, engine.is_nearby())?, None)?,
+            true => {
+                announced(&mut headers, &extras(project, spec, wish, None, engine.is_nearby(), &mut agents)?, None)?
+            }
             false => Upload::empty(),
         }
     } else {
@@ -215,7 +219,7 @@ async fn send(
         query.dockerfile = context.dockerfile_name();
         match ours {
             true => {
-                let extras = extras(project, spec, wish, Some(&context), engine.is_nearby())?;
+                let extras = extras(project, spec, wish, Some(&context), engine.is_nearby(), &mut agents)?;
                 if extras.dockerfile.is_some() {
                     query.dockerfile.clear();
                 }

@@ -2,6 +2,7 @@
 
 use barque_api::build::BuildQuery;
 use barque_api::query::JsonParam;
+use barque_client::ssh_agent::Agents;
 use barque_client::{BuildHeaders, BuildOutput, ByteStream};
 
 use super::build_cache::{self, Exports};
@@ -77,7 +78,8 @@ async fn run(
     exports: &Exports,
     manner: &Manner,
 ) -> CliResult<(Told, Option<ByteStream>)> {
-    let mut stream = send(inv, query, context, exports, manner).await?;
+    let mut agents = Agents::default();
+    let mut stream = send(inv, query, context, exports, manner, &mut agents).await?;
     if manner.classic {
         let image = follow(stream, manner.sink).await?;
         return Ok((Told { image, ..Told::default() }, None));
@@ -171,6 +173,7 @@ async fn send(
     context: Context,
     exports: &Exports,
     manner: &Manner,
+    agents: &mut Agents,
 ) -> CliResult<BuildOutput> {
     let client = inv.client().await?;
     let engine = if inv.cli.program == "docker" { "Docker daemon" } else { "Barque engine" };
@@ -181,7 +184,7 @@ async fn send(
     }
     let nearby = nearby::shares_files(client.host());
     let variable = |name: &str| std::env::var(name).ok();
-    let (mut extras, more) = super::build_extras::extras(inv, &context, exports, nearby, &variable)?;
+    let (mut extras, more) = super::build_extras::extras(inv, &context, exports, nearby, agents, &variable)?;
     extras.status = !manner.classic;
     extras.export = manner.files.is_some();
     let head = headers.announce(&extras)?;

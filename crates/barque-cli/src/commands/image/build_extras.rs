@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use barque_api::build_extras::{self, BuildExtras};
-use barque_client::ssh_agent;
+use barque_client::ssh_agent::Agents;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -30,12 +30,13 @@ pub(super) fn needed(inv: &Invocation<'_>) -> Option<&'static str> {
 pub(super) type More = Vec<(PathBuf, PathBuf)>;
 
 /// The options, and the directories that have to be sent with the context. `nearby`: the engine sees the same
-/// files as this program.
+/// files as this program. `agents` have to live as long as the build.
 pub(super) fn extras(
     inv: &Invocation<'_>,
     context: &Context,
     exports: &Exports,
     nearby: bool,
+    agents: &mut Agents,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> CliResult<(BuildExtras, More)> {
     let flags = &inv.flags;
@@ -68,7 +69,7 @@ pub(super) fn extras(
         if !nearby {
             return Err(Failure::unbuilt("build --ssh with an engine on another machine"));
         }
-        let (id, socket) = ssh_agent::parse(text, &std::env::current_dir()?, variable)?;
+        let (id, socket) = agents.parse(text, &std::env::current_dir()?, variable)?;
         extras.ssh.insert(id, socket);
     }
     let mut more = Vec::new();
