@@ -65,9 +65,10 @@ impl Entry {
         self.path.file_name().unwrap_or_default()
     }
 
-    /// Whether `other` is the same file, unchanged.
+    /// Whether `other` is the same file, unchanged. The device does not count: a stage's files are listed on one mount
+    /// of its layers and copied from another, and each overlay has a device of its own.
     pub fn unchanged(&self, other: &Entry) -> bool {
-        let key = |e: &Entry| (e.kind, e.mode, e.uid, e.gid, e.size, e.mtime, e.ctime, e.ino, e.dev);
+        let key = |e: &Entry| (e.kind, e.mode, e.uid, e.gid, e.size, e.mtime, e.ctime, e.ino);
         key(self) == key(other)
     }
 
