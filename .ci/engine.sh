@@ -9,10 +9,12 @@ scratch() {
   trap down EXIT
 }
 
-# offline: makes the namespace with a loopback and no way out.
+# offline: makes the namespace with a loopback and no way out. `--dns 192.0.2.53` gives an engine a name server that
+# refuses at once, where the machine's own could only be waited for.
 offline() {
   ip netns add "$name"
   ip -n "$name" link set lo up
+  ip -n "$name" addr add 192.0.2.53/32 dev lo
 }
 
 # inside COMMAND...: runs it in the namespace.
