@@ -245,6 +245,13 @@ impl<'a> Loader<'a> {
                 let scope = Scope { vars, unset: &self.unset, text: &text };
                 interp::tree(&mut document, &scope, &mut Vec::new())?;
             }
+            for place in merge::without_reset_items(&mut document) {
+                self.warnings.push(format!(
+                    "{}: !reset before an item of a list leaves out that item, and removes nothing of earlier files: \
+                     replace the list, KEY: !override [...]",
+                    self.sources.locate(place)
+                ));
+            }
             let span = document.span;
             let Value::Map(mut map) = document.value else {
                 return Err(Diag::at(span, "top-level object must be a mapping"));

@@ -1,6 +1,6 @@
 //! Several trees in long form → one, by the rules of the Compose specification.
 
-use super::diag::{Diag, Loaded};
+use super::diag::{Diag, Loaded, Span};
 use super::node::{Map, Node, Tag, Value};
 
 /// How two values at one path become one.
@@ -112,6 +112,22 @@ pub fn mappings(mut base: Map, over: Map, path: &mut Vec<String>) -> Loaded<Map>
         }
     }
     Ok(base)
+}
+
+/// Removes the items of lists that `!reset` marks, and tells where they stood. Docker Compose leaves them out of their
+/// own file's list; it has no way to remove an item of an earlier file's.
+pub fn without_reset_items(node: &mut Node) -> Vec<Span> {
+    let mut places = Vec::new();
+    match &mut node.value {
+        Value::Map(map) => places.extend(map.iter_mut().flat_map(|(_, child)| without_reset_items(child))),
+        Value::Seq(items) => {
+            places.extend(items.iter().filter(|n| n.tag == Tag::Reset).map(|n| n.span));
+            items.retain(|n| n.tag != Tag::Reset);
+            places.extend(items.iter_mut().flat_map(without_reset_items));
+        }
+        _ => {}
+    }
+    places
 }
 
 /// Removes what `!reset` marks and forgets the tags.

@@ -158,13 +158,7 @@ impl<'a> Loader<'a> {
             if matches!(event, Event::SequenceEnd) {
                 return Ok(items);
             }
-            let item = self.node(event, span, depth + 1)?;
-            if item.tag == Tag::Reset {
-                return Err(Diag::at(item.span, "!reset cannot stand before an item of a list").hint(
-                    "write it before the whole list, KEY: !reset []; or replace the list: KEY: !override [...]",
-                ));
-            }
-            items.push(item);
+            items.push(self.node(event, span, depth + 1)?);
         }
     }
 
@@ -351,15 +345,6 @@ mod tests {
         assert_eq!(root.at(&["a"]).unwrap().tag, Tag::Reset);
         assert_eq!(root.at(&["b"]).unwrap().tag, Tag::Override);
         assert!(parse("a: !other 1\n", 0).is_err());
-    }
-
-    #[test]
-    fn reset_is_for_whole_lists() {
-        let error = parse("a: [1, !reset 2]\n", 0).unwrap_err();
-        assert_eq!(
-            (error.message(), error.span().unwrap().column),
-            ("!reset cannot stand before an item of a list", 15)
-        );
     }
 
     #[test]
