@@ -63,6 +63,28 @@ pub(crate) fn all(config: &Config) -> AuthConfigs {
     found.collect()
 }
 
+/// Credentials as the text of a configuration file that needs no helper.
+pub(crate) fn as_file(all: &AuthConfigs) -> String {
+    let auths: Map<String, Value> =
+        all.iter().map(|(server, auth)| (server.clone(), Value::Object(entry(auth)))).collect();
+    let mut text = serde_json::to_string_pretty(&json!({"auths": auths})).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Credentials as they stand in the file.
+fn entry(auth: &AuthConfig) -> Map<String, Value> {
+    let mut entry = Map::new();
+    if auth.identitytoken.is_empty() || !auth.username.is_empty() {
+        let plain = format!("{}:{}", auth.username, auth.password);
+        entry.insert("auth".into(), STANDARD.encode(plain).into());
+    }
+    if !auth.identitytoken.is_empty() {
+        entry.insert("identitytoken".into(), auth.identitytoken.clone().into());
+    }
+    entry
+}
+
 /// The helper of one registry, or the one for all.
 fn helper_for(config: &Config, server: &str) -> Option<String> {
     let own = config.map("credHelpers").remove(server).or_else(|| config.map("credHelpers").remove(hostname(server)));
@@ -150,18 +172,10 @@ pub(crate) fn store(config: &Config, auth: &AuthConfig) -> CliResult<Option<Stri
         call(&helper, "store", &input).map_err(fault)?;
         return Ok(None);
     }
-    let mut entry = Map::new();
-    if auth.identitytoken.is_empty() || !auth.username.is_empty() {
-        let plain = format!("{}:{}", auth.username, auth.password);
-        entry.insert("auth".into(), STANDARD.encode(plain).into());
-    }
-    if !auth.identitytoken.is_empty() {
-        entry.insert("identitytoken".into(), auth.identitytoken.clone().into());
-    }
     let mut changed = config.clone();
     let auths = changed.values.entry("auths").or_insert_with(|| json!({}));
     if let Some(auths) = auths.as_object_mut() {
-        let entry = Value::Object(entry);
+        let entry = Value::Object(entry(auth));
         if auths.insert(server.to_owned(), entry.clone()) == Some(entry) {
             return Ok(None);
         }
@@ -214,6 +228,9 @@ mod tests {
         assert_eq!(old.password, "b:c");
         assert_eq!(get(&config, "new.example").expect("reads"), None);
         assert_eq!(all(&config).len(), 2);
+        let text: Value = serde_json::from_str(&as_file(&all(&config))).expect("json");
+        let config = self::config(text);
+        assert_eq!(get(&config, HUB).expect("reads").expect("there").password, "secret", "it is a file like any other");
     }
 
     #[test]

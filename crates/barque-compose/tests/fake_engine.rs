@@ -259,7 +259,7 @@ fn what_cannot_be_made_is_known_before_anything_is_changed() {
     for (file, code) in [
         ("services: {a: {image: x, command: [sleep], secrets: [s]}}\nsecrets: {s: {environment: UNSET}}", 1),
         ("services: {a: {image: x, command: [sleep], read_only: true, configs: [s]}}\nconfigs: {s: {content: x}}", 1),
-        ("services: {a: {image: x, command: [sleep], use_api_socket: true}}", 125),
+        ("services: {a: {image: x, command: [sleep], read_only: true, use_api_socket: true}}", 1),
     ] {
         let fake = Fake::new(Duration::ZERO);
         fake.file(file);
@@ -271,6 +271,23 @@ fn what_cannot_be_made_is_known_before_anything_is_changed() {
             assert!(fake.state().asked.is_empty(), "{words:?} {file}: {:?}", fake.state().asked);
         }
     }
+}
+
+#[test]
+fn a_service_gets_the_engines_socket_and_the_logins() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], use_api_socket: true}, b: {image: x, command: [sleep]}}");
+    fake.ok(&["up", "-d"]);
+    let made = fake.body("containers/create?name=p-a-1");
+    let socket = fake.dir.path().join("sock").display().to_string();
+    assert_eq!(made["HostConfig"]["Mounts"][0]["Source"], socket, "where this engine listens");
+    assert_eq!(made["HostConfig"]["Mounts"][0]["Target"], "/var/run/docker.sock");
+    assert!(made["Env"].to_string().contains("DOCKER_CONFIG=/run/secrets/docker"), "{made}");
+    assert_eq!(fake.state().asked.iter().filter(|a| a.contains("/archive")).count(), 1, "the logins, for one of two");
+    assert_eq!(fake.run(&["plan"]).status.code(), Some(0));
+    fake.ok(&["run", "--rm", "-d", "a"]);
+    assert_eq!(fake.state().asked.iter().filter(|a| a.contains("/archive")).count(), 2);
+    assert!(!fake.ok(&["config"]).contains("docker.sock"), "config shows what the file says");
 }
 
 #[test]

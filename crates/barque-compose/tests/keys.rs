@@ -16,6 +16,7 @@ use barque_compose::file::load::{Files, Options};
 use barque_compose::file::project::{self, Project};
 use barque_compose::file::render::Style;
 use barque_compose::file::schema::{Kind, Obj, ROOT};
+use barque_compose::plan::api_socket;
 use barque_compose::plan::observed::{Container, Observed};
 use barque_compose::plan::reconcile::{self, Wish};
 use serde_json::Value;
@@ -102,7 +103,11 @@ fn load(row: &Row<'_>) -> Result<Project, String> {
     let files = Memory(files.into_iter().map(|(name, text)| (Path::new("/p").join(name), text)).collect());
     let environment = [("E".to_owned(), "value".to_owned())].into();
     let options = Options { cwd: "/p".into(), environment, ..Options::default() };
-    project::load(&options, &files).map_err(|e| e.to_string())
+    let mut project = project::load(&options, &files).map_err(|e| e.to_string())?;
+    if api_socket::is_asked(&project) {
+        api_socket::give(&mut project, api_socket::SOCKET, String::new());
+    }
+    Ok(project)
 }
 
 fn observed() -> Observed {

@@ -116,6 +116,7 @@ impl Daemon {
                 Box::pin(async move { Ok(client) })
             }),
             auth: Arc::new(|_| None),
+            logins: Arc::new(String::new),
             nearby: |_| false,
             render: |_, _| Err("no templates here".into()),
         };

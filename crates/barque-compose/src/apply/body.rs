@@ -58,10 +58,6 @@ pub struct Body {
 pub fn make(making: &Making<'_>) -> Result<Body, ModelError> {
     let Making { project, service, .. } = making;
     let spec = &service.spec;
-    if spec.use_api_socket {
-        return Err(ModelError::not_implemented(format!("use_api_socket (of service {})", service.name))
-            .with_hint("mount the socket: volumes: [\"/var/run/docker.sock:/var/run/docker.sock\"]"));
-    }
     let (exposed, bindings) = body_network::ports(spec)?;
     let (binds, mounts) = body_mounts::mounts(making)?;
     let (security, unconfined) = body_resources::security(spec, project)?;

@@ -9,11 +9,14 @@ use super::body_mounts::{is_mounted, target_of};
 use super::engine::Engine;
 use crate::file::model::{FileMount, FileObject};
 use crate::file::project::{Project, Service};
+use crate::plan::api_socket;
 
 /// A file to copy: an archive of it, and whether its owner counts.
 pub struct Packed {
     archive: Vec<u8>,
     owners: bool,
+    /// Whether another content makes another container; logins come and go.
+    counts: bool,
 }
 
 /// Reads what is to be copied into the containers of a service.
@@ -41,7 +44,8 @@ pub fn pack(project: &Project, service: &Service) -> Result<Vec<Packed>, Error> 
                 .with_hint("give it as a file without uid, gid and mode, which is mounted instead of copied"));
             }
             let archive = archive(&content, reference, &target_of(reference, base), kind)?;
-            out.push(Packed { archive, owners: !reference.uid.is_empty() || !reference.gid.is_empty() });
+            let owners = !reference.uid.is_empty() || !reference.gid.is_empty();
+            out.push(Packed { archive, owners, counts: reference.source != api_socket::CONFIG });
         }
     }
     Ok(out)
@@ -49,7 +53,11 @@ pub fn pack(project: &Project, service: &Service) -> Result<Vec<Packed>, Error> 
 
 /// A hash of what is copied into the containers of a service; none if nothing is, or it cannot be read.
 pub fn digest(project: &Project, service: &Service) -> Option<String> {
-    let all = pack(project, service).ok().filter(|all| !all.is_empty())?;
+    let mut all = pack(project, service).ok()?;
+    all.retain(|packed| packed.counts);
+    if all.is_empty() {
+        return None;
+    }
     let hashes: String = all.iter().map(|p| barque_model::Digest::of(&p.archive).hex().to_owned()).collect();
     Some(barque_model::Digest::of(hashes.as_bytes()).hex().to_owned())
 }
@@ -59,7 +67,7 @@ pub fn digest(project: &Project, service: &Service) -> Option<String> {
 /// # Errors
 /// As [`pack`], and the engine's refusal.
 pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &str) -> Result<(), Error> {
-    for Packed { archive, owners } in pack(project, service)? {
+    for Packed { archive, owners, .. } in pack(project, service)? {
         engine.put_archive(id, "/", owners, Upload::bytes(archive)).await.map_err(|e| model_error(&e))?;
     }
     Ok(())

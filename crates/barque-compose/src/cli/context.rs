@@ -36,6 +36,8 @@ pub struct Host {
     pub connect: Connect,
     /// Looks up registry credentials.
     pub auth: Auth,
+    /// All the user's logins, as the text of a client's configuration file.
+    pub logins: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether an engine at this address sees the same files as this process.
     pub nearby: fn(&barque_client::Host) -> bool,
     /// Fills a Go template with a row; the error is its text.

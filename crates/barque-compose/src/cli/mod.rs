@@ -190,6 +190,7 @@ mod tests {
             home: None,
             connect: std::sync::Arc::new(|| Box::pin(async { Err(barque_model::Error::unavailable("no engine")) })),
             auth: std::sync::Arc::new(|_| None),
+            logins: std::sync::Arc::new(String::new),
             nearby: |_| false,
             render: |_, _| Err(String::new()),
         };

@@ -7,8 +7,8 @@ use crate::apply::engine::Engine;
 use crate::apply::observe;
 use crate::apply::progress::Progress;
 use crate::file::project::Project;
-use crate::plan::labels;
 use crate::plan::observed::Container;
+use crate::plan::{api_socket, labels};
 
 /// What most commands work with.
 #[derive(Debug)]
@@ -47,11 +47,19 @@ impl Session {
     /// Connects for a project that is loaded.
     pub(super) async fn with(
         cx: &Context,
-        project: Option<Project>,
+        mut project: Option<Project>,
         name: String,
         title: &str,
     ) -> Result<Session, Failure> {
         let client = cx.connect().await?;
+        if let Some(project) = project.as_mut().filter(|p| api_socket::is_asked(p)) {
+            let socket = match client.host() {
+                barque_client::Host::Unix(path) => path.display().to_string(),
+                // of an engine on another machine nothing else is known
+                _ => api_socket::SOCKET.to_owned(),
+            };
+            api_socket::give(project, &socket, (cx.host.logins)());
+        }
         let mut engine = Engine::new(client, cx.host.auth.clone(), cx.global.dry_run).with_nearby(cx.host.nearby);
         // without the option a stop of many containers takes as long as the slowest of them
         if let Some(limit) = super::up::asked_parallel(cx) {

@@ -1,5 +1,6 @@
 //! [`Project`](crate::file::project::Project) × [`Observed`](observed::Observed) → steps, without doing anything.
 
+pub mod api_socket;
 pub mod diff;
 pub mod images;
 pub mod labels;

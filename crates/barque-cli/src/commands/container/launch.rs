@@ -8,6 +8,7 @@ use barque_api::image::ImageCreateQuery;
 use barque_client::Client;
 use barque_model::Reference;
 
+use super::api_socket;
 use super::attach::{detach_keys, with_signals};
 use super::start::{status, wait_for_end, watch_window};
 use crate::auth;
@@ -159,9 +160,10 @@ async fn make(inv: &Invocation<'_>, mut launch: Launch) -> CliResult<String> {
     let pull = flags.get("pull").unwrap_or("missing");
     let platform = inv.cli.platform(flags);
     let client = inv.client().await?;
-    if flags.is("use-api-socket") {
-        add_socket(inv, &mut launch)?;
-    }
+    let logins = match flags.is("use-api-socket") {
+        true => api_socket::mount(inv, &mut launch.request)?,
+        false => None,
+    };
     if pull == "always" {
         pull_image(inv, client, &launch.image, &platform).await?;
     }
@@ -184,6 +186,9 @@ async fn make(inv: &Invocation<'_>, mut launch: Launch) -> CliResult<String> {
     };
     warn(inv, &launch, &created);
     cid_file.write(&created.id)?;
+    if let Some(logins) = logins {
+        api_socket::copy(client, &created.id, &logins).await?;
+    }
     Ok(created.id)
 }
 
@@ -225,26 +230,6 @@ async fn pull_image(inv: &Invocation<'_>, client: &Client, image: &str, platform
     let stream = client.image_pull(&query, auth.as_ref()).await?;
     let sink = if inv.flags.is("quiet") { progress::Sink::Silent } else { progress::Sink::Stderr };
     progress::show(stream, sink, |_| Ok(())).await
-}
-
-/// The engine's socket inside the container.
-fn add_socket(inv: &Invocation<'_>, launch: &mut Launch) -> CliResult<()> {
-    let address = &inv.cli.target()?.address;
-    let Some(socket) = address.strip_prefix("unix://") else {
-        return Err(Failure::new(format!(
-            "flag --use-api-socket can only be used with unix sockets: docker endpoint {address} incompatible"
-        )));
-    };
-    let mount = barque_api::container::Mount {
-        kind: "bind".into(),
-        source: socket.to_owned(),
-        target: "/var/run/docker.sock".into(),
-        ..Default::default()
-    };
-    if let Some(host) = &mut launch.request.host_config {
-        host.mounts.get_or_insert_default().push(mount);
-    }
-    Ok(())
 }
 
 /// The file for the container's id: made before the container, removed if there is none.

@@ -1,5 +1,6 @@
 //! `container …`, and the same commands without the first word.
 
+mod api_socket;
 mod attach;
 mod cp;
 mod exec;
