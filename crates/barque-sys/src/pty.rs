@@ -33,3 +33,12 @@ pub fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
     let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut n) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(n).unwrap_or(0)) }
 }
+
+/// Bytes written to a socket or terminal that the other side has not taken: of a socket of this machine, not read; of a
+/// TCP connection, not acknowledged (unix(7), tcp(7): `SIOCOUTQ`).
+pub fn untaken_bytes(fd: impl AsFd) -> io::Result<usize> {
+    let mut n: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, stores an int.
+    let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut n) };
+    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(n).unwrap_or(0)) }
+}

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::gate::{Gate, Seen};
 use super::{Body, Call, Reply};
 
 /// The client's side of a raw connection.
@@ -35,9 +36,9 @@ impl Stream {
 
     /// A connection that was upgraded.
     fn upgraded(upgraded: Upgraded) -> Stream {
-        watched(upgraded, UnixStream::as_fd)
-            .or_else(|upgraded| watched(upgraded, TcpStream::as_fd))
-            .or_else(|upgraded| watched(upgraded, |tls: &TlsStream<TcpStream>| tls.get_ref().0.as_fd()))
+        watched(upgraded, UnixStream::as_fd, true)
+            .or_else(|upgraded| watched(upgraded, TcpStream::as_fd, false))
+            .or_else(|upgraded| watched(upgraded, |tls: &TlsStream<TcpStream>| tls.get_ref().0.as_fd(), false))
             .unwrap_or_else(|upgraded| {
                 let (input, output) = tokio::io::split(TokioIo::new(upgraded));
                 Stream::new(input, output)
@@ -45,15 +46,17 @@ impl Stream {
     }
 }
 
-/// The connection as the stream it is, if it is one of that type.
-fn watched<S>(upgraded: Upgraded, socket: impl Fn(&S) -> BorrowedFd<'_>) -> Result<Stream, Upgraded>
+/// The connection as the stream it is, if it is one of that type; `here` if both its ends are on this machine.
+fn watched<S>(upgraded: Upgraded, socket: impl Fn(&S) -> BorrowedFd<'_>, here: bool) -> Result<Stream, Upgraded>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let parts = upgraded.downcast::<TokioIo<S>>()?;
     let stream = parts.io.into_inner();
     let gone = closed(socket(&stream));
+    let own = here.then(|| socket(&stream).try_clone_to_owned().ok()).flatten();
     let (input, output) = tokio::io::split(stream);
+    let output = Gate::new(output, own.map_or(Seen::Never, Seen::Here));
     // What came right behind the request has been read already.
     let input = io::Cursor::new(parts.read_buf).chain(input);
     Ok(Stream { input: Box::pin(input), output: Box::pin(output), gone: Box::pin(gone) })

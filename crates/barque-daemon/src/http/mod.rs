@@ -2,6 +2,7 @@
 
 mod body;
 mod call;
+mod gate;
 mod hijack;
 mod reply;
 mod websocket;

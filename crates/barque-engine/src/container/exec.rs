@@ -91,7 +91,7 @@ impl Engine {
         core.execs.insert(entry.id, entry.clone());
         self.put_exec(entry.clone());
         handle.publish(&core);
-        let command = entry.spec.process.argv().join(" ");
+        let command = event_words(&entry.spec.process.argv());
         self.container_event(&core, &format!("exec_create: {command}"), [("execID", entry.id.to_string())]);
         Ok(entry.id)
     }
@@ -214,7 +214,7 @@ impl Engine {
             state.pid = task.pid();
             state.task = Some(task.clone());
         }
-        let command = entry.spec.process.argv().join(" ");
+        let command = event_words(&entry.spec.process.argv());
         self.container_event(
             &*handle.lock().await,
             &format!("exec_start: {command}"),
@@ -301,6 +301,12 @@ impl<R: AsyncRead + Unpin> AsyncRead for UntilKnown<R> {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// A command as events name it: the program, a space, its arguments. Docker writes the space also where none follow.
+fn event_words(argv: &[String]) -> String {
+    let (program, arguments) = argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    format!("{program} {}", arguments.join(" "))
 }
 
 fn forget_ended(engine: &Engine, core: &mut Core) {
