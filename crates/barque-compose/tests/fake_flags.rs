@@ -67,6 +67,26 @@ fn up_shows_the_output_it_is_asked_for() {
 }
 
 #[test]
+fn a_network_that_cannot_be_changed_is_made_as_it_was() {
+    let fake = Fake::new(Duration::ZERO);
+    let file = "services: {a: {image: x, command: [sleep]}}\nnetworks: {default: {labels: {l: '1'}}}";
+    fake.file(file);
+    fake.ok(&["up", "-d"]);
+    fake.file(&file.replace("{labels: {l: '1'}}", "{driver: wrong}"));
+    fake.refuse(&[]);
+    let done = fake.run(&["up", "-d"]);
+    assert_eq!(done.status.code(), Some(1));
+    let shown = text(&done.stderr);
+    assert!(shown.contains("could not find plugin wrong"), "{shown}");
+    assert!(shown.contains("hint: network p_default is as it was before"), "{shown}");
+    assert!(fake.when("DELETE networks/") < fake.when("start"), "{:?}", fake.state().asked);
+    assert_eq!(fake.names(), ["p-a-1 running"], "what ran goes on");
+    assert_eq!(fake.state().networks["id-p_default"]["Labels"]["l"], "1");
+    fake.file(file);
+    assert_eq!(fake.run(&["plan"]).status.code(), Some(0), "nothing is left of it");
+}
+
+#[test]
 fn up_renews_anonymous_volumes_and_starts_nothing_if_asked() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, command: [sleep]}}");

@@ -44,6 +44,7 @@ impl Executor<'_> {
             gone.or_else(|e| if e.is_not_found() { Ok(()) } else { Err(e) }).map_err(|e| model_error(&e))?;
         }
         let id = format!("Network {name}");
+        let before = self.engine.read().network(old).await.map_err(|e| model_error(&e))?;
         self.progress.working(&id, "Removing");
         if let Err(e) = self.engine.remove_network(old).await {
             self.progress.failed(&id, e.message());
@@ -52,7 +53,16 @@ impl Executor<'_> {
             return Err(model_error(&e));
         }
         self.progress.done(&id, "Removed");
-        resources::create_network(self.engine, self.progress, self.project, key, self.version).await?;
+        if let Err(e) = resources::create_network(self.engine, self.progress, self.project, key, self.version).await {
+            // as it was, so that what ran goes on; the next `up` tries again
+            return Err(match self.engine.create_network(&resources::same_again(&before)).await {
+                Ok(_) => {
+                    let _ = self.come_back(name, users, &settings).await;
+                    e.with_hint(format!("network {name} is as it was before, and its services run"))
+                }
+                Err(_) => e.with_hint(format!("network {name} is gone and its services are stopped: mend it, then up")),
+            });
+        }
         let back: Vec<Container> = users.iter().filter(|c| kept.contains(&c.id)).cloned().collect();
         self.come_back(name, &back, &settings).await
     }

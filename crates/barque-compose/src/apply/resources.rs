@@ -128,6 +128,23 @@ pub async fn create_network(
     }
 }
 
+/// The request that makes a network like one that is gone.
+pub fn same_again(old: &barque_api::network::Network) -> NetworkCreateRequest {
+    NetworkCreateRequest {
+        name: old.name.clone(),
+        check_duplicate: true,
+        driver: old.driver.clone(),
+        enable_ipv4: old.enable_ipv4,
+        enable_ipv6: Some(old.enable_ipv6),
+        ipam: Some(old.ipam.clone()),
+        internal: old.internal,
+        attachable: old.attachable,
+        options: old.options.clone(),
+        labels: old.labels.clone(),
+        ..NetworkCreateRequest::default()
+    }
+}
+
 /// The request that makes the volume of a key.
 pub fn volume_request(project: &Project, key: &str, volume: &Resource<Volume>, version: &str) -> VolumeCreateRequest {
     let spec = &volume.spec;

@@ -304,6 +304,9 @@ fn change(state: &mut State, method: &str, parts: &[&str], query: &str, body: &s
             state.containers.remove(*id);
             (204, Value::Null)
         }
+        ("POST", ["networks", "create"]) if body["Driver"] == "wrong" => {
+            (404, json!({"message": "could not find plugin wrong"}))
+        }
         ("POST", ["networks", "create"]) => {
             let name = body["Name"].as_str().unwrap_or_default().to_owned();
             let network = json!({"Id": format!("id-{name}"), "Name": name, "Labels": body["Labels"]});
