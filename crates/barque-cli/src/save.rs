@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use barque_client::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::error::{CliResult, Failure, path_error};
+use crate::output::live::Live;
 use crate::term::stdio::Output;
 use crate::term::{self, signals};
 
@@ -51,9 +53,13 @@ async fn write(mut stream: ByteStream, output: &str) -> CliResult<()> {
     let file = file.map_err(|e| path_error("open", &shown, &e))?;
     let guard = Unfinished(if special { None } else { Some(temporary.clone()) });
     let mut file = tokio::fs::File::from_std(file);
+    let live = Live::new(&format!("Writing {output}"), false);
+    let count = live.count();
     while let Some(piece) = stream.next().await? {
         file.write_all(&piece).await.map_err(|e| path_error("write", &shown, &e))?;
+        count.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }
+    drop(live);
     file.flush().await.map_err(|e| path_error("write", &shown, &e))?;
     drop(file);
     if !special {

@@ -13,6 +13,7 @@ use crate::natural;
 use crate::opts::{self, filter};
 use crate::output::inspect::Object;
 use crate::output::listing;
+use crate::output::live::Live;
 use crate::output::rows::misc;
 use crate::{save, term};
 
@@ -140,19 +141,22 @@ pub(crate) async fn export(inv: &Invocation<'_>) -> CliResult<u8> {
 }
 
 pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
+    let live = Live::new("Sending files to the volume", false);
     let content = match inv.operand(1) {
         "" | "-" if term::is_terminal_in() => {
             return Err(Failure::new("requested import from stdin, but stdin is a terminal"));
         }
-        "" | "-" => Upload::reader(stdin()?),
-        path => super::image::file(path).await?,
+        "" | "-" => Upload::reader(live.reader(stdin()?)),
+        path => super::image::file(path, &live).await?,
     };
     inv.client().await?.volume_import(inv.operand(0), content).await?;
     Ok(0)
 }
 
 pub(crate) async fn clone(inv: &Invocation<'_>) -> CliResult<u8> {
+    let live = Live::new("Copying the volume", false);
     inv.client().await?.volume_clone(inv.operand(0), inv.operand(1)).await?;
+    drop(live);
     inv.cli.line(inv.operand(1))?;
     Ok(0)
 }

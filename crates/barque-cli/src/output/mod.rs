@@ -5,6 +5,7 @@ pub(crate) mod human;
 pub(crate) mod inspect;
 pub(crate) mod json;
 pub(crate) mod listing;
+pub(crate) mod live;
 pub(crate) mod meter;
 pub(crate) mod progress;
 pub(crate) mod rows;

@@ -11,6 +11,7 @@ use crate::archive::pipe;
 use crate::archive::unpack::{Options, unpack};
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
+use crate::output::live::{Counted, Live};
 use crate::term;
 use crate::term::stdio::{Input, Output};
 
@@ -30,13 +31,17 @@ pub(crate) async fn cp(inv: &Invocation<'_>) -> CliResult<u8> {
     }
 }
 
-/// Says how much was copied, where somebody looks.
-fn done(inv: &Invocation<'_>, bytes: u64, target: &str) {
-    let quiet = match inv.flags.given("quiet") {
+/// Whether nobody looks.
+fn is_quiet(inv: &Invocation<'_>) -> bool {
+    match inv.flags.given("quiet") {
         true => inv.flags.is("quiet"),
         false => !term::is_terminal_out(),
-    };
-    if !quiet {
+    }
+}
+
+/// Says how much was copied, where somebody looks.
+fn done(inv: &Invocation<'_>, bytes: u64, target: &str) {
+    if !is_quiet(inv) {
         let size = barque_model::size::human_precision(bytes, 3);
         inv.cli.err(&format!("Successfully copied {size} to {target}"));
     }
@@ -71,7 +76,13 @@ async fn from_container(inv: &Invocation<'_>, container: &str, from: &str, to: &
     };
     let directory = PathBuf::from(&placement.directory);
     let options = Options { rebase: rename, owners: false };
-    let bytes = pipe::consume(archive.content, move |reader| unpack(reader, &directory, &options)).await?;
+    let live = Live::new("Copying from container", is_quiet(inv));
+    let count = live.count();
+    let unpacked =
+        pipe::consume(archive.content, move |reader| unpack(&mut Counted::new(reader, count), &directory, &options))
+            .await;
+    drop(live);
+    let bytes = unpacked?;
     done(inv, bytes, &target.path);
     Ok(0)
 }
@@ -110,14 +121,16 @@ async fn to_container(inv: &Invocation<'_>, container: &str, from: &str, to: &st
         Some((_, new)) => new,
         None => copy::split(&from).1,
     };
-    let counter = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let count = counter.clone();
+    let live = Live::new("Copying to container", is_quiet(inv));
+    let (counter, count) = (live.count(), live.count());
     let content = pipe::produce(move |writer| {
-        let mut packer = Packer::new(Counted { writer, count }, Owner::Kept);
+        let mut packer = Packer::new(Counted::new(writer, count), Owner::Kept);
         packer.tree(&real, Path::new(&name))?;
         packer.finish()
     });
-    client.container_archive_put(container, &query(&placement.directory), Upload::reader(content)).await?;
+    let sent = client.container_archive_put(container, &query(&placement.directory), Upload::reader(content)).await;
+    drop(live);
+    sent?;
     let bytes = counter.load(std::sync::atomic::Ordering::Relaxed);
     done(inv, bytes, &format!("{container}:{}", target.path));
     Ok(0)
@@ -160,21 +173,4 @@ pub(crate) fn stdin() -> CliResult<impl tokio::io::AsyncRead + Send + 'static> {
         }
     });
     Ok(tokio_util::io::StreamReader::new(Box::pin(pieces)))
-}
-
-struct Counted<W> {
-    writer: W,
-    count: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
-
-impl<W: std::io::Write> std::io::Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.writer.write(bytes)?;
-        self.count.fetch_add(written as u64, std::sync::atomic::Ordering::Relaxed);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.writer.flush()
-    }
 }

@@ -13,6 +13,7 @@ use crate::cli::Invocation;
 use crate::cmdline::Flags;
 use crate::commands::container::stdin;
 use crate::error::{CliResult, Failure, path_error};
+use crate::output::live::Live;
 use crate::output::progress::{self, Sink};
 use crate::{save as saving, term};
 
@@ -127,10 +128,10 @@ fn load_query(flags: &Flags, terminal: bool) -> CliResult<LoadQuery> {
     Ok(LoadQuery { quiet: Some(flags.is("quiet") || !terminal), platform: platforms?, ..LoadQuery::default() })
 }
 
-/// A local file to send.
-pub(crate) async fn file(path: &str) -> CliResult<Upload> {
+/// A local file to send; `live` follows it.
+pub(crate) async fn file(path: &str, live: &Live) -> CliResult<Upload> {
     let file = tokio::fs::File::open(path).await.map_err(|e| path_error("open", path, &e))?;
-    Ok(Upload::reader(file))
+    Ok(Upload::reader(live.reader(file)))
 }
 
 pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
@@ -143,10 +144,12 @@ pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
         }
     };
     let remote = source.starts_with("http://") || source.starts_with("https://");
+    // what is fetched by the engine is followed by the engine
+    let live = Live::new("Sending files to the engine", remote);
     let upload = match source {
-        "-" => Upload::reader(stdin()?),
+        "-" => Upload::reader(live.reader(stdin()?)),
         _ if remote => Upload::empty(),
-        path => file(path).await?,
+        path => file(path, &live).await?,
     };
     let query = ImageCreateQuery {
         from_src: if remote { source.to_owned() } else { "-".into() },
@@ -158,6 +161,7 @@ pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
         ..ImageCreateQuery::default()
     };
     let stream = inv.client().await?.image_import(&query, upload).await?;
+    drop(live);
     progress::show(stream, Sink::Stdout, |_| Ok(())).await?;
     Ok(0)
 }
