@@ -195,3 +195,36 @@ fn resources_nobody_uses_are_made_if_asked() {
     ends_with(&fake, &["--all-resources", "up", "-d"], 0);
     assert_eq!(names(), (vec!["id-p_default".to_owned(), "id-p_n".to_owned()], 1));
 }
+
+#[test]
+fn stats_shows_whole_ids_if_asked() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep]}}");
+    fake.ok(&["up", "-d"]);
+    let id = fake.state().containers.keys().next().unwrap().clone();
+    assert_eq!(id.len(), 64);
+    let row = |words: &[&str]| fake.ok(&[&["stats", "--no-stream"], words].concat()).lines().nth(1).unwrap().to_owned();
+    assert!(row(&[]).starts_with(&format!("{} ", &id[..12])), "{}", row(&[]));
+    assert!(row(&["--no-trunc"]).starts_with(&format!("{id} ")), "{}", row(&["--no-trunc"]));
+}
+
+#[test]
+fn a_dry_run_of_cp_says_so_before_each_line_and_copies_nothing() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, command: [sleep], scale: 2}}");
+    fake.ok(&["up", "-d"]);
+    std::fs::write(fake.dir.path().join("f"), "text").unwrap();
+    fake.refuse(&[]);
+    let lines = |words: &[&str]| {
+        let done = fake.run(words);
+        assert!(done.status.success(), "{words:?}: {}", text(&done.stderr));
+        text(&done.stderr).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let shown = lines(&["--dry-run", "cp", "f", "a:/f"]);
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown.iter().all(|l| l.starts_with(" DRY-RUN MODE -  p-a-") && l.ends_with("Copied")), "{shown:?}");
+    assert!(fake.state().asked.is_empty(), "{:?}", fake.state().asked);
+    let shown = lines(&["cp", "f", "a:/f"]);
+    assert!(shown.iter().all(|l| l.starts_with(" p-a-")), "{shown:?}");
+    assert_eq!(fake.state().asked.iter().filter(|a| a.contains("archive")).count(), 2);
+}

@@ -387,3 +387,26 @@ fn port_hint(service: &Service, error: Error) -> Error {
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_has_a_range_for_its_cure() {
+        let with = |port: serde_json::Value| {
+            let spec = serde_json::from_value(serde_json::json!({"ports": [port]})).expect("a service");
+            Service { spec, ..Service::default() }
+        };
+        let one = with(serde_json::json!({"target": 80, "published": "8080"}));
+        let hint = |service: &Service, message: &str| {
+            port_hint(service, Error::conflict(message)).hint().map(str::to_owned).unwrap_or_default()
+        };
+        let taken = "driver failed: Bind for 0.0.0.0:8080 failed: port is already allocated";
+        assert!(hint(&one, taken).ends_with("publish a range for several, \"8080-8089:80\""), "{}", hint(&one, taken));
+        assert_eq!(hint(&one, "no such image"), "", "that is about something else");
+        assert_eq!(hint(&with(serde_json::json!({"target": 80, "published": "8080-8089"})), taken), "");
+        let own = port_hint(&one, Error::conflict(taken).with_hint("container web has it"));
+        assert_eq!(own.hint(), Some("container web has it"), "who knows more is left to speak");
+    }
+}

@@ -154,6 +154,8 @@ fn serve(stream: UnixStream, state: &Mutex<State>, slow: Duration) {
         let parts: Vec<&str> = bare.trim_start_matches('/').split('/').filter(|p| !p.starts_with("v1.")).collect();
         match (method.as_str(), parts.as_slice()) {
             (_, ["_ping"]) => answer(&mut writer, 200, ""),
+            // no container has a file
+            ("HEAD", _) => answer(&mut writer, 404, ""),
             ("GET", ["events"]) => return events(&mut writer, state),
             ("POST", ["containers", id, "attach"]) => return attach(&mut writer, state, id),
             ("POST", ["exec", _, "start"]) => return hijacked(&mut writer, b"from the hook\n"),
