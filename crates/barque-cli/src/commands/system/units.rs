@@ -134,7 +134,11 @@ fn service_unit(program: &str) -> String {
 pub(crate) async fn install(inv: &Invocation<'_>) -> CliResult<u8> {
     let places = Places::new(&inv.flags);
     let by_hand = if has_systemd() { handover::engine_by_hand() } else { None };
-    carry_out(inv, &plan_install(&inv.flags, &places, by_hand))
+    let status = carry_out(inv, &plan_install(&inv.flags, &places, by_hand))?;
+    if places.is_live() && !has_systemd() {
+        inv.cli.err("systemd does not run here: the units take effect where it does, and until then the first command of root starts the engine");
+    }
+    Ok(status)
 }
 
 pub(crate) async fn uninstall(inv: &Invocation<'_>) -> CliResult<u8> {
