@@ -1,7 +1,7 @@
 //! The networks of one engine on this machine.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barque_model::{Error, Id, Result};
@@ -18,7 +18,7 @@ use crate::plan::rules;
 use crate::pool::Pool;
 use crate::ports::relay::Relay;
 use crate::ports::reserve::{Lease, Ledger};
-use crate::ports::{PortBinding, PortRequest, Reservation, Target};
+use crate::ports::{PortBinding, PortRequest, Proto, Reservation, Target};
 
 /// Settings of one engine's networks.
 #[derive(Clone, Debug)]
@@ -289,9 +289,20 @@ impl Fabric {
     /// All or nothing. `def` decides the default host address.
     ///
     /// Errors: [`barque_model::ErrorKind::Conflict`] `Bind for 0.0.0.0:8080 failed: port is already
-    /// allocated (by …)` naming the container or process that holds the port.
+    /// allocated (by …)` naming the container or process that holds the port; Unsupported for SCTP where only the
+    /// relay could carry it.
     pub fn reserve(&self, owner: &str, def: &NetworkDef, wishes: &[PortRequest]) -> Result<Reservation> {
         let default_ip = def.bridge().and_then(|b| b.host_ip).or(self.0.host.config.host_ip);
+        let relayed = |w: &PortRequest| {
+            !self.0.host.config.firewall || w.host_ip.or(default_ip) == Some(Ipv6Addr::LOCALHOST.into())
+        };
+        if let Some(wish) = wishes.iter().find(|w| w.proto == Proto::Sctp && relayed(w)) {
+            return Err(Error::not_implemented(format!(
+                "publishing {}/sctp without the packet filter: the relay carries tcp and udp",
+                wish.container_port
+            ))
+            .with_hint("publish it on another address than ::1, with an engine without --iptables=false"));
+        }
         crate::ports::reserve::reserve(&self.0.ledger, owner, wishes, default_ip, self.0.host.ipv6)
     }
 
