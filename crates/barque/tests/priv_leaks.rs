@@ -126,7 +126,7 @@ fn archive(dir: &Path) -> PathBuf {
     let path = dir.join("root.tar");
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
     tar.append_path_with_name("/bin/busybox", "bin/busybox").expect("busybox-static is installed");
-    for name in ["true", "sh", "touch", "sleep"] {
+    for name in ["true", "sh", "touch", "sleep", "nslookup", "ping"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
@@ -183,17 +183,34 @@ fn lasting(machine: &Machine, event: usize, name: &str) {
     machine.barque(&["rm", "-f", "-v", name]);
 }
 
-#[test]
-fn hundreds_of_containers_leave_nothing_behind() {
+/// A machine with an image and a network, both called `leaks`; `None` where the tools are missing.
+fn machine() -> Option<Machine> {
     if let Some(why) = common::missing(&["nft"]) {
         eprintln!("skipped: {why}");
-        return;
+        return None;
     }
     let dir = tempfile::Builder::new().prefix("barque-leaks-").tempdir().unwrap();
     let cgroups = format!("/{}", name(dir.path()));
     let machine = Machine::start_in(dir, &["--cgroup-parent", &cgroups]);
     machine.barque(&["import", archive(machine.dir.path()).to_str().unwrap(), "leaks"]);
-    machine.barque(&["network", "create", "leaks"]);
+    machine.barque(&["network", "create", "--ipv6", "--subnet", "10.66.0.0/16", "--subnet", "fd66::/64", "leaks"]);
+    Some(machine)
+}
+
+/// What has grown, once the kernel has taken network namespaces apart, in its own time.
+fn grown(machine: &Machine, before: &BTreeMap<String, usize>) -> BTreeMap<String, usize> {
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut after = census(machine);
+    while after != *before && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(200));
+        after = census(machine);
+    }
+    after.into_iter().filter(|(what, n)| before.get(what) != Some(n)).collect()
+}
+
+#[test]
+fn hundreds_of_containers_leave_nothing_behind() {
+    let Some(machine) = machine() else { return };
     // What is made once and kept: the pool of network namespaces, views of the image, threads.
     for n in 0..RUNS * EVENTS {
         one(&machine, n);
@@ -209,14 +226,7 @@ fn hundreds_of_containers_leave_nothing_behind() {
             scope.spawn(move || one(machine, n));
         }
     });
-    // Network namespaces are taken apart by the kernel in its own time.
-    let end = Instant::now() + Duration::from_secs(30);
-    let mut after = census(&machine);
-    while after != before && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(200));
-        after = census(&machine);
-    }
-    let grown: Vec<_> = after.iter().filter(|(what, n)| before.get(*what) != Some(n)).collect();
+    let grown = grown(&machine, &before);
     assert!(grown.is_empty(), "before: {before:#?}\nnow: {grown:#?}");
     // The census sees what it is meant to see.
     machine.barque(&["run", "-d", "--name", "seen", "leaks", "sleep", "1000"]);
@@ -225,4 +235,60 @@ fn hundreds_of_containers_leave_nothing_behind() {
         assert!(now[what] > before[what], "{what}: {} before, {} now", before[what], now[what]);
     }
     println!("{before:?}");
+}
+
+/// Containers that run at once on one network.
+const CROWD: usize = 200;
+/// Commands at once.
+const HANDS: usize = 8;
+
+/// Calls `each` with all numbers below [`CROWD`], some at once.
+fn crowd(each: impl Fn(usize) + Sync) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..HANDS {
+            scope.spawn(|| {
+                while let Some(n) = Some(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).filter(|n| *n < CROWD)
+                {
+                    each(n);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn two_hundred_containers_on_one_network_find_each_other_and_leave_nothing() {
+    let Some(machine) = machine() else { return };
+    // As many at once as later, so that what is kept for reuse is there.
+    let start = |n: usize| {
+        let (name, alias) = (format!("c{n}"), format!("alias{n}"));
+        let options = ["run", "-d", "--rm", "--network", "leaks", "--name", &name, "--network-alias", &alias];
+        machine.barque(&[&options[..], &["-p", "80", "leaks", "sleep", "1000"]].concat());
+    };
+    let stop = |n: usize| drop(machine.barque(&["rm", "-f", &format!("c{n}")]));
+    (0..HANDS * 4).for_each(start);
+    (0..HANDS * 4).for_each(stop);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = census(&machine);
+
+    let begin = Instant::now();
+    crowd(start);
+    println!("{CROWD} containers started in {:.1} s", begin.elapsed().as_secs_f64());
+    assert_eq!(machine.barque(&["ps", "-q"]).lines().count(), CROWD);
+    let shown =
+        machine.barque(&["network", "inspect", "-f", "{{range .Containers}}{{.IPv4Address}}\n{{end}}", "leaks"]);
+    let addresses: std::collections::BTreeSet<&str> = shown.lines().filter(|l| !l.is_empty()).collect();
+    assert_eq!(addresses.len(), CROWD, "no address twice");
+    crowd(|n| {
+        // A neighbour, one far away, by name and by alias, IPv4 and IPv6.
+        let (near, far) = ((n + 1) % CROWD, (n * 7 + 91) % CROWD);
+        let script = format!(
+            "ping -4 -c 1 -W 5 c{near} && ping -6 -c 1 -W 5 c{far} && ping -4 -c 1 -W 5 alias{far} && nslookup c{near}.leaks"
+        );
+        machine.barque(&["exec", &format!("c{n}"), "sh", "-c", &script]);
+    });
+    crowd(stop);
+    let grown = grown(&machine, &before);
+    assert!(grown.is_empty(), "before: {before:#?}\nnow: {grown:#?}");
 }
