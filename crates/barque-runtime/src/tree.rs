@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use barque_model::{Context, Error, Result};
+use barque_model::{Context, Error, IdMap, Result};
 use barque_sys::mount::{MOUNT_ATTR_RDONLY, MS_PRIVATE, in_private_mounts, mount_setattr};
 use barque_sys::rootdir::{FileKind, RootDir, Stat};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -102,6 +102,18 @@ pub struct Piece {
     pub readonly: bool,
     /// `readonly` goes for what is mounted below in `tree`, too.
     pub below: bool,
+    pub owners: Option<Owners>,
+}
+
+/// How a bind shows its owners.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    pub map: IdMap,
+    /// What is bound, for messages.
+    pub path: PathBuf,
+    pub recursive: bool,
+    /// `USER[:GROUP]` that the container runs as.
+    pub user: String,
 }
 
 /// A base with pieces on it.
@@ -179,6 +191,11 @@ fn attach(inside: &RootDir, piece: &Piece) -> Result<()> {
         return Err(Error::invalid("not a directory").context(what()).with_hint(
             "a directory cannot be mounted on a file, nor a file on a directory: see what the mount's source is",
         ));
+    }
+    if let Some(Owners { map, path, recursive, user }) = &piece.owners {
+        let root = inside.dir().as_fd();
+        let user = crate::users::lookup(root, user, &[]).with_context(what)?;
+        crate::launch::owners::map(&piece.tree, path, *recursive, map, root, &user).with_context(what)?;
     }
     make_private(&piece.tree, true)?;
     if piece.readonly {

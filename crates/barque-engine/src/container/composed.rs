@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use barque_model::{Context, Error, Result};
 use barque_runtime::overlay::Layers;
-use barque_runtime::tree::{self, Base, Piece};
+use barque_runtime::tree::{self, Base, Owners, Piece};
 use barque_store::RootDir;
 
 use super::merge::clean_path;
@@ -43,9 +43,13 @@ impl Engine {
         for mount in mounts {
             let target = clean_path(&mount.target);
             match self.source_tree(mount, &mut mounted) {
-                Ok(Some(tree)) => {
-                    pieces.push(Piece { target, tree, readonly: mount.read_only, below: !mount.top_read_only })
-                }
+                Ok(Some(tree)) => pieces.push(Piece {
+                    target,
+                    tree,
+                    readonly: mount.read_only,
+                    below: !mount.top_read_only,
+                    owners: owners(mount, &view.spec.process.user),
+                }),
                 Ok(None) => {}
                 Err(e) => failed.push((target, e)),
             }
@@ -58,6 +62,7 @@ impl Engine {
                     tree: tree::copy(&path, None, false)?,
                     readonly,
                     below: true,
+                    owners: None,
                 });
             }
         }
@@ -113,6 +118,16 @@ impl Engine {
             }
             MountSource::Tmpfs { .. } => None,
         })
+    }
+}
+
+/// Owners of a bind as the container would see them.
+fn owners(mount: &MountSpec, user: &str) -> Option<Owners> {
+    match &mount.source {
+        MountSource::Bind { path, non_recursive, owners: Some(map), .. } => {
+            Some(Owners { map: map.clone(), path: path.clone(), recursive: !non_recursive, user: user.to_owned() })
+        }
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod failure;
 mod groups;
-mod owners;
+pub(crate) mod owners;
 mod prepare;
 mod run_dir;
 

@@ -1,6 +1,6 @@
 //! Binds that show their files with other owners: id-mapped mounts.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use barque_model::idmap::{self, IDENTITY};
@@ -13,12 +13,12 @@ use crate::users::{self, User};
 
 /// Maps the owners of the detached mount `tree`, a bind of `path`, for a container with the root `root` that runs
 /// as `user`.
-pub(super) fn map(
+pub(crate) fn map(
     tree: &OwnedFd,
     path: &Path,
     recursive: bool,
     owners: &IdMap,
-    root: &OwnedFd,
+    root: BorrowedFd<'_>,
     user: &User,
 ) -> Result<()> {
     let one = |stored, shown| vec![IdRange { stored, shown, count: 1 }];
@@ -26,7 +26,7 @@ pub(super) fn map(
         IdMap::Ranges { users, groups } => (users.clone(), groups.clone()),
         IdMap::MatchUser(name) => {
             let stat = rustix::fs::fstat(tree).with_context(|| format!("owner of {}", path.display()))?;
-            let named = if name.is_empty() { None } else { Some(users::lookup(root.as_fd(), name, &[])?) };
+            let named = if name.is_empty() { None } else { Some(users::lookup(root, name, &[])?) };
             let user = named.as_ref().unwrap_or(user);
             (one(stat.st_uid, user.uid), one(stat.st_gid, user.gid))
         }

@@ -74,7 +74,7 @@ impl Opening<'_> {
             MountSource::Bind { path, subpath, recursive, owners } => {
                 let tree = tree::copy(path, subpath.as_deref(), *recursive).map_err(|e| bind_failed(mount, path, e))?;
                 if let Some(owners) = owners {
-                    owners::map(&tree, path, *recursive, owners, self.root, self.user)?;
+                    owners::map(&tree, path, *recursive, owners, self.root.as_fd(), self.user)?;
                 }
                 (tree, *recursive, false)
             }

@@ -180,7 +180,18 @@ impl Unpacker<'_> {
             self.clear(name, last, false)?;
             made = make(self.parent()?);
         }
-        made.map_err(|e| self.io(e, "create", name))
+        made.map_err(|e| self.not_made(e, name))
+    }
+
+    fn not_made(&self, e: io::Error, name: &[u8]) -> Error {
+        match errno(&e) {
+            Some(Errno::OVERFLOW) => Error::conflict(format!(
+                "cannot create {}: the mount there maps owners, and to root none of them",
+                self.full(name).display()
+            ))
+            .with_hint("copy into the directory on the host that is mounted there, or map an owner to 0"),
+            _ => self.io(e, "create", name),
+        }
     }
 
     /// Removes what is at `name`, unless a directory and something else would replace each other against orders.
@@ -212,7 +223,7 @@ impl Unpacker<'_> {
                     self.parent()?.mkdir(os(last), 0o700).map_err(|e| self.io(e, "create the directory", name))?;
                 }
             }
-            Err(e) => return Err(self.io(e, "create the directory", name)),
+            Err(e) => return Err(self.not_made(e, name)),
         }
         let own = self.parent()?.subdir(os(last)).map_err(|e| self.io(e, "open the directory", name))?;
         if let Some((uid, gid)) = self.owner(entry) {
