@@ -336,7 +336,7 @@ impl Engine {
         if !core.endpoints.iter().any(|e| e.network_id == network_id) {
             return Err(Error::new(
                 ErrorKind::Forbidden,
-                format!("container {} is not connected to the network {}", handle.id, record.def.name),
+                format!("container {} is not connected to network {}", handle.id, record.def.name),
             ));
         }
         let mut spec = (*core.spec).clone();

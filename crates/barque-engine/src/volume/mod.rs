@@ -31,11 +31,12 @@ impl Engine {
 
     /// Makes a volume unless there is one of that name, which is the second value then.
     fn volume_add(&self, request: CreateVolume) -> Result<(barque_store::Volume, Option<barque_store::Volume>)> {
-        check_driver(&request.driver)?;
         let (name, anonymous) = match request.name.filter(|n| !n.is_empty()) {
-            Some(name) => (checked_name(&name)?.to_owned(), false),
+            Some(name) => (name, false),
             None => (Id::random().to_string(), true),
         };
+        check_driver(&name, &request.driver)?;
+        checked_name(&name)?;
         let row = self.volume_row(&name, anonymous, &request.labels, &request.options)?;
         let present = match self.store().read(|r| r.volume(&name))? {
             // Its options count, not those of the request.
@@ -162,7 +163,7 @@ impl Engine {
         let MountSource::Volume { name, anonymous, driver, labels, options, .. } = &mut mount.source else {
             return Ok(());
         };
-        check_driver(driver)?;
+        check_driver(name.as_deref().unwrap_or("anonymous volume"), driver)?;
         if driver.is_empty() {
             *driver = "local".into();
         }
@@ -249,11 +250,13 @@ fn no_such_volume(name: &str) -> Error {
     Error::not_found(format!("get {name}: no such volume"))
 }
 
-fn check_driver(driver: &str) -> Result<()> {
+fn check_driver(name: &str, driver: &str) -> Result<()> {
     match driver {
         "" | "local" => Ok(()),
-        other => Err(Error::not_found(format!("error looking up volume plugin {other}: plugin \"{other}\" not found"))
-            .with_hint("use the driver local")),
+        other => Err(Error::not_found(format!(
+            "create {name}: error looking up volume plugin {other}: plugin \"{other}\" not found"
+        ))
+        .with_hint("use the driver local")),
     }
 }
 
@@ -264,6 +267,11 @@ fn checked_name(name: &str) -> Result<&str> {
         name.len() >= 2 && bytes.next().is_some_and(word) && bytes.all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
     if good {
         return Ok(name);
+    }
+    if name.len() < 2 {
+        return Err(Error::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
     }
     Err(Error::invalid(format!(
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \

@@ -37,7 +37,7 @@ impl<'a> Play<'a> {
             text = text.replace(name, "");
         }
         let words = text.split_inclusive([' ', '\n']).map(|word| {
-            let bare = word.trim();
+            let bare = word.trim().trim_matches(['[', ']']);
             let hex = bare.len() >= 12 && bare.bytes().all(|b| b.is_ascii_hexdigit());
             if hex { word.replace(bare, "{ID}") } else { word.to_owned() }
         });
