@@ -280,3 +280,74 @@ fn priv_sctp_ports_are_published_by_the_packet_filter() {
         assert_eq!(engine.ok(&["ps", "-aq"]), "");
     });
 }
+
+#[test]
+fn priv_names_of_every_kind_resolve_and_take_turns() {
+    in_namespaces("priv_names_of_every_kind_resolve_and_take_turns", |dir| {
+        let engine = Engine::barque(dir, &[]);
+        engine.import_busybox("busybox:1", &["ENV PATH=/bin"]);
+        engine.ok(&["network", "create", "lan"]);
+        let start = |name: &str, more: &[&str]| {
+            let options = ["run", "-d", "--name", name, "--network", "lan", "--network-alias", "pair"];
+            engine.ok(&[&options[..], more, &["busybox:1", "sleep", "1000"]].concat())
+        };
+        let ids = [start("one", &["--hostname", "own-name"]), start("two", &[])];
+        engine.ok(&["run", "-d", "--name", "asks", "--network", "lan", "busybox:1", "sleep", "1000"]);
+        let told = |name: &str| -> Vec<String> {
+            let said = engine.ok(&["exec", "asks", "nslookup", "-type=a", name]);
+            let found = said.lines().filter_map(|line| line.strip_prefix("Address: "));
+            found.map(str::trim).filter(|a| !a.contains(':')).map(str::to_owned).collect()
+        };
+        let address = |name: &str| engine.ok(&["inspect", "-f", ADDRESS, name]);
+        for (name, id) in ["one", "two"].into_iter().zip(&ids) {
+            for asked in [name, &format!("{name}.lan"), &name.to_uppercase(), &id[..12]] {
+                assert_eq!(told(asked), [address(name)], "{asked}");
+            }
+        }
+        // As with Docker since version 25.
+        assert_eq!(told("own-name"), [address("one")]);
+        let mut first = std::collections::BTreeSet::new();
+        for _ in 0..8 {
+            let all = told("pair");
+            assert_eq!(all.len(), 2, "{all:?}");
+            first.insert(all[0].clone());
+        }
+        assert_eq!(first.len(), 2, "each is the first one at times: {first:?}");
+        engine.ok(&["stop", "-t", "0", "two"]);
+        assert_eq!(told("pair"), [address("one")], "who does not run has no name");
+    });
+}
+
+#[test]
+fn priv_networks_on_a_parent_are_made_and_left_by_commands() {
+    in_namespaces("priv_networks_on_a_parent_are_made_and_left_by_commands", |dir| {
+        let engine = Engine::barque(dir, &[]);
+        engine.import_busybox("busybox:1", &["ENV PATH=/bin"]);
+        sh(
+            "ip link add parent0 type veth peer name peer0 && ip link set peer0 up && ip addr add 10.91.0.1/24 dev parent0 && ip link set parent0 up",
+        );
+        for (driver, mode) in [("macvlan", "macvlan_mode=bridge"), ("ipvlan", "ipvlan_mode=l2")] {
+            let create = ["network", "create", "-d", driver, "-o", "parent=parent0", "-o", mode];
+            engine.ok(&[&create[..], &["--subnet", "10.91.0.0/24", "--gateway", "10.91.0.1", "lan"]].concat());
+            let start = |name: &str, ip: &str| {
+                let options = ["run", "-d", "--name", name, "--network", "lan", "--ip", ip];
+                engine.run(&[&options[..], &["busybox:1", "sleep", "1000"]].concat())
+            };
+            if let Err(why) = start("one", "10.91.0.11") {
+                assert!(driver == "ipvlan" && why.contains("module"), "{driver}: {why}");
+                engine.ok(&["rm", "-f", "one"]);
+                engine.ok(&["network", "rm", "lan"]);
+                continue;
+            }
+            start("two", "10.91.0.12").unwrap();
+            engine.ok(&["exec", "one", "ping", "-c", "1", "-W", "2", "two"]);
+            engine.fails(&["exec", "one", "ping", "-c", "1", "-W", "1", "10.91.0.1"], "100% packet loss");
+            assert!(engine.ok(&["exec", "one", "ip", "route"]).contains("default via 10.91.0.1"));
+            engine.fails(&["network", "rm", "lan"], "has active endpoints");
+            engine.ok(&["rm", "-f", "one", "two"]);
+            engine.ok(&["network", "rm", "lan"]);
+            let left = sh("ip -o link show parent0; ip -o link show type macvlan; ip -o link show type ipvlan || true");
+            assert!(left.lines().count() == 1 && left.contains("parent0"), "{left}");
+        }
+    });
+}

@@ -57,3 +57,35 @@ fn priv_volumes_made_and_removed_at_once_are_whole_or_not_there() {
         }
     });
 }
+
+#[test]
+fn priv_volumes_travel_as_archives() {
+    in_namespaces("priv_volumes_travel_as_archives", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let fill = "cd /d; mkdir -m 2750 sub; echo deep > sub/file; chown 33:44 sub/file; ln -s sub/file link; \
+                    ln sub/file hard; mkfifo pipe; echo gone > other; rm other";
+        engine.ok(&["run", "--rm", "-v", "from:/d", "box", "sh", "-c", fill]);
+        let look = |volume: &str| {
+            let script = "cd /d && find . | sort | xargs stat -c '%N %F %a %u:%g %s %h %Y'";
+            engine.ok(&["run", "--rm", "-v", &format!("{volume}:/d:ro"), "box", "sh", "-c", script])
+        };
+        let file = scratch.join("volume.tar").display().to_string();
+        engine.ok(&["volume", "export", "-o", &file, "from"]);
+        let exported = engine.call(&["volume", "export", "from"]);
+        assert!(exported.status.success() && exported.stdout == std::fs::read(&file).unwrap());
+        // From a file and from standard input, into one that is made for it and into one that is there.
+        engine.ok(&["volume", "create", "there"]);
+        engine.ok(&["volume", "import", "there", &file]);
+        engine.ok(&["volume", "create", "piped"]);
+        let input = std::fs::File::open(&file).unwrap();
+        assert!(engine.command(&["volume", "import", "piped", "-"]).stdin(input).status().unwrap().success());
+        for copy in ["there", "piped"] {
+            assert_eq!(look(copy), look("from"), "{copy}");
+        }
+        engine.fails(&["volume", "export", "nosuch"], "no such volume");
+        std::fs::write(&file, "no archive").unwrap();
+        engine.fails(&["volume", "import", "there", &file], "");
+        assert_eq!(look("there"), look("from"), "what cannot be read changes nothing");
+    });
+}
