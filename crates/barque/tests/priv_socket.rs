@@ -66,3 +66,36 @@ fn a_directory_mounted_read_only_protects_no_socket_and_that_is_said() {
         assert_eq!(said(&form), "");
     }
 }
+
+#[test]
+fn a_container_that_asks_gets_the_socket_and_the_logins() {
+    if let Some(why) = missing(&[]) {
+        println!("skipped: {why}");
+        return;
+    }
+    let machine = Machine::start(&[]);
+    std::fs::create_dir(machine.path(".docker")).unwrap();
+    // "me:secret"
+    let logins = r#"{"auths": {"registry.example": {"auth": "bWU6c2VjcmV0"}}}"#;
+    std::fs::write(machine.path(".docker/config.json"), logins).unwrap();
+    let program = format!("{}:/barque:ro", common::BARQUE);
+    let command =
+        "DOCKER_HOST=unix:///var/run/docker.sock /barque volume create made-$1 && cat $DOCKER_CONFIG/config.json";
+    let words = ["barque/host", "sh", "-c", command, "sh"];
+    let check = |said: &str, name: &str| {
+        assert!(said.starts_with(&format!("made-{name}\n")) && said.contains("bWU6c2VjcmV0"), "{said}");
+    };
+    let run = ["run", "--rm", "--network", "none", "--use-api-socket", "-v", &program];
+    check(&machine.barque(&[&run[..], &words, &["run"]].concat()), "run");
+    // who names a configuration gets no other
+    let own = [&run[..], &["-e", "DOCKER_CONFIG=/nowhere", "barque/host", "ls", "/run/secrets"]].concat();
+    assert!(!machine.try_run("barque", &own).unwrap().status.success());
+    let project = format!(
+        "services: {{a: {{image: barque/host, network_mode: none, use_api_socket: true, volumes: ['{program}'],\n  \
+         command: [sh, -c, {:?}, sh, compose]}}}}",
+        command.replace('$', "$$")
+    );
+    std::fs::write(machine.path("compose.yaml"), project).unwrap();
+    check(&machine.barque(&["compose", "run", "--rm", "-T", "a"]), "compose");
+    assert_eq!(machine.barque(&["volume", "ls", "-q"]), "made-compose\nmade-run\n");
+}
