@@ -197,6 +197,13 @@ fn resources_nobody_uses_are_made_if_asked() {
 }
 
 #[test]
+fn config_names_models() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file("services: {a: {image: x, models: [m]}}\nmodels: {m: {model: ai/one}}");
+    assert_eq!(fake.ok(&["config", "--models"]), "ai/one\n");
+}
+
+#[test]
 fn stats_shows_whole_ids_if_asked() {
     let fake = Fake::new(Duration::ZERO);
     fake.file("services: {a: {image: x, command: [sleep]}}");

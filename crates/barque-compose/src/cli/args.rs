@@ -256,6 +256,9 @@ pub struct Config {
     /// Produces an override file with image digests
     #[arg(long)]
     pub lock_image_digests: bool,
+    /// Print the model names, one per line
+    #[arg(long)]
+    pub models: bool,
     /// Print the network names, one per line
     #[arg(long)]
     pub networks: bool,

@@ -59,6 +59,11 @@ fn output(project: &Project, args: &Config) -> Result<String, Failure> {
     if args.networks {
         return Ok(lines(project.networks.keys().cloned().collect()));
     }
+    if args.models {
+        let models = project.tree.as_ref().and_then(|t| t.as_map()?.get("models")?.as_map());
+        let named = models.into_iter().flat_map(|m| m.iter()).filter_map(|(_, m)| m.as_map()?.get("model")?.as_str());
+        return Ok(lines(named.map(str::to_owned).collect()));
+    }
     if args.profiles {
         let mut all: Vec<String> =
             project.services.values().chain(project.disabled.values()).flat_map(|s| s.spec.profiles.clone()).collect();

@@ -26,7 +26,7 @@ mod watch_events;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgAction, CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 pub use context::{Ansi, Auth, Connect, Context, Failure, Host, Outcome};
@@ -71,10 +71,8 @@ pub fn main(args: Vec<OsString>, host: Host) -> i32 {
 pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
     let name = host.program.clone();
     let command = command().bin_name(name.clone()).override_usage(format!("{name} [OPTIONS] COMMAND"));
-    let args = help_words(args);
-    let words = std::iter::once(OsString::from(name.clone())).chain(args);
-    let parsed = command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
+    let words: Vec<OsString> = std::iter::once(OsString::from(name.clone())).chain(help_words(args)).collect();
+    let cli = match parse(command, words) {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
@@ -98,6 +96,40 @@ pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
             }
             failure.code
         }
+    }
+}
+
+fn parse(command: clap::Command, words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let lenient = with_boolean_values(command.clone());
+    let parsed = lenient.try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|e| match e.kind() {
+        // the help of the flags as they are written
+        clap::error::ErrorKind::DisplayHelp => command.try_get_matches_from(words).err().unwrap_or(e),
+        _ => e,
+    })
+}
+
+/// Flags that are true or false take a value behind `=` too, as Docker's do: `--detach`, `--detach=false`.
+fn with_boolean_values(command: clap::Command) -> clap::Command {
+    let with_value = |arg: clap::Arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .value_parser(boolean),
+        _ => arg,
+    };
+    command.mut_args(with_value).mut_subcommands(with_boolean_values)
+}
+
+/// The words Go's `strconv.ParseBool` knows.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
     }
 }
 
@@ -210,6 +242,29 @@ mod tests {
             assert_eq!(status(words), 1, "{words}");
         }
         assert_eq!(status("up --help"), 0);
+    }
+
+    #[test]
+    fn flags_take_true_and_false_as_values() {
+        let cli = |words: &str| {
+            let words = std::iter::once("compose").chain(words.split(' ')).map(OsString::from).collect();
+            parse(command(), words)
+        };
+        let up = |words: &str| match cli(words).expect(words).command {
+            Some(Command::Up(args)) => *args,
+            _ => panic!("{words}"),
+        };
+        assert!(up("up --detach").detach && up("up --detach=true").detach && up("up -d=1").detach);
+        assert!(!up("up --detach=false").detach && !up("up -d=F").detach && !up("up").detach);
+        let args = up("up -dV web");
+        assert!(args.detach && args.renew_anon_volumes && args.services == ["web"], "several letters, and an operand");
+        assert!(cli("--dry-run=true up").expect("parses").global.dry_run);
+        assert!(!cli("--dry-run=false up").expect("parses").global.dry_run);
+        assert!(matches!(cli("exec --no-TTY=true -d a sh -c x=true").expect("parses").command, Some(Command::Exec(_))));
+        let wrong = cli("up --detach=maybe").expect_err("no boolean");
+        assert_eq!(usage(&wrong), 16);
+        let help = cli("up --help").expect_err("help");
+        assert!(help.to_string().contains("-d, --detach ") && !help.to_string().contains("[="), "{help}");
     }
 
     #[test]
