@@ -182,3 +182,36 @@ fn priv_a_part_of_a_volume_that_is_swapped_stays_in_it() {
         assert_eq!(entries(&outside), ["f outside secret"]);
     });
 }
+
+/// An archive that puts a file in a directory's place, which programs may ask for: what is mounted below stays.
+#[test]
+fn priv_what_is_mounted_below_a_replaced_directory_stays_mounted() {
+    in_namespaces("priv_what_is_mounted_below_a_replaced_directory_stays_mounted", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let (file, dir) = (scratch.join("file"), scratch.join("dir"));
+        std::fs::write(&file, "of the host").unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("f"), "of the host").unwrap();
+        let mounts = [format!("{}:/data/seed", file.display()), format!("{}:/srv/a/b", dir.display())];
+        let options = ["run", "-d", "--name", "box", "--network", "none", "-v", &mounts[0], "-v", &mounts[1]];
+        engine.ok(&[&options[..], &["box", "sleep", "1000"]].concat());
+        for state in ["running", "stopped"] {
+            if state == "stopped" {
+                engine.ok(&["stop", "-t", "0", "box"]);
+            }
+            for name in ["data", "srv"] {
+                let target = "containers/box/archive?path=/";
+                let (status, answer) = call(&engine, "PUT", target, &tar(&[(name, "a file")]));
+                let said = String::from_utf8_lossy(&answer);
+                assert!(status == 409 && said.contains("device or resource busy"), "{state}, {name}: {said}");
+            }
+            if state == "running" {
+                let read = ["exec", "box", "cat", "/data/seed", "/srv/a/b/f"];
+                assert_eq!(engine.ok(&read), "of the hostof the host");
+            }
+        }
+        assert_eq!(std::fs::read(dir.join("f")).unwrap(), b"of the host");
+        assert_eq!(std::fs::read(&file).unwrap(), b"of the host");
+    });
+}
