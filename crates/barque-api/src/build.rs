@@ -14,7 +14,8 @@ crate::query! {
         /// Path of the Dockerfile in the context.
         dockerfile: String => "dockerfile",
         tags: Vec<String> => "t",
-        extra_hosts: String => "extrahosts",
+        /// Each may name several, comma-separated.
+        extra_hosts: Vec<String> => "extrahosts",
         /// A git repository or URL instead of a body; `client-session` for BuildKit.
         remote: String => "remote",
         quiet: bool => "q",

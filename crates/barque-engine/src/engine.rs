@@ -102,6 +102,7 @@ impl Engine {
         std::fs::set_permissions(&config.data_root, private)
             .with_context(|| format!("cannot close {} to other users", config.data_root.display()))?;
         let store = Store::open(StoreOptions::new(&config.data_root))?;
+        crate::container::marker::make(&config.data_root)?;
         for sentence in &store.recovery().lost {
             tracing::error!("{sentence}");
         }

@@ -171,3 +171,50 @@ fn priv_stages_are_copied_whatever_else_is_mounted() {
         }
     });
 }
+
+/// Docker's client sends a Dockerfile from elsewhere as the last member, without what fills its block.
+#[test]
+fn priv_archives_may_end_with_their_last_byte() {
+    in_namespaces("priv_archives_may_end_with_their_last_byte", |dir| {
+        let engine = engine(dir);
+        let context = context(dir, "FROM base:1\nRUN echo made > /made\n");
+        let socket = engine.dir.join("sock").display().to_string();
+        let post = |archive: &str| {
+            sh(&format!(
+                "curl -s --unix-socket {socket} -X POST -H 'Content-Type: application/x-tar' --data-binary @{archive} \
+                 'http://d/v1.50/build?t=made:1&networkmode=none'"
+            ))
+        };
+        let tar = dir.join("context.tar").display().to_string();
+        let length = std::fs::metadata(format!("{context}/Dockerfile")).unwrap().len();
+        sh(&format!("tar -C {context} -cf {tar} Dockerfile && truncate -s {} {tar}", 512 + length));
+        let said = post(&tar);
+        assert!(said.contains("Successfully tagged made:1"), "{said}");
+        sh(&format!("truncate -s {} {tar}", 512 + length - 1));
+        let said = post(&tar);
+        assert!(said.contains("cannot be unpacked"), "a byte of the content is missing: {said}");
+        // A layer that ends so, too.
+        let root = dir.join("root.tar").display().to_string();
+        sh(&format!(
+            "mkdir {0}/r && echo text > {0}/r/f && tar -C {0}/r -cf {root} f && truncate -s 517 {root}",
+            dir.display()
+        ));
+        engine.ok(&["import", &root, "root:1"]);
+        sh(&format!("truncate -s 516 {root}"));
+        engine.fails(&["import", &root, "root:2"], "truncated");
+        if installed("docker") {
+            let host = format!("unix://{socket}");
+            let script = format!(
+                "printf 'FROM base:1\\nRUN echo x > /x\\n' | DOCKER_BUILDKIT=0 DOCKER_HOST={host} docker build -t by:1 -f - {context} 2>&1"
+            );
+            assert!(sh(&script).contains("Successfully tagged by:1"));
+        }
+        // What every container has, and no image.
+        engine.ok(&["run", "--name", "one", "--network", "none", "base:1", "test", "-e", "/.dockerenv"]);
+        assert_eq!(engine.ok(&["diff", "one"]), "");
+        // What is missing is said once.
+        std::fs::write(format!("{context}/Dockerfile"), "FROM base:1\nCOPY nowhere /\n").unwrap();
+        let (_, told, code) = build(&engine, &[&context], "");
+        assert!(code != Some(0) && told.matches(">>> COPY nowhere /").count() == 1, "{told}");
+    });
+}

@@ -117,7 +117,9 @@ fn broken(why: impl std::fmt::Display) -> Error {
 pub(crate) fn unpack(reader: impl Read, tree: &Tree, dir: &Path, options: &UnpackOptions) -> Result<()> {
     let reader = decoder(reader).context("read the archive")?;
     let budget = Rc::new(Cell::new(MAX_HEADERS));
-    let mut archive = tar::Archive::new(Budgeted { reader, budget: budget.clone() });
+    let content_end = Rc::new(Cell::new(u64::MAX));
+    let input = Budgeted { reader, budget: budget.clone(), position: 0, content_end: content_end.clone() };
+    let mut archive = tar::Archive::new(input);
     let mut unpacker = Unpacker { target: Target::new(tree), base: dir, options, bytes: 0, dirs: Vec::new() };
     let entries = archive.entries().map_err(broken)?;
     for (count, entry) in entries.enumerate() {
@@ -129,6 +131,8 @@ pub(crate) fn unpack(reader: impl Read, tree: &Tree, dir: &Path, options: &Unpac
         }
         let mut entry = entry.map_err(broken)?;
         budget.set(u64::MAX);
+        let size = entry.header().entry_size().map_err(broken)?;
+        content_end.set(entry.raw_file_position().saturating_add(size));
         unpacker.entry(&mut entry)?;
         // Content that nobody wanted is passed over here, so that only headers are read on the way to the next.
         io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
@@ -143,6 +147,10 @@ struct Budgeted<R> {
     reader: R,
     /// Bytes.
     budget: Rc<Cell<u64>>,
+    /// Bytes read.
+    position: u64,
+    /// Where the content of the last entry ends. Docker's client leaves out what fills the block after it.
+    content_end: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Budgeted<R> {
@@ -153,7 +161,13 @@ impl<R: Read> Read for Budgeted<R> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.reader.read(&mut buffer[..wanted])?;
+        let mut count = self.reader.read(&mut buffer[..wanted])?;
+        if count == 0 && self.position >= self.content_end.get() {
+            let missing = usize::try_from(self.position.wrapping_neg() % 512).unwrap_or(0);
+            count = missing.min(wanted);
+            buffer[..count].fill(0);
+        }
+        self.position += count as u64;
         self.budget.set(left - count as u64);
         Ok(count)
     }

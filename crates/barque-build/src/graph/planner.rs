@@ -178,7 +178,9 @@ impl<'a> Planner<'a> {
 
     fn platform(&mut self, index: usize) -> Result<(Platform, bool), Diagnostic> {
         let stage = &self.file.stages[index];
-        let Some(word) = &stage.platform else { return Ok((self.options.target_platform().clone(), false)) };
+        // A platform asked for by --platform is as binding as one in the file: an image of another is not taken for it.
+        let asked = self.options.platform.is_some();
+        let Some(word) = &stage.platform else { return Ok((self.options.target_platform().clone(), asked)) };
         let fail = |message: String| Diagnostic::new(word.span, message);
         let done = self.lexer.expand(&word.text, &self.globals).map_err(fail)?;
         self.lint_from(index, &done.unset);
@@ -289,7 +291,7 @@ impl<'a> Planner<'a> {
         let request = |reference: &str| BaseRequest {
             reference: reference.to_owned(),
             platform: self.options.target_platform().clone(),
-            platform_explicit: false,
+            platform_explicit: self.options.platform.is_some(),
         };
         match self.named_context(name) {
             Some((_, NamedContext::Image(reference))) => Ok(Source::Image(request(reference))),

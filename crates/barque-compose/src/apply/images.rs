@@ -264,7 +264,7 @@ pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWis
         platform: spec.platforms.first().unwrap_or(&service.spec.platform).clone(),
         target: spec.target.clone(),
         shm_size: spec.shm_size,
-        extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect::<Vec<_>>().join(","),
+        extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect(),
         ulimits: JsonParam(ulimits(&spec.ulimits).unwrap_or_default()),
         isolation: spec.isolation.clone(),
         ..BuildQuery::default()

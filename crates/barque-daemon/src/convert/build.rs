@@ -88,13 +88,13 @@ fn limits(query: &BuildQuery, machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// `name:address`, comma-separated.
-fn extra_hosts(text: &str) -> Result<Vec<(String, String)>> {
+/// `name:address`, one or several, comma-separated.
+fn extra_hosts(list: &[String]) -> Result<Vec<(String, String)>> {
     let pair = |entry: &str| match entry.split_once([':', '=']) {
         Some((name, address)) if !name.is_empty() => Ok((name.to_owned(), address.to_owned())),
         _ => Err(Error::invalid(format!("bad format for add-host: {entry:?}"))),
     };
-    text.split(',').filter(|entry| !entry.is_empty()).map(pair).collect()
+    list.iter().flat_map(|text| text.split(',')).filter(|entry| !entry.is_empty()).map(pair).collect()
 }
 
 /// # Errors
@@ -163,13 +163,13 @@ mod tests {
     #[test]
     fn options_of_a_query() {
         let params = barque_api::query::Params::parse(
-            "buildargs={\"A\":\"1\",\"B\":null}&extrahosts=a:1.2.3.4,b:5.6.7.8&pull=1&nocache=1&shmsize=5&networkmode=host",
+            "buildargs={\"A\":\"1\",\"B\":null}&extrahosts=a:1.2.3.4,b:5.6.7.8&extrahosts=c:9.9.9.9&pull=1&nocache=1&shmsize=5&networkmode=host",
         );
         let query = BuildQuery::from_params(&params).unwrap();
         let options = options(&query, &Machine::with_two_cpus()).unwrap();
         assert_eq!(options.build_args["A"].as_deref(), Some("1"));
         assert_eq!(options.build_args["B"], None);
-        assert_eq!((options.extra_hosts.len(), options.shm_size), (2, Some(5)));
+        assert_eq!((options.extra_hosts.len(), options.shm_size), (3, Some(5)));
         assert_eq!((options.pull, options.network), (PullPolicy::Always, NetworkMode::Host));
         assert!(!options.inline_cache);
         let query =

@@ -118,7 +118,9 @@ fn failed(failure: BuildError) -> Result<Ending> {
     // What is missing has no cure elsewhere; here the line that names it is one. As in Docker's engine it is the end of
     // a build that began: a program that drives it takes another answer for an engine that fails.
     if let (true, Some(hint)) = (in_the_stream, error.hint()) {
-        text = format!("{text}\n{hint}");
+        if !text.contains(hint) {
+            text = format!("{text}\n{hint}");
+        }
     } else if exit_code.is_none() {
         return Err(error);
     }

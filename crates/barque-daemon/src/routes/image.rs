@@ -140,6 +140,21 @@ async fn create(context: Context) -> Outcome {
         Ok(Vec::new())
     })
     .await
+    .map_err(not_a_login)
+}
+
+/// The registry wants a password: as in Docker's engine no matter between it and its client, which would ask for one
+/// on the terminal, also where nobody sits at it.
+fn not_a_login(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unauthorized {
+        return error;
+    }
+    let hint = error.hint().map(str::to_owned);
+    let plain = Error::internal(wording::sentence(&error));
+    match hint.filter(|hint| !plain.message().contains(hint)) {
+        Some(hint) => plain.with_hint(hint),
+        None => plain,
+    }
 }
 
 async fn import(context: Context, query: ImageCreateQuery) -> Outcome {

@@ -119,8 +119,11 @@ impl Engine {
         let view = handle.view();
         let log = view.spec.log.as_ref().unwrap_or(&self.config().default_log);
         if log.driver == "none" {
-            return Err(Error::not_implemented("configured logging driver does not support reading")
-                .with_hint("the container was made with --log-driver none: nothing was kept"));
+            return Err(Error::new(
+                barque_model::ErrorKind::Unsupported,
+                "configured logging driver does not support reading",
+            )
+            .with_hint("the container was made with --log-driver none: nothing was kept"));
         }
         Ok(super::logs::read(view.log_path.clone(), options, handle.running()))
     }

@@ -13,6 +13,7 @@ pub(crate) mod launch;
 mod lifecycle;
 mod limits;
 pub mod logs;
+pub(crate) mod marker;
 pub mod merge;
 pub mod names;
 mod propagation;

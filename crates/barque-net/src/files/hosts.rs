@@ -46,7 +46,11 @@ pub fn hosts(plan: &HostsPlan) -> String {
 fn own_line(text: &mut String, ip: &IpAddr, hostname: &str, domainname: &str) {
     let _ = match (hostname, domainname) {
         ("", _) => Ok(()),
-        (host, "") => writeln!(text, "{ip}\t{host}"),
+        // A name with dots is one with its domain.
+        (host, "") => match host.split_once('.') {
+            Some((short, _)) => writeln!(text, "{ip}\t{host} {short}"),
+            None => writeln!(text, "{ip}\t{host}"),
+        },
         (host, domain) => writeln!(text, "{ip}\t{host}.{domain} {host}"),
     };
 }

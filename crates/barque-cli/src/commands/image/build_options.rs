@@ -62,7 +62,7 @@ pub(super) fn query(inv: &Invocation<'_>, variable: &dyn Fn(&str) -> Option<Stri
     }
     Ok(BuildQuery {
         tags: flags.all("tag").into_iter().map(str::to_owned).collect(),
-        extra_hosts: hosts?.join(","),
+        extra_hosts: hosts?,
         quiet: is_quiet(inv),
         no_cache: flags.is("no-cache"),
         // Caches in directories are loaded first, see `build_cache`.
