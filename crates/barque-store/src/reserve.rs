@@ -13,7 +13,7 @@ const BYTES: u64 = 2 << 20;
 /// With less than this, bytes, a disk is taken for full.
 const LOW: u64 = 512 << 10;
 /// With less than this, bytes, nothing is set aside.
-const PLENTY: u64 = 8 * BYTES;
+const PLENTY: u64 = 16 * BYTES;
 
 impl Store {
     /// To be called before something is removed: gives the reserve up if the disk is full, and sets it aside anew if

@@ -273,7 +273,8 @@ fn check(scratch: &Scratch, what: &str) {
     assert_eq!(names(scratch.dir.path()), ["link", "outside", "root"], "{what}");
     assert_eq!(crate::testing::read(scratch.dir.path().join("outside")), "untouched", "{what}");
     let root = scratch.store.root();
-    let known = ["barque.db", "barque.db-shm", "barque.db-wal", "blobs", "ingest", "layers", "lock", "snapshots"];
+    let known =
+        ["barque.db", "barque.db-shm", "barque.db-wal", "blobs", "ingest", "layers", "lock", "reserve", "snapshots"];
     let strange: Vec<_> =
         names(root).into_iter().filter(|n| !known.contains(&n.as_str()) && n != "tmp" && n != "trash").collect();
     assert!(strange.is_empty(), "{what}: {strange:?}");
