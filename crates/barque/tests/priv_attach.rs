@@ -86,3 +86,19 @@ fn priv_a_client_that_has_ended_its_input_still_reads() {
         engine.ok(&["rm", "-f", "left"]);
     });
 }
+
+/// A write to a closed pipe would end them.
+#[test]
+fn priv_what_an_exec_leaves_behind_may_go_on_writing() {
+    in_namespaces("priv_what_an_exec_leaves_behind_may_go_on_writing", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        engine.ok(&["run", "-d", "--name", "box", "--network", "none", "box", "sleep", "1000"]);
+        let began = std::time::Instant::now();
+        let script = "(sleep 5; echo late; echo survived > /proof) & echo early";
+        assert_eq!(engine.ok(&["exec", "box", "sh", "-c", script]), "early");
+        assert!(began.elapsed() < Duration::from_secs(5), "the end is told before the late word");
+        let mut proof = || engine.run(&["exec", "box", "cat", "/proof"]).is_ok_and(|text| text == "survived");
+        assert!(soon(&mut proof) || soon(&mut proof));
+    });
+}

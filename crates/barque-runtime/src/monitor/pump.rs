@@ -29,6 +29,10 @@ const CLIENTS_MAX: usize = 1024;
 /// How long output is waited for after the task has ended, while other processes hold its streams open.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long after that it is read, to nobody. A write to a closed pipe ends its process: a database, first process of
+/// its container, whose check was killed takes that for the crash of a process of its own.
+const LATE: Duration = Duration::from_secs(10);
+
 /// How long a client that takes nothing (a pager that waits for a key) is kept after the task has ended.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -56,6 +60,7 @@ pub(super) fn run(mut task: Running, connection: OwnedFd) -> i32 {
         clients,
         stdin,
         outputs,
+        late: [None, None],
         log,
         ended: None,
         progress: Instant::now(),
@@ -67,6 +72,7 @@ pub(super) fn run(mut task: Running, connection: OwnedFd) -> i32 {
     }
     pump.finish();
     pump.serve_slow_readers();
+    pump.read_to_nobody();
     0
 }
 
@@ -75,6 +81,8 @@ struct Pump {
     clients: Vec<Client>,
     stdin: Stdin,
     outputs: [Option<OwnedFd>; 2],
+    /// Streams that were given up, whose end was reported.
+    late: [Option<OwnedFd>; 2],
     log: Option<Log>,
     ended: Option<Ended>,
     /// When a byte moved last.
@@ -404,7 +412,25 @@ impl Pump {
                     n => late += n,
                 }
             }
-            self.outputs[stream] = None;
+            // Who is left on a terminal has to learn that it is gone.
+            self.late[stream] = self.outputs[stream].take().filter(|_| self.task.master.is_none());
+        }
+    }
+
+    /// What processes of an ended task still write is read for a while.
+    fn read_to_nobody(&mut self) {
+        let until = Instant::now() + LATE;
+        let mut buffer = [0; 4096];
+        while self.late.iter().any(Option::is_some) && Instant::now() < until {
+            let mut fds: Vec<PollFd<'_>> =
+                self.late.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            let _whatever_it_says = poll(&mut fds, Timespec::try_from(TICK).ok().as_ref());
+            for stream in &mut self.late {
+                let read = stream.as_ref().map(|fd| rustix::io::read(fd, &mut buffer));
+                if !matches!(read, Some(Ok(1..) | Err(Errno::AGAIN | Errno::INTR))) {
+                    *stream = None;
+                }
+            }
         }
     }
 
