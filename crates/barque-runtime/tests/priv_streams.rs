@@ -132,21 +132,28 @@ fn a_terminal_takes_input_and_control_characters() {
     let (attached, mut ours) = attachment();
     let task = lab.spawner.launch(&spec, vec![attached]).unwrap();
     ours.write_all(b"hello\n").unwrap();
-    let mut text = String::new();
-    while !text.contains("got hello") {
-        let mut buffer = [0; 256];
-        let n = ours.read(&mut buffer).unwrap();
-        assert!(n > 0, "{text}");
-        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
-    }
+    read_until(&mut ours, "got hello");
     // Process 1 without a handler ignores the signal of ^C, as in Docker; with an init it would end.
     task.kill(Signal::KILL).unwrap();
     assert_eq!(task.wait().unwrap().code, 137);
     spec.init = true;
     let (attached, mut ours) = attachment();
     let task = lab.spawner.launch(&spec, vec![attached]).unwrap();
-    ours.write_all(b"x\n\x03").unwrap();
+    ours.write_all(b"x\n").unwrap();
+    // Before the shell runs there is nobody to be interrupted.
+    read_until(&mut ours, "got x");
+    ours.write_all(b"\x03").unwrap();
     assert_eq!(task.wait().unwrap().code, 130);
+}
+
+fn read_until(stream: &mut impl Read, wanted: &str) {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let mut buffer = [0; 256];
+        let n = stream.read(&mut buffer).unwrap();
+        assert!(n > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
 }
 
 #[test]
