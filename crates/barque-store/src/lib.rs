@@ -39,8 +39,8 @@ pub mod lease;
 mod recover;
 #[cfg(test)]
 mod recover_tests;
-pub mod reserve;
-mod snapshot;
+mod reserve;
+pub mod snapshot;
 mod store;
 pub mod tar;
 #[cfg(test)]
