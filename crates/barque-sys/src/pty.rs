@@ -1,7 +1,7 @@
 //! Pseudo-terminals of a devpts instance.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::Winsize;
@@ -28,17 +28,19 @@ pub fn set_size(terminal: impl AsFd, rows: u16, cols: u16) -> io::Result<()> {
 
 /// Bytes waiting to be read.
 pub fn readable_bytes(fd: impl AsFd) -> io::Result<usize> {
-    let mut n: libc::c_int = 0;
-    // SAFETY: FIONREAD stores an int.
-    let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut n) };
-    if r < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(n).unwrap_or(0)) }
+    queued(fd.as_fd(), libc::FIONREAD)
 }
 
 /// Bytes written to a socket or terminal that the other side has not taken: of a socket of this machine, not read; of a
 /// TCP connection, not acknowledged (unix(7), tcp(7): `SIOCOUTQ`).
 pub fn untaken_bytes(fd: impl AsFd) -> io::Result<usize> {
+    queued(fd.as_fd(), libc::TIOCOUTQ)
+}
+
+/// The length of a queue: `request` is FIONREAD or TIOCOUTQ, which is SIOCOUTQ.
+fn queued(fd: BorrowedFd<'_>, request: libc::c_ulong) -> io::Result<usize> {
     let mut n: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, stores an int.
-    let r = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut n) };
+    // SAFETY: both requests store an int.
+    let r = unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut n) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(n).unwrap_or(0)) }
 }
