@@ -83,7 +83,7 @@ impl Members {
         let mut places = Vec::new();
         let mut reader = Reader::new(Positioned::new(file, 0));
         while let Some(entry) = reader.next()? {
-            let offset = reader.input().position();
+            let offset = Positioned::position(reader.input());
             if let Some((name, _)) = members.member(store, &entry, &mut reader)? {
                 places.push(Place { name, offset, size: entry.size });
                 reader.leave_out(Positioned::pass_over);

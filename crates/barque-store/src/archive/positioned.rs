@@ -1,6 +1,6 @@
 //! An archive that is a file: its members are listed first, then its layers are taken side by side.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,61 +28,37 @@ impl ReadAt for std::fs::File {
 /// Reads on from some place.
 pub(super) struct Positioned<'a> {
     file: &'a dyn ReadAt,
-    /// Where the buffer begins.
     offset: u64,
-    buffer: Vec<u8>,
-    consumed: usize,
 }
 
 impl<'a> Positioned<'a> {
-    pub(super) fn new(file: &'a dyn ReadAt, offset: u64) -> Positioned<'a> {
-        Positioned { file, offset, buffer: Vec::new(), consumed: 0 }
+    pub(super) fn new(file: &'a dyn ReadAt, offset: u64) -> BufReader<Positioned<'a>> {
+        BufReader::with_capacity(crate::tree::BUFFER, Positioned { file, offset })
     }
 
     /// Where the next byte comes from.
-    pub(super) fn position(&self) -> u64 {
-        self.offset + self.consumed as u64
+    pub(super) fn position(reader: &BufReader<Positioned<'_>>) -> u64 {
+        reader.get_ref().offset - reader.buffer().len() as u64
     }
 
     /// Leaves out the next bytes.
-    pub(super) fn pass_over(&mut self, bytes: u64) {
-        match usize::try_from(bytes) {
-            Ok(n) if n <= self.buffer.len() - self.consumed => self.consumed += n,
-            _ => {
-                self.offset = self.position().saturating_add(bytes);
-                self.buffer.clear();
-                self.consumed = 0;
-            }
-        }
-    }
-}
-
-impl BufRead for Positioned<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.consumed == self.buffer.len() {
-            self.offset = self.position();
-            self.consumed = 0;
-            self.buffer.resize(crate::tree::BUFFER, 0);
-            // Beyond what a file can have there is nothing, whatever a header says.
-            let beyond = i64::try_from(self.offset).is_err();
-            let read = if beyond { Ok(0) } else { self.file.read_at(&mut self.buffer, self.offset) };
-            self.buffer.truncate(*read.as_ref().unwrap_or(&0));
-            read?;
-        }
-        Ok(&self.buffer[self.consumed..])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.consumed += n;
+    pub(super) fn pass_over(reader: &mut BufReader<Positioned<'_>>, bytes: u64) {
+        let buffered = reader.buffer().len();
+        let held = usize::try_from(bytes).unwrap_or(usize::MAX).min(buffered);
+        reader.consume(held);
+        let inner = reader.get_mut();
+        inner.offset = inner.offset.saturating_add(bytes - held as u64);
     }
 }
 
 impl Read for Positioned<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let n = bytes.len().min(out.len());
-        out[..n].copy_from_slice(&bytes[..n]);
-        self.consume(n);
+        // Beyond what a file can have there is nothing, whatever a header says.
+        if i64::try_from(self.offset).is_err() {
+            return Ok(0);
+        }
+        let n = self.file.read_at(out, self.offset)?;
+        self.offset += n as u64;
         Ok(n)
     }
 }
@@ -143,16 +119,16 @@ mod tests {
         let mut some = [0; 10];
         input.read_exact(&mut some).unwrap();
         assert_eq!(some, bytes[5..15]);
-        input.pass_over(3);
+        Positioned::pass_over(&mut input, 3);
         input.read_exact(&mut some).unwrap();
         assert_eq!(some, bytes[18..28]);
-        input.pass_over(2 * crate::tree::BUFFER as u64);
-        let at = input.position() as usize;
+        Positioned::pass_over(&mut input, 2 * crate::tree::BUFFER as u64);
+        let at = Positioned::position(&input) as usize;
         assert_eq!(at, 28 + 2 * crate::tree::BUFFER);
         let mut rest = Vec::new();
         input.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, bytes[at..]);
-        input.pass_over(u64::MAX);
+        Positioned::pass_over(&mut input, u64::MAX);
         assert_eq!(input.fill_buf().unwrap(), b"");
     }
 }
