@@ -9,8 +9,10 @@ import sys
 import time
 import urllib.parse
 
+import checks
+from checks import check
+
 PATH = sys.argv[1]
-checks = 0
 
 
 class Connection(http.client.HTTPConnection):
@@ -18,14 +20,6 @@ class Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(20)
         self.sock.connect(PATH)
-
-
-def check(condition, what):
-    global checks
-    if not condition:
-        raise SystemExit(f"not ok: {what}")
-    checks += 1
-    print("ok", what)
 
 
 def ask(method, path, body=None, status=(200, 201, 204, 304), version="/v1.41"):
@@ -223,7 +217,7 @@ def main():
     details(box)
     consoles(box)
     actions(box)
-    print(checks, "checks passed with the calls of graphical tools")
+    print(checks.passed, "checks passed with the calls of graphical tools")
 
 
 main()
