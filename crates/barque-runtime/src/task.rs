@@ -200,6 +200,23 @@ impl Task {
         })
     }
 
+    /// Whether the kernel may drop a signal: the first process of a PID namespace gets none that it has no handler for
+    /// (pid_namespaces(7)). A program that is just starting may have one in a moment; one that waits for signals
+    /// (sigtimedwait(2)) looks the same and gets them.
+    pub fn may_not_hear(&self, signal: Signal) -> bool {
+        self.proc_status().is_some_and(|status| is_dropped(&status, signal))
+    }
+
+    /// Whether the process has a handler for a signal; `None` if it is gone.
+    pub fn catches(&self, signal: Signal) -> Option<bool> {
+        Some(in_set(&self.proc_status()?, "SigCgt:", signal))
+    }
+
+    /// proc_pid_status(5).
+    fn proc_status(&self) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()
+    }
+
     /// Sends a signal to every process of the container's cgroup; SIGKILL reaches all of them at once on v2.
     pub fn kill_all(&self, signal: Signal) -> Result<()> {
         self.group().signal(signal)
@@ -441,4 +458,42 @@ fn settle(dir: &OwnedFd, record: &Record) -> Result<Exit> {
 
 fn lost(oom_killed: bool) -> Exit {
     Exit { code: 137, signal: Some(9), oom_killed, finished_at: Timestamp::now(), lost: true }
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name))
+}
+
+fn in_set(status: &str, name: &str, signal: Signal) -> bool {
+    let set = field(status, name).and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_none_or(|set| set & (1 << (signal.number() - 1)) != 0)
+}
+
+/// Neither blocked, ignored nor caught.
+fn is_dropped(status: &str, signal: Signal) -> bool {
+    let first = field(status, "NSpid:").is_some_and(|ids| ids.split_whitespace().last() == Some("1"));
+    let minded = ["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(|set| in_set(status, set, signal));
+    first && signal != Signal::KILL && !minded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_process_hears_what_it_minds() {
+        let status = |pids: &str, caught: &str| {
+            format!(
+                "Name:\tsh\nNSpid:\t{pids}\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000001\nSigCgt:\t{caught}\n"
+            )
+        };
+        let dropped = |pids: &str, caught: &str, signal| is_dropped(&status(pids, caught), signal);
+        assert!(dropped("900\t1", "0000000000000002", Signal::TERM));
+        assert!(!dropped("900\t1", "0000000000004000", Signal::TERM), "caught");
+        assert!(!dropped("900\t1", "0000000000000000", Signal::HUP), "ignored by its own will");
+        assert!(!dropped("900\t1", "0000000000000000", Signal::KILL), "always heard");
+        assert!(!dropped("900\t7", "0000000000000000", Signal::TERM), "not the first");
+        assert!(!dropped("900", "0000000000000000", Signal::TERM), "in the machine's namespace");
+        assert!(!is_dropped("", Signal::TERM));
+    }
 }

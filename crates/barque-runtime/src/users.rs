@@ -78,9 +78,9 @@ fn group_entries(text: &str) -> impl Iterator<Item = Group<'_>> {
 /// The lookup itself. Names win over numbers; the first matching entry counts.
 fn resolve(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<User> {
     let (user_part, group_part) = user.split_once(':').unwrap_or((user, ""));
-    let number = user_part.parse::<u32>().ok();
+    let number = user_part.parse::<u64>().ok();
     let matches = |p: &Passwd<'_>| {
-        if user_part.is_empty() { p.uid == 0 } else { p.name == user_part || number == Some(p.uid) }
+        if user_part.is_empty() { p.uid == 0 } else { p.name == user_part || number == Some(p.uid.into()) }
     };
     let mut found = User { home: "/".into(), ..User::default() };
     let mut name = None;
@@ -112,7 +112,9 @@ fn resolve(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<Us
     found.groups.insert(0, found.gid);
     for wanted in extra {
         let gid = group_number(group, wanted)
-            .ok_or_else(|| Error::not_found(format!("Unable to find group {wanted}")))
+            .ok_or_else(|| {
+                Error::not_found(format!("Unable to find group {wanted}: no matching entries in group file"))
+            })
             .and_then(in_range)?;
         found.groups.push(gid);
     }
@@ -126,16 +128,17 @@ fn resolve(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<Us
     Ok(found)
 }
 
-fn group_number(group: &str, wanted: &str) -> Option<u32> {
-    let number = wanted.parse::<u32>().ok();
-    group_entries(group).find(|g| g.name == wanted || number == Some(g.gid)).map(|g| g.gid).or(number)
+fn group_number(group: &str, wanted: &str) -> Option<u64> {
+    let number = wanted.parse::<u64>().ok();
+    let is_wanted = |g: &Group<'_>| g.name == wanted || number == Some(g.gid.into());
+    group_entries(group).find(is_wanted).map(|g| g.gid.into()).or(number)
 }
 
-fn in_range(id: u32) -> Result<u32> {
-    if id > ID_MAX {
-        return Err(Error::invalid("uids and gids must be in range 0-2147483647"));
-    }
-    Ok(id)
+fn in_range(id: u64) -> Result<u32> {
+    u32::try_from(id)
+        .ok()
+        .filter(|id| *id <= ID_MAX)
+        .ok_or_else(|| Error::invalid("uids and gids must be in range 0-2147483647"))
 }
 
 #[cfg(test)]
@@ -168,7 +171,10 @@ mod tests {
     fn additional_groups() {
         let u = resolve(PASSWD, GROUP, "1000:1000", &["audio".into(), "99".into(), "29".into()]).unwrap();
         assert_eq!(u.groups, [1000, 29, 99]);
-        assert_eq!(resolve(PASSWD, GROUP, "", &["no".into()]).unwrap_err().to_string(), "Unable to find group no");
+        assert_eq!(
+            resolve(PASSWD, GROUP, "", &["no".into()]).unwrap_err().to_string(),
+            "Unable to find group no: no matching entries in group file"
+        );
     }
 
     #[test]

@@ -281,6 +281,9 @@ fn denied(core: &Core, denied: Denied, what: &str) -> Error {
         Denied::Paused => Error::conflict(match what {
             "start" => "cannot start a paused container, try unpause instead".to_owned(),
             "pause" => format!("Container {id} is already paused"),
+            "remove" => {
+                format!("cannot remove container \"/{}\": container is paused and must be unpaused first", core.name)
+            }
             _ => format!("Container {id} is paused, unpause the container before {what}"),
         }),
         Denied::NotPaused => Error::conflict(format!("Container {id} is not paused")),
@@ -481,13 +484,7 @@ impl Engine {
         if stops && core.state.running().is_some_and(|r| r.paused) {
             task.resume()?;
         }
-        // A process that ended meanwhile is what the caller wanted.
-        match task.kill(signal) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        self.container_event(&core, "kill", [("signal", signal.number().to_string())]);
-        Ok(())
+        self.send_signal(&core, &task, signal, stops)
     }
 
     pub(crate) async fn set_paused(&self, handle: &Arc<Handle>, paused: bool) -> Result<()> {

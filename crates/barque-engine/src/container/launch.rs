@@ -344,11 +344,11 @@ fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {
     };
     let max_files = match max_file {
         None => LOG_MAX_FILES,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|n| *n > 0)
-            .ok_or_else(|| Error::invalid(format!("{NO_LOG}invalid value for log option max-file: '{text}'")))?,
+        Some(text) => match text.parse() {
+            Ok(0) => return Err(Error::invalid(format!("{NO_LOG}max-file cannot be less than 1"))),
+            Ok(n) => n,
+            Err(_) => return Err(Error::invalid(format!("{NO_LOG}invalid value for log option max-file: '{text}'"))),
+        },
     };
     Ok(Some(rs::LogConfig { path, max_size, max_files }))
 }

@@ -20,6 +20,8 @@ use crate::Engine;
 const STOP_TIMEOUT_SECS: i64 = 10;
 /// How long a process may take to die of SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a program may take until it hears signals.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Engine {
     pub async fn container_start(&self, name: &str) -> Result<()> {
@@ -73,11 +75,19 @@ impl Engine {
     async fn signal_task(&self, handle: &Arc<Handle>, task: &Arc<Task>, signal: Signal) -> Result<()> {
         // Locked first: the event comes before that of the end it brings about.
         let core = handle.lock().await;
-        match task.kill(signal) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-            _ => {}
+        self.send_signal(&core, task, signal, true)
+    }
+
+    /// Sends a signal and tells of it. One that is to end the container is sent again to a first process that has no
+    /// handler for it yet, once it has: a program that is just starting would never know.
+    pub(crate) fn send_signal(&self, core: &Core, task: &Arc<Task>, signal: Signal, stops: bool) -> Result<()> {
+        let unheard = stops && task.may_not_hear(signal);
+        // A process that ended meanwhile is what the caller wanted.
+        task.kill(signal).or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+        if unheard {
+            tokio::spawn(once_caught(task.clone(), signal));
         }
-        self.container_event(&core, "kill", [("signal", signal.number().to_string())]);
+        self.container_event(core, "kill", [("signal", signal.number().to_string())]);
         Ok(())
     }
 
@@ -503,4 +513,20 @@ fn discard_run_dir(dir: &Path) {
         }
     }
     tracing::warn!("{} stays: it cannot be removed", dir.display());
+}
+
+/// Sends a signal as soon as the process has a handler for it, if that is soon.
+async fn once_caught(task: Arc<Task>, signal: Signal) {
+    let until = tokio::time::Instant::now() + STARTS_WITHIN;
+    while tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        match task.catches(signal) {
+            Some(false) => {}
+            Some(true) => {
+                let _already_gone = task.kill(signal);
+                return;
+            }
+            None => return,
+        }
+    }
 }

@@ -199,6 +199,7 @@ pub fn step(state: &State, event: Event, policy: Policy, now: Timestamp) -> Resu
         (State::Running(r), Event::Unpaused) if !r.paused => Err(Denied::NotPaused),
         (State::Running(r), Event::Unpaused) => Ok((State::Running(Running { paused: false, ..r.clone() }), vec![])),
         (State::Running(r), Event::ProcessExited { code, oom_killed }) => Ok(exited(r, code, oom_killed, policy, now)),
+        (State::Running(r), Event::RemoveRequested) if r.paused => Err(Denied::Paused),
         (State::Running(_) | State::Starting { .. }, Event::RemoveRequested) => Err(Denied::Running),
         (State::Restarting { .. }, Event::RemoveRequested) => Err(Denied::Restarting),
         (_, Event::RemoveRequested) => {
@@ -206,7 +207,8 @@ pub fn step(state: &State, event: Event, policy: Policy, now: Timestamp) -> Resu
             Ok((State::Removing { exit }, vec![Effect::CancelRestart, Effect::Remove]))
         }
         (State::Dead { .. }, _) => Err(Denied::Dead),
-        (_, Event::StopRequested | Event::Paused | Event::Unpaused) => Err(Denied::NotRunning),
+        (_, Event::Unpaused) => Err(Denied::NotPaused),
+        (_, Event::StopRequested | Event::Paused) => Err(Denied::NotRunning),
         _ => Err(Denied::Stale),
     }
 }

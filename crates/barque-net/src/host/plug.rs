@@ -69,7 +69,7 @@ impl Host {
         let mut plan = self.make_link(net, wish, slot, ns)?;
         let index = match &ready {
             Some(ready) => ready.ifindex,
-            None => index_of(socket, &plan.attached.ifname)?,
+            None => index_of(socket, &plan.made_as)?,
         };
         let mut apply = |ops: &[LinkOp]| run(ops, &mut within(socket, &|_| Some(index), ns), Existing::Refuse);
         let raised = apply(&plan.raise);

@@ -21,6 +21,8 @@ pub struct EndpointPlan {
     pub raise: Vec<LinkOp>,
     /// In the container's namespace, afterwards: addresses, their announcement to the neighbours, routes.
     pub inside: Vec<LinkOp>,
+    /// Name under which the interface appears in the container's namespace.
+    pub made_as: String,
     /// The outcome; its index is known once the interface is there.
     pub attached: Attached,
 }
@@ -66,10 +68,21 @@ pub fn plan(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>) -> Result
     };
     let (outside, raise) = match slot.prepared {
         Some(_) => (Vec::new(), Vec::new()),
-        None => (outside(def, endpoint, slot, &attached)?, vec![LinkOp::SetUp { link: slot.ifname.clone() }]),
+        None => (outside(def, endpoint, slot, &attached)?, raise(made_as(def, slot), &slot.ifname)),
     };
     let inside = inside(def, endpoint, slot, &attached);
-    Ok(EndpointPlan { outside, raise, inside, attached })
+    Ok(EndpointPlan { outside, raise, inside, made_as: made_as(def, slot).to_owned(), attached })
+}
+
+/// On a parent: a name that nobody has. Older kernels refuse the name of a link of the namespace they are asked in, such
+/// as the machine's own eth0, also where the new link is for another.
+fn made_as<'a>(def: &NetworkDef, slot: &'a Slot<'_>) -> &'a str {
+    if def.bridge().is_some() { &slot.ifname } else { &slot.host_ifname }
+}
+
+fn raise(made_as: &str, ifname: &str) -> Vec<LinkOp> {
+    let named = (made_as != ifname).then(|| LinkOp::Rename { link: made_as.to_owned(), to: ifname.to_owned() });
+    named.into_iter().chain([LinkOp::SetUp { link: ifname.to_owned() }]).collect()
 }
 
 fn in_pool(def: &NetworkDef, ip: IpAddr) -> Result<IpNet> {
@@ -88,7 +101,7 @@ fn gateway(def: &NetworkDef, address: Option<IpNet>) -> Option<IpAddr> {
 }
 
 fn outside(def: &NetworkDef, endpoint: &EndpointDef, slot: &Slot<'_>, attached: &Attached) -> Result<Vec<LinkOp>> {
-    let peer = Peer { name: slot.ifname.clone(), mac: Some(attached.mac) };
+    let peer = Peer { name: made_as(def, slot).to_owned(), mac: Some(attached.mac) };
     let op = match &def.driver {
         Driver::Bridge(options) => LinkOp::AddVeth {
             name: slot.host_ifname.clone(),

@@ -195,14 +195,16 @@ fn endpoints_on_a_parent() {
     let vlan = net("macvlan", &[("parent", "eth0.50"), ("macvlan_mode", "vepa")], &[V4], false);
     insta::assert_snapshot!(network::plan(&vlan, &AROUND), @"ip link add eth0.50 up link eth0 type vlan id 50 # barque-x");
     insta::assert_snapshot!(endpoint::plan(&vlan, &wish(), &slot(None)).unwrap(), @r"
-    ip link add eth0 netns CONTAINER address 02:42:ac:12:00:02 link eth0.50 type macvlan mode vepa
+    ip link add bq000012345678 netns CONTAINER address 02:42:ac:12:00:02 link eth0.50 type macvlan mode vepa
+    ip netns exec CONTAINER ip link set bq000012345678 name eth0
     ip netns exec CONTAINER ip link set eth0 up
     ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
     ip netns exec CONTAINER ip route replace 0.0.0.0/0 via 172.18.0.1 dev eth0
     ");
     let three = net("ipvlan", &[("parent", "eth0"), ("ipvlan_mode", "l3")], &[V4], false);
     insta::assert_snapshot!(endpoint::plan(&three, &wish(), &slot(None)).unwrap(), @r"
-    ip link add eth0 netns CONTAINER link eth0 type ipvlan mode l3 bridge
+    ip link add bq000012345678 netns CONTAINER link eth0 type ipvlan mode l3 bridge
+    ip netns exec CONTAINER ip link set bq000012345678 name eth0
     ip netns exec CONTAINER ip link set eth0 up
     ip netns exec CONTAINER ip address add 172.18.0.2/16 dev eth0
     ip netns exec CONTAINER ip route replace 0.0.0.0/0 dev eth0
