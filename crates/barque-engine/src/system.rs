@@ -123,19 +123,13 @@ impl crate::Engine {
     pub async fn disk_usage(&self) -> barque_model::Result<DiskUsage> {
         let engine = self.clone();
         let usage = self.blocking(move || engine.store().disk_usage()).await?;
-        let mut images = self.images().await?;
+        let images = self.images_with_unique().await?;
         let containers = self.containers().into_iter().map(|view| {
             let own = usage.containers.iter().find(|(id, _)| *id == view.id).map_or(0, |(_, size)| *size);
-            let image = images.iter().find(|i| Some(i.id) == view.spec.image_id).map_or(0, |i| i.size);
+            let image = usage.images.iter().find(|(id, _)| Some(*id) == view.spec.image_id).map_or(0, |(_, u)| u.files);
             ((*view).clone(), own, own + image)
         });
         let containers = containers.collect();
-        for image in &mut images {
-            if let Some((_, u)) = usage.images.iter().find(|(id, _)| *id == image.id) {
-                image.size = u.size;
-                image.unique_size = Some(u.size.saturating_sub(u.shared));
-            }
-        }
         let volumes = self.volumes().await?.into_iter().map(|v| {
             let size = usage.volumes.iter().find(|(name, _)| *name == v.name).map_or(0, |(_, size)| *size);
             (v, size)

@@ -85,24 +85,102 @@ impl fmt::Display for Platform {
     }
 }
 
+/// Go's names of operating systems and architectures (`GOOS` and `GOARCH`): what stands alone has to be one of them.
+const SYSTEMS: &[&str] = &[
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+const ARCHITECTURES: &[&str] = &[
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "ppc64",
+    "ppc64le",
+    "loong64",
+    "mips",
+    "mipsle",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "ppc",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
+/// Errors: InvalidArgument in Docker's words for what is no platform.
 impl FromStr for Platform {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let good =
-            |s: &&str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-        if !parts.iter().all(good) {
-            return Err(Error::invalid(format!("\"{text}\" is an invalid component of a platform")));
+        let invalid = |why: String| Error::invalid(format!("{why}: invalid argument"));
+        let word = |s: &str, more: &[u8]| {
+            s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || more.contains(&b))
+        };
+        let (first, rest) = text.split_once('/').map_or((text, None), |(first, rest)| (first, Some(rest)));
+        let rest: Vec<&str> = rest.into_iter().flat_map(|rest| rest.split('/')).collect();
+        if rest.len() > 2 {
+            return Err(invalid(format!("\"{text}\": cannot parse platform specifier"))
+                .with_hint("write os/arch or os/arch/variant, such as linux/amd64"));
+        }
+        // The version that may follow the system's name, `windows(10.0.17763)`, chooses among images of Windows only.
+        let (os, version) = match first.strip_suffix(')').and_then(|s| s.split_once('(')) {
+            Some((os, version)) => (os, version),
+            None => (first, ""),
+        };
+        if os.is_empty() || !word(os, b"") || !word(version, b".") {
+            return Err(invalid(format!(
+                "\"{first}\" is an invalid OS component of \"{text}\": OSAndVersion specifier component must match \
+                 \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.-]*)\\\\))?$\""
+            )));
+        }
+        if let Some(bad) = rest.iter().find(|s| s.is_empty() || !word(s, b".")) {
+            return Err(invalid(format!(
+                "\"{bad}\" is an invalid component of \"{text}\": platform specifier component must match \
+                 \"^[A-Za-z0-9_.-]+$\""
+            )));
         }
         let lower = |s: &str| s.to_ascii_lowercase();
-        match parts[..] {
-            ["linux" | "windows" | "darwin" | "freebsd"] => Ok(Platform { os: lower(text), ..Platform::host() }),
-            [arch] => Ok(Platform::new("linux", &lower(arch), None)),
-            [os, arch] => Ok(Platform::new(&lower(os), &lower(arch), None)),
-            [os, arch, variant] => Ok(Platform::new(&lower(os), &lower(arch), Some(&lower(variant)))),
-            _ => Err(Error::invalid(format!("\"{text}\": cannot parse platform specifier"))
-                .with_hint("write os/arch or os/arch/variant, such as linux/amd64")),
+        let os = match lower(os).as_str() {
+            "macos" => "darwin".to_owned(),
+            os => os.to_owned(),
+        };
+        match rest[..] {
+            [] if SYSTEMS.contains(&os.as_str()) => Ok(Platform { os, ..Platform::host() }),
+            [] => {
+                let platform = Platform::new("linux", &os, None);
+                match ARCHITECTURES.contains(&platform.architecture.as_str()) {
+                    true => Ok(platform),
+                    false => Err(invalid(format!("\"{text}\": unknown operating system or architecture"))
+                        .with_hint("write os/arch or os/arch/variant, such as linux/amd64")),
+                }
+            }
+            [arch] => Ok(Platform::new(&os, &lower(arch), None)),
+            [arch, variant, ..] => Ok(Platform::new(&os, &lower(arch), Some(&lower(variant)))),
         }
     }
 }
@@ -118,6 +196,33 @@ mod tests {
         assert_eq!("arm64".parse::<Platform>().unwrap().to_string(), "linux/arm64");
         assert!("a/b/c/d".parse::<Platform>().is_err());
         assert!("linux/".parse::<Platform>().is_err());
+    }
+
+    #[test]
+    fn what_is_no_platform_is_refused_in_dockers_words() {
+        let why = |text: &str| text.parse::<Platform>().unwrap_err().to_string();
+        for bad in ["foo", "foo(1)", "lin-ux"] {
+            assert_eq!(why(bad), format!("\"{bad}\": unknown operating system or architecture: invalid argument"));
+        }
+        assert_eq!(why("a/b/c/d"), "\"a/b/c/d\": cannot parse platform specifier: invalid argument");
+        let os = "OSAndVersion specifier component must match \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.-]*)\\\\))?$\"";
+        for (bad, part) in [("", ""), ("/a", ""), ("a,b", "a,b"), ("lin ux/amd64", "lin ux"), ("a(b/c", "a(b")] {
+            let said = format!("\"{part}\" is an invalid OS component of \"{bad}\": {os}: invalid argument");
+            assert_eq!(why(bad), said);
+        }
+        for (bad, part) in [("a/", ""), ("linux/arm64/v:8", "v:8"), ("linux/a b", "a b")] {
+            let said = format!(
+                "\"{part}\" is an invalid component of \"{bad}\": platform specifier component must match \
+                 \"^[A-Za-z0-9_.-]+$\": invalid argument"
+            );
+            assert_eq!(why(bad), said);
+        }
+        let good = |text: &str| text.parse::<Platform>().unwrap().to_string();
+        assert_eq!(good("linux"), Platform::host().to_string());
+        assert_eq!(good("windows(10.0.17763)/amd64"), "windows/amd64");
+        assert_eq!(good("macos/x86_64"), "darwin/amd64");
+        assert_eq!(good("LINUX/foo"), "linux/foo");
+        assert_eq!(good("riscv64"), "linux/riscv64");
     }
 
     #[test]

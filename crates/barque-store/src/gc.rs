@@ -43,6 +43,25 @@ const LOOSE_LAYERS: &str = "SELECT chain_id, diff_id FROM layer l WHERE \
     NOT EXISTS (SELECT 1 FROM lease_item h JOIN lease e ON e.id = h.lease \
                 WHERE h.kind = 'layer' AND h.item = l.chain_id AND e.expires_at > ?)";
 
+/// Manifests that no name came with, where the image has one that a name did, or a later one. Indexes likewise.
+const OLD_MANIFESTS: &str = "DELETE FROM manifest WHERE rowid IN (SELECT id FROM (\
+    SELECT id, named, row_number() OVER (PARTITION BY image, is_index ORDER BY named DESC, id DESC) AS place FROM (\
+        SELECT rowid AS id, image, is_index, EXISTS (SELECT 1 FROM image_name n WHERE n.image = m.image AND \
+            (n.manifest = m.digest OR (n.digested AND n.name LIKE '%' || m.digest))) AS named FROM manifest m)\
+    ) WHERE place > 1 AND NOT named)";
+
+/// That blobs which neither a manifest names nor a lease holds unpack to a layer, where another blob does: one is
+/// enough to have the layer's bytes again, best a compressed one, as layers are sent.
+const SPARE_BLOBS: &str = "DELETE FROM layer_blob WHERE (diff_id, digest) IN (SELECT diff_id, digest FROM (\
+    SELECT diff_id, digest, named, row_number() OVER (PARTITION BY diff_id ORDER BY named DESC, \
+        (media_type LIKE '%gzip' OR media_type LIKE '%zstd') DESC, created_at, digest) AS place FROM (\
+        SELECT l.diff_id, l.digest, l.media_type, b.created_at, \
+            EXISTS (SELECT 1 FROM manifest_blob m WHERE m.digest = l.digest) AS named \
+        FROM layer_blob l JOIN blob b USING (digest))\
+    ) WHERE place > 1 AND NOT named AND \
+    NOT EXISTS (SELECT 1 FROM lease_item h JOIN lease e ON e.id = h.lease \
+                WHERE h.kind = 'blob' AND h.item = digest AND e.expires_at > ?))";
+
 /// Blobs that no layer, manifest or lease refers to.
 const LOOSE_BLOBS: &str = "SELECT digest, size FROM blob b WHERE \
     NOT EXISTS (SELECT 1 FROM layer_blob l WHERE l.digest = b.digest) AND \
@@ -51,10 +70,11 @@ const LOOSE_BLOBS: &str = "SELECT digest, size FROM blob b WHERE \
                 WHERE h.kind = 'blob' AND h.item = b.digest AND e.expires_at > ?)";
 
 impl Swept {
-    /// Deletes the rows of all loose layers and blobs.
+    /// Deletes the rows of all loose layers and blobs, and of manifests that have been superseded.
     pub(crate) fn sweep(tx: &Tx<'_>) -> Result<Swept> {
         let now = Timestamp::now().nanos();
         let mut swept = Swept::default();
+        tx.conn.prepare_cached(OLD_MANIFESTS).and_then(|mut q| q.execute([])).map_err(error::db)?;
         // Each round takes the top of what is loose; its parent is loose then.
         loop {
             let loose = loose_layers(tx, now)?;
@@ -74,6 +94,7 @@ impl Swept {
                 tx.layer_blobs_delete(diff)?;
             }
         }
+        tx.conn.prepare_cached(SPARE_BLOBS).and_then(|mut q| q.execute(params![now])).map_err(error::db)?;
         let mut query = tx.conn.prepare_cached(LOOSE_BLOBS).map_err(error::db)?;
         let row = |r: &rusqlite::Row<'_>| Ok(Blob { digest: crate::db::get(r, 0)?, size: crate::db::get(r, 1)? });
         let blobs = query.query_map(params![now], row).map_err(error::db)?;

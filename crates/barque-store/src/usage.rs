@@ -34,6 +34,8 @@ pub struct DiskUsage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageUsage {
     pub size: u64,
+    /// What of `size` are files.
+    pub files: u64,
     pub shared: u64,
     /// Containers made from it.
     pub containers: u64,
@@ -192,7 +194,7 @@ impl Store {
         let images = holdings.images.iter().map(|image| {
             let (size, shared) = sizes.get(&image.id).copied().unwrap_or_default();
             let containers = containers.iter().filter(|c| c.image == Some(image.id)).count() as u64;
-            (image.id, ImageUsage { size, shared, containers })
+            (image.id, ImageUsage { size, files: image.size, shared, containers })
         });
         let size_rw = |snapshot: Option<Id>| snapshot.map_or(Ok(0), |s| self.snapshot_size(&s));
         let build_cache: u64 = holdings.cached_bytes().values().sum();
@@ -212,6 +214,11 @@ impl Store {
             volumes: volumes.iter().map(|v| (v.name.clone(), directory_size(&v.mountpoint).unwrap_or(0))).collect(),
             build_cache,
         })
+    }
+
+    /// Bytes of all layers and blobs of each image, and what of them other images have too.
+    pub fn image_sizes(&self) -> Result<HashMap<ImageId, (u64, u64)>> {
+        Ok(self.read(Holdings::read)?.image_sizes())
     }
 
     /// Bytes that are freed when these images go, and nothing else does.

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use barque_model::{ChainId, Timestamp};
+use barque_model::{ChainId, Digest, ImageId, Timestamp};
+use serde_json::json;
 
 use crate::db::CacheEntry;
 use crate::image::tests::{container, image};
@@ -120,4 +121,89 @@ fn files_that_two_layers_share_count_once() {
     scratch.store.write(|tx| tx.cache_delete("stacked")).unwrap();
     assert_eq!(scratch.store.collect().unwrap().bytes, usage["stacked"].size);
     assert_eq!(on_disk(&scratch), 0);
+}
+
+/// An image of one layer as an archive: an OCI layout with its layer in `blob`, or as `docker save` once wrote it.
+fn archive(plain: &[u8], blob: Option<&[u8]>, name: &str) -> Vec<u8> {
+    let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [Digest::of(plain)]}});
+    let config = serde_json::to_vec(&config).unwrap();
+    let path = |bytes: &[u8]| format!("blobs/sha256/{}", Digest::of(bytes).hex());
+    let entry = |kind: &str, bytes: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": Digest::of(bytes), "size": bytes.len()});
+    let member = |tar: Tar, name: &str, bytes: &[u8]| {
+        tar.raw(&Tar::header(tar::EntryType::Regular, name, "", bytes.len() as u64), bytes)
+    };
+    let Some(blob) = blob else {
+        let list = json!([{"Config": "c.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+        let tar = member(member(Tar::new(), "c.json", &config), "layer.tar", plain);
+        return member(tar, "manifest.json", &serde_json::to_vec(&list).unwrap()).done();
+    };
+    let kind = if blob == plain { "layer.v1.tar" } else { "layer.v1.tar+gzip" };
+    let manifest =
+        json!({"schemaVersion": 2, "config": entry("config.v1+json", &config), "layers": [entry(kind, blob)]});
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let mut listed = entry("manifest.v1+json", &manifest);
+    listed["annotations"] = json!({"org.opencontainers.image.ref.name": format!("docker.io/library/{name}")});
+    let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [listed]})).unwrap();
+    let parts = [&config[..], &manifest, blob];
+    let tar = parts.iter().fold(Tar::new(), |tar, bytes| member(tar, &path(bytes), bytes));
+    member(tar, "index.json", &index).done()
+}
+
+/// However often an image comes, and however packed, what is kept of it is what a name of it needs.
+#[test]
+fn an_image_that_comes_in_many_packings_is_kept_in_those_its_names_came_with() {
+    use std::io::Write as _;
+    let scratch = Scratch::new();
+    let plain = Tar::new().file("a", &"a".repeat(5000)).done();
+    let pack = |level| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let (fast, best) = (pack(1), pack(9));
+    assert_ne!(fast, best);
+    let load = |blob: Option<&[u8]>, name: &str| {
+        let bytes = archive(&plain, blob, name);
+        let loaded = scratch.store.load(crate::Archive::Stream(&mut &bytes[..]), &[], &mut |_| {}).unwrap();
+        scratch.store.flush();
+        loaded[0].id
+    };
+    let blobs = || {
+        let mut kept: Vec<Digest> = scratch.store.read(|r| r.blobs()).unwrap().iter().map(|b| b.digest).collect();
+        kept.sort();
+        kept
+    };
+    let of = |list: &[&[u8]]| {
+        let mut wanted: Vec<Digest> = list.iter().map(|b| Digest::of(b)).collect();
+        wanted.sort();
+        wanted
+    };
+    let agrees = |id: ImageId| {
+        let image = scratch.store.read(|r| r.image(&id)).unwrap().unwrap();
+        let content = scratch.store.read(|r| r.image_content(&id)).unwrap();
+        let usage = scratch.store.disk_usage().unwrap().images[0].1;
+        assert_eq!((usage.size, usage.files), (image.size + content, image.size), "as every list says it");
+        assert_eq!(usage.size, on_disk(&scratch));
+    };
+    let id = load(None, "app:1");
+    assert_eq!(blobs(), of(&[&plain]), "the bytes from which the layer can be sent again");
+    agrees(id);
+    // The name comes with a manifest now, and that with its blob.
+    for blob in [&fast, &best, &plain, &best] {
+        assert_eq!(load(Some(blob), "app:1"), id);
+        assert_eq!(blobs(), of(&[blob]));
+        agrees(id);
+    }
+    assert_eq!(load(None, "app:1"), id);
+    assert_eq!(blobs(), of(&[&best]), "what is packed stays rather than what is not");
+    // Two names that came differently need both.
+    load(Some(&fast), "app:1");
+    load(Some(&best), "other:1");
+    assert_eq!(blobs(), of(&[&fast, &best]));
+    agrees(id);
+    scratch.store.remove_image("other:1", crate::RemoveImage::default(), &|_| false).unwrap();
+    assert_eq!(blobs(), of(&[&fast]), "it went with its name");
+    agrees(id);
+    scratch.store.remove_image("app:1", crate::RemoveImage::default(), &|_| false).unwrap();
+    assert_eq!((blobs(), on_disk(&scratch)), (Vec::new(), 0));
 }

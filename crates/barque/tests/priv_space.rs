@@ -93,10 +93,18 @@ fn priv_what_df_says_is_what_lies_there_and_prunes_free_it() {
         let (pushed, free) = compare(&engine, "after a push");
         assert!(pushed > plain + 8_000_000, "{pushed} after, {plain} before");
         assert_eq!(free, pushed, "no container uses anything");
-        // `images` tells the size of the files, as Docker does.
-        let listed = ask(&engine, "/images/json");
-        let sizes = listed.as_array().unwrap().iter().map(|i| number(i, "/Size")).max().unwrap();
-        assert!((8_000_000..16_000_000).contains(&sizes), "{sizes}");
+        // An image has one size, wherever it is told.
+        let sizes = |list: &Value| {
+            let row = |i: &Value| (i["Id"].as_str().unwrap().to_owned(), number(i, "/Size"), number(i, "/SharedSize"));
+            list.as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+        };
+        let (listed, used) = (ask(&engine, "/images/json?shared-size=1"), ask(&engine, "/v1.43/system/df"));
+        assert_eq!(sizes(&listed), sizes(&used["Images"]));
+        let largest = sizes(&listed).into_iter().max_by_key(|(_, size, _)| *size).unwrap();
+        near(largest.1, pushed, "the image that stands on the other");
+        assert!((1_000_000..8_000_000).contains(&largest.2), "what it shares with the other: {}", largest.2);
+        assert_eq!(number(&ask(&engine, "/images/big:1/json"), "/Size"), largest.1);
+        assert_eq!(number(&ask(&engine, "/images/json"), "/0/SharedSize"), -1, "nobody has asked");
         // Everything else there is: other images, containers, volumes, layers that only the cache has.
         grown(&engine, "big:1", 4_000_000, "more:1");
         let volume = "head -c 2000000 /dev/urandom > /v/x; head -c 3000000 /dev/urandom > /own; sleep 1000";

@@ -216,7 +216,8 @@ fn priv_all_tags_go_out_and_come_in() {
         engine.fails(&["push", "-a", &app], "An image does not exist locally with the tag");
         engine.fails(&["pull", "-a", &format!("{app}:1")], "tag can't be used with --all-tags/-a");
         let said = engine.ok(&["pull", "-a", &app]);
-        assert_eq!(said.matches("Status: Downloaded newer image for").count(), 3, "{said}");
+        assert_eq!(said.matches(": Pulling from many/app").count(), 3, "{said}");
+        assert!(said.contains(&format!("Status: Downloaded newer image for {app}\n")), "{said}");
         assert_eq!(["1", "2", "latest"].map(|tag| id(&engine, &format!("{app}:{tag}"))), ids);
         assert!(engine.ok(&["pull", "-a", "-q", &app]).contains(&app));
         engine.fails(&["pull", "-a", &format!("{REGISTRY}/no/such")], "not found");

@@ -34,18 +34,11 @@ pub(crate) fn summary(view: &ImageView, version: ApiVersion) -> wire::ImageSumma
         manifests: None,
         repo_digests: unnamed(&view.digests, "<none>@<none>"),
         repo_tags: unnamed(&view.tags, "<none>:<none>"),
-        shared_size: -1,
+        // Not known unless it was asked for.
+        shared_size: view.unique_size.map_or(-1, |unique| signed(view.size.saturating_sub(unique))),
         size: signed(view.size),
         virtual_size: version.before(44).then(|| signed(view.size)),
     }
-}
-
-/// Bytes that other images hold as well, once they are known.
-pub(crate) fn with_shared_size(mut row: wire::ImageSummary, view: &ImageView) -> wire::ImageSummary {
-    if let Some(unique) = view.unique_size {
-        row.shared_size = signed(view.size.saturating_sub(unique));
-    }
-    row
 }
 
 /// Everything about one image, as clients of `version` expect it.

@@ -59,6 +59,8 @@ fn count(n: usize) -> i64 {
 
 pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> Info {
     let settings = state.settings();
+    // Proxies may come from the environment too.
+    let registry = &state.engine.config().registry;
     let commit = |id: &str| Commit { id: id.to_owned(), expected: version.before(49).then(|| id.to_owned()) };
     let names = |list: &[&str]| Some(list.iter().map(|name| (*name).to_owned()).collect());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -79,9 +81,9 @@ pub(crate) fn info(state: &State, engine: &EngineInfo, version: ApiVersion) -> I
         index_server_address: "https://index.docker.io/v1/".into(),
         registry_config: Some(registry_config(&settings, version)),
         docker_root_dir: settings.data_root.to_string_lossy().into_owned(),
-        http_proxy: masked(&text(&settings.proxies.http)),
-        https_proxy: masked(&text(&settings.proxies.https)),
-        no_proxy: text(&settings.proxies.no_proxy),
+        http_proxy: masked(&text(&registry.http_proxy)),
+        https_proxy: masked(&text(&registry.https_proxy)),
+        no_proxy: text(&registry.no_proxy),
         labels: settings.labels.clone(),
         experimental_build: settings.experimental,
         server_version: state.product.version.clone(),

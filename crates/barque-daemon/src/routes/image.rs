@@ -58,7 +58,10 @@ async fn list(context: Context) -> Outcome {
     if let Some(name) = since {
         filter.since = filter::image::created(&state.engine.image(&name).await?);
     }
-    let images = state.engine.images().await?;
+    let images = match query.shared_size {
+        true => state.engine.images_with_unique().await?,
+        false => state.engine.images().await?,
+    };
     let parents: std::collections::HashSet<_> = images.iter().filter_map(|image| image.parent).collect();
     let mut rows = Vec::new();
     for view in images {
@@ -68,11 +71,7 @@ async fn list(context: Context) -> Outcome {
             continue;
         }
         if let Some(view) = filter.apply(view) {
-            let row = convert::image::summary(&view, call.version);
-            rows.push(match query.shared_size {
-                true => convert::image::with_shared_size(row, &view),
-                false => row,
-            });
+            rows.push(convert::image::summary(&view, call.version));
         }
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.created));

@@ -45,6 +45,7 @@ pub(crate) fn find(state: &Arc<State>, call: Call, path: &[&str]) -> Option<Rout
     }
     let method = method.as_str();
     match path {
+        ["containers", _, "checkpoints", ..] => unsupported::route(method, path),
         ["containers", rest @ ..] => container::route(context, method, rest),
         ["exec", rest @ ..] => exec::route(context, method, rest),
         ["images", rest @ ..] => image::route(context, method, rest),

@@ -144,7 +144,7 @@ impl Rows {
     fn of(usage: &EngineUsage, version: ApiVersion) -> Rows {
         let now = Timestamp::now();
         let image = |view| {
-            let mut row = convert::image::with_shared_size(convert::image::summary(view, version), view);
+            let mut row = convert::image::summary(view, version);
             row.containers = i64::try_from(view.containers).unwrap_or(-1);
             row.shared_size = row.shared_size.max(0);
             row

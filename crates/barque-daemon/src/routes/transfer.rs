@@ -92,7 +92,11 @@ where
         Some(message) = transfer.progress.recv() => transfer.ready.push_back(convert(message, version)),
         outcome = &mut work => {
             transfer.drain();
-            transfer.end(outcome?);
+            match outcome {
+                Ok(ending) => transfer.end(ending),
+                Err(error) if transfer.ready.is_empty() => return Err(error),
+                Err(error) => transfer.ready.push_back(failure(&error)),
+            }
             return Ok(http::stream("application/json", transfer));
         }
     };
@@ -232,6 +236,12 @@ mod tests {
             Err(Error::unavailable("disk full"))
         })
         .await;
+        let at_once = stream(ApiVersion::MAX, |sink| async move {
+            let _listening = sink.send(Progress::status("begun"));
+            Err(Error::not_found("nothing there"))
+        })
+        .await;
+        assert_eq!(text(at_once).await.lines().count(), 2, "an error that follows a message at once is a late one");
         let text = text(late).await;
         let lines: Vec<&str> = text.split("\r\n").filter(|line| !line.is_empty()).collect();
         assert_eq!(lines.len(), 3, "{text}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use barque_model::{DiffId, Error, Platform, Result, Timestamp};
+use barque_model::{DiffId, Digest, Error, Platform, Result, Timestamp};
 use barque_store::{Image, Layer};
 
 use super::types::{History, ImageConfig, ImageHealth, RootFs, RunConfig};
@@ -32,14 +32,18 @@ pub fn committed(
     config.on_build.clone_from(&base.config.on_build);
     let config = super::changes::apply(config, &options.changes)?;
     let mut diff_ids = base.rootfs.diff_ids.clone();
-    diff_ids.push(layer.diff_id);
+    // As Docker: what changed nothing adds no layer. An archive of nothing is two empty blocks (ustar, "end-of-archive").
+    let empty_layer = layer.diff_id == DiffId(Digest::of(&[0; 1024]));
+    if !empty_layer {
+        diff_ids.push(layer.diff_id);
+    }
     let mut history = base.history.clone();
     history.push(History {
         created: Some(now.to_string()),
         created_by: Some(view.argv.join(" ")),
         author: Some(options.author.clone()).filter(|a| !a.is_empty()),
         comment: Some(options.comment.clone()).filter(|c| !c.is_empty()),
-        empty_layer: false,
+        empty_layer,
     });
     let author = Some(options.author.clone()).filter(|a| !a.is_empty());
     finish(&base, config, diff_ids, history, author, now)

@@ -81,7 +81,7 @@ pub(super) fn mismatch(reference: &Reference, wanted: &Platform, config: &super:
         format!(
             "WARNING: image with reference {} was found but does not match the specified platform: wanted {wanted}, \
              actual: {has}",
-            reference.familiar()
+            reference.familiar_name()
         )
     })
 }

@@ -110,11 +110,23 @@ impl Engine {
         self.blocking(move || engine.store().images()?.into_iter().map(|i| engine.image_view(i)).collect()).await
     }
 
+    /// As [`Engine::images`], with what only each of them holds.
+    pub async fn images_with_unique(&self) -> Result<Vec<ImageView>> {
+        let engine = self.clone();
+        let sizes = self.blocking(move || engine.store().image_sizes()).await?;
+        let mut images = self.images().await?;
+        for image in &mut images {
+            image.unique_size = sizes.get(&image.id).map(|(size, shared)| size.saturating_sub(*shared));
+        }
+        Ok(images)
+    }
+
     fn image_view(&self, image: Image) -> Result<ImageView> {
         let containers = self.containers().iter().filter(|v| v.spec.image_id == Some(image.id)).count();
         let (_, mut layer_paths) = self.store().image_lower_dirs(&image.id)?;
         layer_paths.reverse();
-        let manifests = self.store().read(|r| r.image_manifests(&image.id))?;
+        let (manifests, content) =
+            self.store().read(|r| Ok((r.image_manifests(&image.id)?, r.image_content(&image.id)?)))?;
         let manifest_digest = manifests.iter().find(|m| !m.is_index).map(|m| m.digest.to_string());
         Ok(ImageView {
             id: image.id,
@@ -122,7 +134,7 @@ impl Engine {
             digests: image.digests.iter().map(Reference::familiar).collect(),
             parent: image.parent,
             config: config::parse(&image.config)?,
-            size: image.size,
+            size: image.size + content,
             layer_paths,
             unique_size: None,
             containers,
@@ -335,6 +347,11 @@ impl Engine {
             if !all.is_empty() {
                 return Ok(all);
             }
+            // No one tag is meant, so none is missed.
+            found.as_ref().map_err(|e| match e.kind() {
+                ErrorKind::NotFound => Error::not_found(format!("No such image: {name}")),
+                kind => Error::new(kind, e.message()),
+            })?;
         }
         let found = found?;
         fits(&found.image)?;
@@ -342,6 +359,7 @@ impl Engine {
         Ok(vec![SaveImage { id: found.image.id, names }])
     }
 
+    /// Errors: InvalidArgument for a platform of another system than this one.
     pub async fn image_import(
         &self,
         archive: TarStream,
@@ -350,12 +368,14 @@ impl Engine {
         changes: Vec<String>,
         platform: Option<Platform>,
     ) -> Result<ImageId> {
-        let engine = self.clone();
+        let (engine, platform) = (self.clone(), platform.unwrap_or_else(Platform::host));
+        if platform.os != Platform::host().os {
+            return Err(Error::invalid("operating system is not supported"));
+        }
         self.blocking(move || {
             let lease = engine.store().lease("import")?;
             let mut input = blocking_reader(archive);
             let root = engine.store().import_root(&lease, &mut input)?;
-            let platform = platform.unwrap_or_else(Platform::host);
             let config = config::imported(root.layer.diff_id, &message, &changes, &platform, Timestamp::now())?;
             let names: Vec<Reference> = name.into_iter().map(Reference::with_default_tag).collect();
             let named = names.clone();

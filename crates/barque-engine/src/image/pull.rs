@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, Platform, Reference, Result};
+use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, ImageId, Platform, Reference, Result};
 use barque_registry::{Client, Credentials, Descriptor, Resolved};
 use barque_store::{AppliedLayer, LayerSource, LayerWriter, Lease, NewImage};
 use bytes::Bytes;
@@ -31,21 +31,42 @@ struct Pull {
     platform: Option<Platform>,
 }
 
+/// What the pull of one reference came to.
+struct Pulled {
+    /// The name did not stand for this image before.
+    fresh: bool,
+    warning: Option<String>,
+}
+
 impl Engine {
     pub async fn image_pull(&self, options: PullOptions, progress: ProgressSink) -> Result<()> {
         let credentials = credentials(&options.auth);
-        let mut pulled = options.reference.clone();
-        if options.all_tags {
-            let client = self.registry();
-            for tag in client.tags(&options.reference, &credentials).await? {
-                let reference = options.reference.with_tag(&tag)?;
-                self.pull_one(reference, options.platform.clone(), credentials.clone(), progress.clone()).await?;
+        let (pulled, references) = match options.all_tags {
+            true => {
+                let tags = self.registry().tags(&options.reference, &credentials).await?;
+                let all = tags.iter().map(|tag| options.reference.with_tag(tag)).collect::<Result<Vec<_>>>()?;
+                (options.reference, all)
             }
-        } else {
-            pulled = pulled.with_default_tag();
-            self.pull_one(pulled.clone(), options.platform, credentials, progress).await?;
+            false => {
+                let one = options.reference.with_default_tag();
+                (one.clone(), vec![one])
+            }
+        };
+        let (mut fresh, mut warnings) = (false, Vec::new());
+        for reference in references {
+            let one = self.pull_one(reference, options.platform.clone(), credentials.clone(), progress.clone()).await?;
+            fresh |= one.fresh;
+            warnings.extend(one.warning);
         }
-        self.image_event("pull", &pulled.familiar(), &pulled.familiar_name());
+        let name = pulled.familiar();
+        let status = match fresh {
+            true => format!("Status: Downloaded newer image for {name}"),
+            false => format!("Status: Image is up to date for {name}"),
+        };
+        for line in std::iter::once(status).chain(warnings) {
+            let _reader_gone = progress.send(Progress::status(line));
+        }
+        self.image_event("pull", &name, &pulled.familiar_name());
         Ok(())
     }
 
@@ -55,13 +76,14 @@ impl Engine {
         platform: Option<Platform>,
         credentials: Credentials,
         progress: ProgressSink,
-    ) -> Result<()> {
+    ) -> Result<Pulled> {
         if super::is_host_image(&reference.familiar()) {
             return Err(Error::invalid("barque/host is this machine itself: there is nothing to pull"));
         }
         let client = self.registry();
         let resolved = client.resolve(&reference, platform.as_ref(), &credentials).await?;
-        let label = reference.tag().map_or_else(|| resolved.digest.to_string(), str::to_owned);
+        let tag = reference.tag().filter(|_| reference.digest().is_none());
+        let label = tag.map_or_else(|| reference.to_string(), str::to_owned);
         let from = Progress::of(label, format!("Pulling from {}", shown_path(&reference)));
         let _reader_gone = progress.send(from);
         let lease = {
@@ -69,18 +91,13 @@ impl Engine {
             Arc::new(self.blocking(move || store.lease(&purpose)).await?)
         };
         let pull = Pull { engine: self.clone(), client, reference, credentials, lease, progress, platform };
-        let fresh = pull.run(resolved).await.inspect_err(|e| {
-            // What broke off goes on with the next try; of a registry that lies nothing is kept.
-            if e.kind() != ErrorKind::Unavailable {
-                pull.lease.end();
-            }
-        })?;
-        let name = pull.reference.familiar();
-        pull.say(Progress::status(match fresh {
-            true => format!("Status: Downloaded newer image for {name}"),
-            false => format!("Status: Image is up to date for {name}"),
-        }));
-        Ok(())
+        let pulled = pull.run(resolved).await;
+        // What broke off goes on with the next try; of a registry that lies nothing is kept, nor what is here as well as
+        // what has come.
+        if pulled.as_ref().err().is_none_or(|e| e.kind() != ErrorKind::Unavailable) {
+            pull.lease.end();
+        }
+        pulled
     }
 
     pub async fn image_search(&self, term: &str, limit: u32, auth: &RegistryAuth) -> Result<Vec<SearchHit>> {
@@ -125,12 +142,11 @@ impl Pull {
         let _reader_gone = self.progress.send(progress);
     }
 
-    /// Tells whether anything was new.
-    async fn run(&self, resolved: Resolved) -> Result<bool> {
+    async fn run(&self, resolved: Resolved) -> Result<Pulled> {
         let config =
             self.client.blob_bytes(&self.reference, &resolved.image.config, CONFIG_MAX, &self.credentials).await?;
         let parsed = super::config::parse(&config)?;
-        let mismatch =
+        let warning =
             self.platform.as_ref().and_then(|wanted| super::fetch::mismatch(&self.reference, wanted, &parsed));
         let diff_ids = parsed.rootfs.diff_ids;
         if diff_ids.len() != resolved.image.layers.len() {
@@ -141,28 +157,40 @@ impl Pull {
                 diff_ids.len()
             )));
         }
-        self.layers(&resolved.image.layers, &diff_ids).await?;
+        let id = ImageId(Digest::of(&config));
+        self.layers(&id, &resolved.image.layers, &diff_ids).await?;
         self.say(Progress::status(format!("Digest: {}", resolved.digest)));
-        let fresh = self.put(&resolved, config).await?;
-        if let Some(warning) = mismatch {
-            self.say(Progress::status(warning));
-        }
-        Ok(fresh)
+        let fresh = self.put(&resolved, id, config).await?;
+        Ok(Pulled { fresh, warning })
     }
 
-    /// Brings all layers here, in parallel, and stacks them in order.
-    async fn layers(&self, descriptors: &[Descriptor], diff_ids: &[DiffId]) -> Result<()> {
+    /// Which layers are here already, and whether the image with all of them is; they are held from now on.
+    async fn here(&self, id: ImageId, descriptors: &[Descriptor], chains: &[ChainId]) -> Result<(Vec<bool>, bool)> {
+        let (store, lease) = (self.engine.store().clone(), self.lease.clone());
+        let parts: Vec<_> = descriptors.iter().map(|d| d.digest).zip(chains.iter().copied()).collect();
+        self.engine
+            .blocking(move || {
+                // Its bytes as they were sent, too: with those of another compression the image would go out again
+                // under another digest than it came.
+                let both = |(blob, chain)| Ok(store.hold_layer(&lease, chain)? && store.hold_blob(&lease, blob)?);
+                let here = parts.iter().map(|(blob, chain)| both((blob, chain))).collect::<Result<Vec<bool>>>()?;
+                let whole = here.iter().all(|here| *here) && store.read(|r| r.image(&id))?.is_some();
+                Ok((here, whole))
+            })
+            .await
+    }
+
+    /// Brings all layers here, in parallel, and stacks them in order. Of an image that is here nothing is told.
+    async fn layers(&self, id: &ImageId, descriptors: &[Descriptor], diff_ids: &[DiffId]) -> Result<()> {
         let chains = ChainId::chain(diff_ids);
+        let (here, whole) = self.here(*id, descriptors, &chains).await?;
+        if whole {
+            return Ok(());
+        }
         let mut fetches = Vec::new();
         let slots = self.engine.download_slots();
-        for ((descriptor, diff_id), chain) in descriptors.iter().zip(diff_ids).zip(&chains) {
+        for ((descriptor, diff_id), here) in descriptors.iter().zip(diff_ids).zip(here) {
             let short = descriptor.digest.short();
-            let (store, lease, chain) = (self.engine.store().clone(), self.lease.clone(), *chain);
-            // Its bytes as they were sent, too: with those of another compression the image would go out again under
-            // another digest than it came.
-            let blob = descriptor.digest;
-            let both = move || Ok(store.hold_layer(&lease, &chain)? && store.hold_blob(&lease, &blob)?);
-            let here = self.engine.blocking(both).await?;
             self.say(Progress::of(&short, if here { "Already exists" } else { "Pulling fs layer" }));
             if here {
                 fetches.push(None);
@@ -243,7 +271,8 @@ impl Pull {
         }
     }
 
-    async fn put(&self, resolved: &Resolved, config: Bytes) -> Result<bool> {
+    /// Tells whether the name stood for another image before, or for none.
+    async fn put(&self, resolved: &Resolved, id: ImageId, config: Bytes) -> Result<bool> {
         let mut names = vec![self.reference.repository().with_digest(resolved.digest)];
         if self.reference.digest().is_none() {
             names.push(self.reference.clone());
@@ -259,7 +288,6 @@ impl Pull {
         let (engine, lease, reference) = (self.engine.clone(), self.lease.clone(), self.reference.clone());
         self.engine
             .blocking(move || {
-                let id = barque_model::ImageId(Digest::of(&image.config));
                 let known = engine.store().read(|r| r.image_by_name(&reference))? == Some(id);
                 let put = engine.store().put_image(&lease, image)?;
                 Ok(!known || !put.existed)

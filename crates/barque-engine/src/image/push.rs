@@ -27,8 +27,8 @@ struct Part {
 }
 
 impl Part {
-    fn layer(descriptor: Descriptor, file: std::path::PathBuf, mount_from: Vec<String>) -> Part {
-        let label = Some(descriptor.digest.short());
+    fn layer(descriptor: Descriptor, label: String, file: std::path::PathBuf, mount_from: Vec<String>) -> Part {
+        let label = Some(label);
         Part { descriptor, source: Source::File(FileSource(file)), label, mount_from }
     }
 }
@@ -95,7 +95,8 @@ impl Engine {
     fn local_tags(&self, reference: &Reference) -> Result<Vec<Reference>> {
         let images = self.store().images()?;
         let tags = images.into_iter().flat_map(|i| i.tags).filter(|t| t.repository() == reference.repository());
-        let tags: Vec<Reference> = tags.collect();
+        let mut tags: Vec<Reference> = tags.collect();
+        tags.sort();
         match tags.is_empty() {
             true => Err(missing(reference)),
             false => Ok(tags),
@@ -107,7 +108,10 @@ impl Engine {
             return Err(Error::invalid("barque/host is this machine itself and cannot be pushed"));
         }
         let image = self.store().resolve_image(&reference.familiar()).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => missing(reference),
+            ErrorKind::NotFound => match self.local_tags(reference) {
+                Ok(_) => Error::not_found(format!("tag does not exist: {}", reference.familiar())),
+                Err(none) => none,
+            },
             _ => e,
         })?;
         let image = image.image;
@@ -118,9 +122,10 @@ impl Engine {
             return Err(Error::internal("a stored manifest is an index"));
         };
         let mut parts = Vec::new();
-        for (index, layer) in parsed.layers.iter().enumerate() {
+        // As Docker: the top one first, by the ids of what they hold.
+        for (layer, own) in parsed.layers.iter().zip(&image.layers).rev() {
             let path = self.store().blob_path(&layer.digest);
-            parts.push(Part::layer(layer.clone(), path, neighbours.having(image.layers.get(index))));
+            parts.push(Part::layer(layer.clone(), own.diff_id.0.short(), path, neighbours.having(own)));
         }
         parts.push(config_part(parsed.config.clone(), &image));
         Ok(Package { manifest: raw, parts: each_once(parts) })
@@ -169,8 +174,8 @@ impl Engine {
 struct Neighbours(HashMap<DiffId, Vec<String>>);
 
 impl Neighbours {
-    fn having(&self, layer: Option<&barque_store::ImageLayer>) -> Vec<String> {
-        layer.and_then(|l| self.0.get(&l.diff_id)).into_iter().flatten().take(MOUNTS_MAX).cloned().collect()
+    fn having(&self, layer: &barque_store::ImageLayer) -> Vec<String> {
+        self.0.get(&layer.diff_id).into_iter().flatten().take(MOUNTS_MAX).cloned().collect()
     }
 }
 
@@ -239,7 +244,7 @@ mod tests {
     fn equal_layers_are_one_part() {
         let part = |text: &str| {
             let descriptor = Descriptor::new("x", Digest::of(text.as_bytes()), text.len() as u64);
-            Part::layer(descriptor, "/x".into(), Vec::new())
+            Part::layer(descriptor, text.to_owned(), "/x".into(), Vec::new())
         };
         let parts = each_once(vec![part("a"), part("b"), part("a"), part("a")]);
         let digests: Vec<_> = parts.iter().map(|p| p.descriptor.digest).collect();

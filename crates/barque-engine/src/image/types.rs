@@ -18,7 +18,7 @@ pub struct ImageView {
     pub digests: Vec<String>,
     pub parent: Option<ImageId>,
     pub config: ImageConfig,
-    /// Bytes of all layers, unpacked.
+    /// Bytes on disk: of the files of all layers, and of the blobs that are kept to send them again.
     pub size: u64,
     /// Directories of the layers, lowest first.
     pub layer_paths: Vec<std::path::PathBuf>,

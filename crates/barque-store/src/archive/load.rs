@@ -50,9 +50,10 @@ pub(super) fn load(
 ) -> Result<Vec<LoadedImage>> {
     let lease = store.lease("load an archive")?;
     let result = load_leased(store, &lease, archive, platforms, events);
+    // What no image refers to then goes: layers of others in the archive, or those here once more, packed otherwise.
+    lease.end();
     if result.is_err() {
         // Nothing of a bad archive is kept, not even for another try, nor of one for which there was no room.
-        lease.end();
         drop(lease);
         let _ = store.collect();
     }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use barque_model::{ChainId, DiffId, Digest, ImageId, Platform, Reference, Result, Timestamp};
+use barque_model::{ChainId, DiffId, Digest, Error, ImageId, Platform, Reference, Result, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::column::{col, get};
@@ -149,6 +149,16 @@ impl Read<'_> {
         rows.collect::<Result<_, _>>().map_err(error::db)
     }
 
+    /// Bytes of the blobs kept for an image: those that its manifests name, and its layers as they are sent.
+    pub fn image_content(&self, id: &ImageId) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(size), 0) FROM blob WHERE digest IN (\
+                   SELECT digest FROM manifest_blob WHERE image = ?1 UNION \
+                   SELECT b.digest FROM image_layer i JOIN layer l USING (chain_id) JOIN layer_blob b USING (diff_id) \
+                   WHERE i.image = ?1)";
+        let mut query = self.conn.prepare_cached(sql).map_err(error::db)?;
+        query.query_row([col(*id)], |r| get(r, 0)).map_err(error::db)
+    }
+
     /// A configuration or kept manifest by its digest.
     pub(crate) fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let sql =
@@ -216,12 +226,17 @@ impl Tx<'_> {
 
     /// Gives `name` to an image, with the manifest it came with if there is one; returns the image that carried it
     /// before, if that was another one.
+    ///
+    /// Errors: InvalidArgument for a name that reads as a digest.
     pub fn image_name_set(
         &self,
         name: &Reference,
         image: &ImageId,
         manifest: Option<Digest>,
     ) -> Result<Option<ImageId>> {
+        if name.familiar_name() == "sha256" {
+            return Err(Error::invalid("refusing to create an ambiguous tag using digest algorithm as name"));
+        }
         let before = self.image_by_name(name)?;
         let sql = "INSERT INTO image_name (name, image, digested, manifest) VALUES (?, ?, ?, ?) \
                    ON CONFLICT (name) DO UPDATE SET image = excluded.image, manifest = excluded.manifest";

@@ -59,7 +59,7 @@ CREATE TABLE layer (
 CREATE INDEX layer_parent ON layer (parent);
 CREATE INDEX layer_diff ON layer (diff_id);
 
--- Blobs that unpack to a diff id, however compressed.
+-- Blobs that unpack to a diff id, however compressed: those that manifests name, or one.
 CREATE TABLE layer_blob (
     diff_id    TEXT NOT NULL CHECK (length(diff_id) = 64),
     digest     TEXT NOT NULL REFERENCES blob (digest) ON DELETE CASCADE,
@@ -98,7 +98,7 @@ CREATE TABLE image_name (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX image_name_image ON image_name (image);
 
--- Original manifests and indexes, byte for byte.
+-- Original manifests and indexes, byte for byte: those that names came with, or the last.
 CREATE TABLE manifest (
     digest     TEXT NOT NULL CHECK (length(digest) = 64),
     image      TEXT NOT NULL REFERENCES image (id) ON DELETE CASCADE,

@@ -5,7 +5,7 @@ mod remove;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use barque_model::{ChainId, Digest, Error, Id, ImageId, Reference, Result, Timestamp};
+use barque_model::{ChainId, Digest, Error, ErrorKind, Id, ImageId, Reference, Result, Timestamp};
 
 pub use remove::{Deletion, Removal, RemoveImage};
 
@@ -73,7 +73,15 @@ impl Store {
     /// Errors: InvalidArgument for a configuration or manifest that makes no sense or does not belong to it;
     /// NotFound for a missing layer.
     pub fn put_image(&self, lease: &Lease, new: NewImage) -> Result<PutImage> {
-        let _ = lease;
+        let put = self.put_held(new);
+        if put.as_ref().is_err_and(|e| e.kind() == ErrorKind::InvalidArgument) {
+            // No other try would do better with what was made for it.
+            lease.end();
+        }
+        put
+    }
+
+    fn put_held(&self, new: NewImage) -> Result<PutImage> {
         self.check_size("configuration", &new.config)?;
         let id = ImageId(barque_model::Digest::of(&new.config));
         let config = Config::parse(&new.config)?;

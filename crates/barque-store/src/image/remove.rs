@@ -120,6 +120,10 @@ impl Store {
             let (records, images, swept) = (Vec::new(), Vec::new(), Swept::default());
             let mut work = Work { tx, options, running, records, images, swept };
             what(&mut work)?;
+            if work.images.is_empty() {
+                // What came with a name goes with it, though the image stays.
+                work.swept = Swept::sweep(tx)?;
+            }
             let reclaimed = work.swept.bytes();
             Ok((Removal { records: work.records, images: work.images, reclaimed }, work.swept))
         })?;
