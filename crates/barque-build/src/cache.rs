@@ -38,6 +38,11 @@ pub trait Cache: Send + Sync + 'static {
     /// The record of exactly this key.
     fn get(&self, key: &Digest) -> Result<Option<CacheRecord>>;
 
+    /// Whether `get` also answers for records of other machines, by their [`CacheRecord::definition`] too.
+    fn imports(&self) -> bool {
+        false
+    }
+
     /// Stores a record, replacing one of the same key.
     fn put(&self, record: &CacheRecord) -> Result<()>;
 
@@ -83,6 +88,9 @@ pub struct CacheRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<LayerRecord>,
     pub created: Timestamp,
+    /// A second key for other machines, of instructions where the first is of files that stages made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Digest>,
 }
 
 impl CacheRecord {

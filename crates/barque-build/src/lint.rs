@@ -106,10 +106,13 @@ struct Skip {
 }
 
 impl Linter {
-    /// Reads the file's `# check=` directive. Errors are Docker's sentences.
-    pub fn new(directives: &[Directive]) -> Result<Self, (Span, String)> {
+    /// Reads the file's `# check=` directive, or what was `given` instead of it (`BUILDKIT_DOCKERFILE_CHECK`). Errors
+    /// are Docker's sentences.
+    pub fn new(directives: &[Directive], given: Option<&str>) -> Result<Self, (Span, String)> {
         let mut linter = Linter::default();
-        if let Some(check) = directives.iter().find(|d| d.name == "check") {
+        if let Some(given) = given {
+            (linter.skip, linter.error) = options(given).map_err(|e| (Span::default(), e))?;
+        } else if let Some(check) = directives.iter().find(|d| d.name == "check") {
             let (skip, error) = options(&check.value.text).map_err(|e| (check.value.span, e))?;
             (linter.skip, linter.error) = (skip, error);
         }

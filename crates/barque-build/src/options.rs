@@ -9,6 +9,9 @@ use barque_model::{Platform, Timestamp};
 
 use crate::context::ContextDir;
 
+/// Name of the machine inside `RUN` steps, as in BuildKit.
+pub(crate) const SANDBOX_HOSTNAME: &str = "buildkitsandbox";
+
 /// Everything one build needs besides the worker, the cache and the event sink.
 #[derive(Debug)]
 pub struct BuildRequest {
@@ -122,10 +125,19 @@ impl BuildOptions {
         }
     }
 
+    /// The value of a build argument that has one.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.build_args.get(name).and_then(Option::as_deref).filter(|value| !value.is_empty())
+    }
+
+    /// Name of the machine inside `RUN` steps.
+    pub fn hostname(&self) -> &str {
+        self.argument("BUILDKIT_SANDBOX_HOSTNAME").unwrap_or(SANDBOX_HOSTNAME)
+    }
+
     /// Whether a build argument switches something on (`BUILDKIT_INLINE_CACHE=1`).
     pub fn flag(&self, name: &str) -> bool {
-        let value = self.build_args.get(name).and_then(Option::as_deref);
-        matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+        matches!(self.argument(name), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
     }
 
     /// The platform built for.

@@ -181,6 +181,7 @@ mod tests {
             layer: LayerRecord { snapshot: "s".into(), diff_id: None, size: 0, empty: false },
             parts: Vec::new(),
             created: Timestamp::from_secs(0),
+            definition: None,
         });
         let now = inputs(now);
         let step = Step { inputs: &now, before: record.as_ref(), forced: false, previous: Some("RUN make") };

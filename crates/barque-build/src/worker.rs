@@ -108,6 +108,8 @@ pub struct RunSpec {
     pub user: String,
     pub mounts: Vec<RunMount>,
     pub network: NetworkMode,
+    /// Name of the machine.
+    pub hostname: String,
     pub security: SecurityMode,
     /// Name and address; an address may be `host-gateway`.
     pub extra_hosts: Vec<(String, String)>,

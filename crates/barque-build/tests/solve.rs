@@ -7,115 +7,16 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use barque_build::BuildOutcome;
 use barque_build::context::ContextDir;
-use barque_build::event::{BuildEvent, EventSink, LogStream, VertexId};
-use barque_build::options::{BuildOptions, BuildRequest, NamedContext, NetworkMode, Secret};
-use barque_build::{BuildFailure, BuildOutcome, build};
+use barque_build::event::{BuildEvent, LogStream, VertexId};
+use barque_build::options::{BuildOptions, NamedContext, NetworkMode, Secret};
 use barque_model::{ErrorKind, Timestamp};
-use common::{FakeWorker, MemoryCache, listing};
-use tempfile::TempDir;
+use common::bench::Bench;
+use common::listing;
 use tokio_util::sync::CancellationToken;
-
-struct Bench {
-    worker: Arc<FakeWorker>,
-    cache: Arc<MemoryCache>,
-    context: TempDir,
-    scratch: TempDir,
-    events: Arc<Mutex<Vec<BuildEvent>>>,
-}
-
-impl Bench {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let context = tempfile::tempdir().unwrap();
-        let files: Vec<_> = files.iter().map(|(p, c)| ((*p).to_owned(), (*c).to_owned())).collect();
-        common::write_files(context.path(), &files);
-        Bench {
-            worker: FakeWorker::new(),
-            cache: Arc::default(),
-            context,
-            scratch: tempfile::tempdir().unwrap(),
-            events: Arc::default(),
-        }
-    }
-
-    fn options(&self) -> BuildOptions {
-        BuildOptions::new(self.scratch.path().to_owned())
-    }
-
-    async fn with(
-        &self,
-        dockerfile: &str,
-        options: BuildOptions,
-        cancel: CancellationToken,
-    ) -> Result<BuildOutcome, Box<BuildFailure<FakeWorker>>> {
-        self.events.lock().unwrap().clear();
-        self.worker.log.lock().unwrap().clear();
-        let request = BuildRequest {
-            dockerfile: dockerfile.as_bytes().to_vec(),
-            dockerfile_name: "Dockerfile".into(),
-            context: Some(ContextDir::open(self.context.path().to_owned(), "Dockerfile").unwrap()),
-            options,
-        };
-        let events = self.events.clone();
-        let sink = EventSink::new(move |e| events.lock().unwrap().push(e));
-        build(self.worker.clone(), self.cache.clone(), request, sink, cancel).await
-    }
-
-    async fn build(&self, dockerfile: &str) -> BuildOutcome {
-        self.with(dockerfile, self.options(), CancellationToken::new()).await.unwrap_or_else(|f| {
-            panic!("{}\n{}", f.error.chain(), f.error.hint().unwrap_or(""));
-        })
-    }
-
-    async fn fail(&self, dockerfile: &str) -> Box<BuildFailure<FakeWorker>> {
-        self.with(dockerfile, self.options(), CancellationToken::new()).await.unwrap_err()
-    }
-
-    fn read(&self, outcome: &BuildOutcome, path: &str) -> String {
-        let root = self.worker.snapshot_path(outcome.snapshot.as_ref().unwrap());
-        fs::read_to_string(root.join(path)).unwrap()
-    }
-
-    fn count(&self, test: impl Fn(&BuildEvent) -> bool) -> usize {
-        self.events.lock().unwrap().iter().filter(|e| test(e)).count()
-    }
-
-    /// Steps that came from the cache; base images are none.
-    fn cached(&self) -> usize {
-        let events = self.events.lock().unwrap();
-        let is_base = |id: &VertexId| {
-            events.iter().any(|e| match e {
-                BuildEvent::Planned { vertices, .. } => {
-                    vertices.iter().any(|v| v.id == *id && v.name.contains("] FROM "))
-                }
-                _ => false,
-            })
-        };
-        events.iter().filter(|e| matches!(e, BuildEvent::Cached { vertex, .. } if !is_base(vertex))).count()
-    }
-
-    fn logs(&self) -> String {
-        let events = self.events.lock().unwrap();
-        let text = events.iter().filter_map(|e| match e {
-            BuildEvent::Log { data, vertex, .. } if vertex.0 < 1 << 24 => {
-                Some(String::from_utf8_lossy(data).into_owned())
-            }
-            _ => None,
-        });
-        text.collect()
-    }
-
-    fn reasons(&self) -> Vec<String> {
-        let events = self.events.lock().unwrap();
-        events
-            .iter()
-            .filter_map(|e| if let BuildEvent::Why { reasons, .. } = e { Some(reasons.join("; ")) } else { None })
-            .collect()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_build_executes_nothing() {
@@ -467,6 +368,7 @@ async fn run_gets_the_builds_surroundings() {
         options.network = NetworkMode::parse(network);
         options.extra_hosts.push(("h".into(), address.into()));
         options.build_args.insert("HTTP_PROXY".into(), Some(proxy.into()));
+        options.shm_size = Some(1 << 20);
         options
     };
     // A proxy and an address are no part of the key; the network is one of the steps that use it, and so are names.
@@ -478,10 +380,34 @@ async fn run_gets_the_builds_surroundings() {
         bench.with(dockerfile, options, CancellationToken::new()).await.unwrap();
         assert_eq!(bench.cached(), cached);
     }
+    let mut shared = bench.options();
+    shared.shm_size = Some(2 << 20);
+    bench.with(dockerfile, shared, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.cached(), 0);
+    let mut named = bench.options();
+    named.build_args.insert("BUILDKIT_SANDBOX_HOSTNAME".into(), Some("box".into()));
+    bench.with(dockerfile, named, CancellationToken::new()).await.unwrap();
+    assert_eq!(bench.cached(), 0);
+    assert!(bench.worker.noted("spec").iter().all(|spec| spec.contains("hostname: \"box\"")));
     let mut limited = bench.options();
     limited.ulimits.push(barque_build::options::Ulimit { name: "nofile".into(), soft: 5, hard: 6 });
     bench.with(dockerfile, limited, CancellationToken::new()).await.unwrap();
     assert_eq!(bench.cached(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_namespace_of_cache_mounts_is_no_part_of_a_step() {
+    let bench = Bench::new(&[]);
+    let cached = async |mount: &str, space: &str| {
+        let mut options = bench.options();
+        options.build_args.insert("BUILDKIT_CACHE_MOUNT_NS".into(), Some(space.into()));
+        let dockerfile = format!("FROM busybox\nRUN --mount=type=cache,target=/c{mount} echo x > /c/x\n");
+        bench.with(&dockerfile, options, CancellationToken::new()).await.unwrap();
+        bench.cached()
+    };
+    assert_eq!((cached("", "").await, cached("", "a").await, cached("", "b").await), (0, 1, 1));
+    // A name that was given is one, as in BuildKit.
+    assert_eq!((cached(",id=i", "").await, cached(",id=i", "a").await, cached(",id=i", "a").await), (0, 0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

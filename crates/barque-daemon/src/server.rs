@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
-use crate::http::Token;
+use crate::http::{FirstLine, Token};
 use crate::listen::{self, Listener, SocketFile};
 use crate::router::{self, Link};
 use crate::state::{Product, State};
@@ -287,7 +287,7 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(256 << 10);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(FirstLine::new(stream)), service).with_upgrades();
     tokio::pin!(connection);
     // The guard that `wait_for` gives back must not be held while waiting further.
     let first = tokio::select! {

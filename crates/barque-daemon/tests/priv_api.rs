@@ -410,6 +410,15 @@ fn versions_headers_and_refusals() {
         let text = Request::post("/containers/create").body("text/plain", Upload::bytes("x"));
         let error = client.request_bytes(text).await.unwrap_err();
         assert_eq!(error.message(), "unsupported Content-Type header (text/plain): must be 'application/json'");
+        // A refusal reaches whom still sends.
+        for _ in 0..20 {
+            let body = tokio::io::repeat(0).take(700_000);
+            let import =
+                Request::post("/images/create?fromSrc=-&platform=foo").body("application/x-tar", Upload::reader(body));
+            let error = client.request_bytes(import).await.unwrap_err();
+            let words = "\"foo\": unknown operating system or architecture: invalid argument";
+            assert!(error.message().starts_with(words), "{}", error.message());
+        }
         let query = ContainerCreateQuery { name: "a".into(), ..Default::default() };
         let error = client.container_create(&query, &request(r#"{"Image":"none:1"}"#)).await.unwrap_err();
         assert_eq!((error.status(), error.message()), (Some(404), "No such image: none:1"));
@@ -418,6 +427,37 @@ fn versions_headers_and_refusals() {
         let made = client.container_create(&ContainerCreateQuery::default(), &unknown).await.unwrap();
         let error = client.container_start(&made.id, &Default::default()).await.unwrap_err();
         assert_eq!((error.status(), error.message()), (Some(404), "network nonet not found"));
+    });
+}
+
+#[test]
+fn json_in_a_query_need_not_be_escaped() {
+    with_daemon(async |client, dir| {
+        create(&client, "one", r#"{"Image":"tiny:1","Labels":{"a":"b"}}"#).await;
+        create(&client, "two", r#"{"Image":"tiny:1"}"#).await;
+        let socket = dir.join("api.sock");
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        let list = r#"GET /v1.44/containers/json?all=1&filters={"label":["a=b"]} HTTP/1.1"#;
+        // The body of a request is what it is.
+        let make = r#"POST /v1.44/volumes/create?x="" HTTP/1.1"#;
+        let body = r#"{"Name":"vol","Labels":{"q":"\"<"}}"#;
+        stream.write_all(format!("{list}\r\nHost: d\r\n\r\n").as_bytes()).await.unwrap();
+        let mut all = vec![0; 16 << 10];
+        let count = stream.read(&mut all).await.unwrap();
+        let listed = String::from_utf8_lossy(&all[..count]).into_owned();
+        assert!(listed.contains("200 OK") && listed.contains("/one") && !listed.contains("/two"), "{listed}");
+        stream.write_all(b"GET /_ping?x=\"\" HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.contains("200 OK") && rest.ends_with("OK"), "{rest}");
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        let head = format!("Host: d\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        let request = format!("{make}\r\n{head}\r\nConnection: close\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut made = String::new();
+        stream.read_to_string(&mut made).await.unwrap();
+        assert!(made.contains("201 Created"), "{made}");
+        assert_eq!(client.volume_inspect("vol").await.unwrap().labels.unwrap()["q"], "\"<");
     });
 }
 

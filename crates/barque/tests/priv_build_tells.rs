@@ -4,24 +4,11 @@
 mod pair;
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Stdio;
 
+use pair::build::{context, engine};
 use pair::{Engine, in_namespaces, installed, sh};
 use serde_json::Value;
-
-fn engine(dir: &Path) -> Engine {
-    let engine = Engine::barque(dir, &[]);
-    engine.import_busybox("base:1", &["ENV PATH=/bin"]);
-    engine
-}
-
-fn context(dir: &Path, dockerfile: &str) -> String {
-    let context = dir.join("context");
-    std::fs::create_dir_all(&context).unwrap();
-    std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
-    context.display().to_string()
-}
 
 /// Builds; standard output and error, one after the other, and the exit status.
 fn build(engine: &Engine, args: &[&str], input: &str) -> (String, String, Option<i32>) {
@@ -96,6 +83,38 @@ fn priv_progress_comes_in_buildkits_form() {
         // A tag and quiet progress give nothing but the id.
         let (out, told, _) = build(&engine, &["-q", "-t", "made:1", &context], "");
         assert_eq!((out.trim(), told.as_str()), (engine.ok(&["inspect", "-f", "{{.Id}}", "made:1"]).as_str(), ""));
+    });
+}
+
+#[test]
+fn priv_progress_on_a_terminal_is_drawn_over() {
+    if !installed("script") {
+        return;
+    }
+    in_namespaces("priv_progress_on_a_terminal_is_drawn_over", |dir| {
+        let engine = engine(dir);
+        let text = "FROM base:1 AS a\nRUN echo from-a; sleep 1\nFROM base:1\nRUN echo from-b; sleep 1\nCOPY --from=a /etc /a\n";
+        let context = context(dir, text);
+        let drawn = |flags: &str| {
+            let program = pair::barque_program();
+            let command = format!("{} build --network none --no-cache {flags} {context}", program.display());
+            let mut script = std::process::Command::new("script");
+            script
+                .args(["-qec", &command, "/dev/null"])
+                .env("DOCKER_HOST", format!("unix://{}/sock", engine.dir.display()));
+            let output = script.env("TERM", "xterm").stdin(Stdio::null()).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let told = drawn("");
+        assert!(told.contains("\x1b[") && told.contains("[+] Building"), "a picture with cursor movements: {told:?}");
+        assert!(told.contains("=> [a 2/2] RUN echo from-a"), "{told:?}");
+        assert!(
+            told.contains("FINISHED") && told.matches("[+] Building").count() > 2,
+            "drawn again and again: {told:?}"
+        );
+        assert_eq!(drawn("--progress tty").matches("FINISHED").count(), 1);
+        let plain = drawn("--progress plain");
+        assert!(!plain.contains("[+] Building") && plain.contains(" from-a\r\n"), "{plain:?}");
     });
 }
 

@@ -95,7 +95,7 @@ impl From<'_> {
     /// The files `source` names. A wildcard that matches nothing selects nothing; a plain name must exist.
     pub(crate) fn select(&self, source: &PathSource, parents: bool, exclude: &Ignore) -> Result<Vec<Selected>> {
         if parents {
-            return Ok(vec![self.with_parents(source, exclude)?]);
+            return self.with_parents(source, exclude);
         }
         if !has_wildcards(&source.pattern) {
             let plain = Path::new(&source.pattern);
@@ -179,8 +179,21 @@ impl From<'_> {
         Ok(found)
     }
 
-    fn with_parents(&self, source: &PathSource, exclude: &Ignore) -> Result<Selected> {
-        let pivot = match self.tree.resolve(Path::new(&source.pivot), false) {
+    /// Below each directory before the pivot, of which a wildcard may name several.
+    fn with_parents(&self, source: &PathSource, exclude: &Ignore) -> Result<Vec<Selected>> {
+        if !has_wildcards(&source.pivot) {
+            return Ok(vec![self.below(Path::new(&source.pivot), source, exclude)?]);
+        }
+        let is_dir = |path: &PathBuf| {
+            let entry = self.tree.resolve(path, false).and_then(|path| self.tree.entry(&path));
+            entry.is_ok_and(|entry| entry.kind == Kind::Dir)
+        };
+        let pivots = self.matches(&source.pivot)?;
+        pivots.iter().filter(|path| is_dir(path)).map(|pivot| self.below(pivot, source, exclude)).collect()
+    }
+
+    fn below(&self, pivot: &Path, source: &PathSource, exclude: &Ignore) -> Result<Selected> {
+        let pivot = match self.tree.resolve(pivot, false) {
             Ok(pivot) => pivot,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(self.missing(source)),
             Err(e) => return Err(e).with_context(|| format!("{} failed: {}", self.verb, source.written)),
@@ -203,7 +216,8 @@ impl From<'_> {
             }
             all.into_iter().zip(keep).filter(|(_, k)| *k).map(|(e, _)| e).collect::<Vec<_>>()
         };
-        if entries.is_empty() && !has_wildcards(&source.pattern) && !source.pattern.is_empty() {
+        let plain = !has_wildcards(&source.pivot) && !has_wildcards(&source.pattern);
+        if entries.is_empty() && plain && !source.pattern.is_empty() {
             return Err(self.missing(source));
         }
         Ok(Selected { kind: SelectedKind::Parents { pivot }, entries })

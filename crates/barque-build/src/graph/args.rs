@@ -11,8 +11,18 @@ use crate::shell::Env;
 /// Build arguments every Dockerfile may use without declaring them.
 pub(super) const PROXY_ARGS: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
-/// Arguments that change how a build is made, of BuildKit's those that mean something here.
-const BUILDKIT_ARGS: [&str; 3] = ["BUILDKIT_INLINE_CACHE", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", CACHE_MOUNT_NS];
+/// Arguments that change how BuildKit builds: what they ask for is done, or goes without saying for one platform.
+const BUILDKIT_ARGS: [&str; 9] = [
+    "BUILDKIT_BUILD_NAME",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_HISTORY_PROVENANCE_V1",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SYNTAX",
+    CACHE_MOUNT_NS,
+];
 
 /// The build argument that keeps cache mounts apart (BuildKit's).
 pub(super) const CACHE_MOUNT_NS: &str = "BUILDKIT_CACHE_MOUNT_NS";

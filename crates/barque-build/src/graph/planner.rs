@@ -73,7 +73,8 @@ impl<'a> Planner<'a> {
         options: &'a BuildOptions,
         ignore: Option<&'a Ignore>,
     ) -> Result<Self, Diagnostic> {
-        let linter = Linter::new(&file.directives).map_err(|(span, e)| Diagnostic::new(span, e))?;
+        let linter = Linter::new(&file.directives, options.argument("BUILDKIT_DOCKERFILE_CHECK"))
+            .map_err(|(span, e)| Diagnostic::new(span, e))?;
         let last_name = file.stages.last().and_then(|s| s.name.clone()).unwrap_or_default();
         let target_name = if options.target.is_empty() { last_name } else { options.target.clone() };
         let mut planner = Planner {

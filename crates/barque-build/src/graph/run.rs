@@ -94,8 +94,8 @@ impl Build<'_> {
 
     /// Builds of another `BUILDKIT_CACHE_MOUNT_NS` have caches of their own.
     fn cache_id(&self, id: String) -> String {
-        let space = self.planner.options.build_args.get(CACHE_MOUNT_NS).and_then(Option::as_deref);
-        space.filter(|s| !s.is_empty()).map_or(id.clone(), |space| format!("{space}/{id}"))
+        let space = self.planner.options.argument(CACHE_MOUNT_NS);
+        space.map_or(id.clone(), |space| format!("{space}/{id}"))
     }
 
     fn planned(

@@ -209,9 +209,11 @@ pub(super) fn healthcheck(node: &Node) -> Result<HealthcheckSpec, Diagnostic> {
 
 fn interval(flags: &Flags, name: &str) -> Result<Duration, Diagnostic> {
     let Some(word) = flags.get(name).filter(|w| !w.text.is_empty()) else { return Ok(Duration::ZERO) };
-    let value = duration::parse(&word.text)
+    // Less than nothing is a time, too.
+    let (text, below) = word.text.strip_prefix('-').map_or((word.text.as_str(), false), |text| (text, true));
+    let value = duration::parse(text)
         .map_err(|e| Diagnostic::new(word.span, e.message()).with_hint("times look like 30s, 1m30s or 500ms"))?;
-    if !value.is_zero() && value < Duration::from_millis(1) {
+    if !value.is_zero() && (below || value < Duration::from_millis(1)) {
         return Err(Diagnostic::new(word.span, format!("Interval {name:?} cannot be less than 1ms")));
     }
     Ok(value)

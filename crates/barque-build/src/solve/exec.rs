@@ -106,6 +106,7 @@ impl<W: Worker> Shared<W> {
             user: op.user.clone(),
             mounts,
             network,
+            hostname: options.hostname().to_owned(),
             security: op.security,
             extra_hosts: options.extra_hosts.clone(),
             shm_size: options.shm_size,

@@ -5,7 +5,8 @@ use barque_model::{Digest, Hasher, Timestamp};
 use crate::cache::{KeyInput, PARENT};
 use crate::graph::{CopyOp, FsRef, MkdirOp, PathSource, PlannedKind, RunOp, mount_text};
 use crate::instructions::Chmod;
-use crate::options::{BuildOptions, NetworkMode};
+use crate::options::{BuildOptions, NetworkMode, SANDBOX_HOSTNAME};
+use crate::worker::CacheSharing;
 
 /// Changes whenever the meaning of a key does.
 const VERSION: &str = "barque.build.v1";
@@ -64,6 +65,9 @@ pub(super) fn run(op: &RunOp, parent: &str, options: &BuildOptions) -> Inputs {
         let text = match &mount.kind {
             // Where files come from is told by their digest, added by the caller.
             PlannedKind::Bind { path, .. } => format!("bind {path}"),
+            PlannedKind::Cache { id, sharing, .. } if is_default_cache(id, *sharing, &mount.target) => {
+                "cache".to_owned()
+            }
             PlannedKind::Cache { id, sharing, .. } => format!("cache {id} {sharing:?}"),
             kind => mount_text(kind),
         };
@@ -73,16 +77,28 @@ pub(super) fn run(op: &RunOp, parent: &str, options: &BuildOptions) -> Inputs {
     inputs
 }
 
+/// A cache mount without a name of its own, in whatever namespace: as in BuildKit, that is no part of the key.
+fn is_default_cache(id: &str, sharing: CacheSharing, target: &str) -> bool {
+    let without_namespace = id.split_once('/').map(|(_, rest)| rest);
+    sharing == CacheSharing::Shared && (id == target || without_namespace == Some(target))
+}
+
 /// What the build's options mean for a command. Only what was asked for, so that plain builds share their results.
 fn surroundings(inputs: &mut Inputs, op: &RunOp, options: &BuildOptions) {
     if matches!(op.network, None | Some(NetworkMode::Default)) && options.network != NetworkMode::Default {
         inputs.add("network of the build", format!("{:?}", options.network));
+    }
+    if options.hostname() != SANDBOX_HOSTNAME {
+        inputs.add("hostname", options.hostname());
     }
     // As in BuildKit, the names count and the addresses do not.
     let mut hosts: Vec<&str> = options.extra_hosts.iter().map(|(name, _)| name.as_str()).collect();
     if !hosts.is_empty() {
         hosts.sort_unstable();
         inputs.add("extra hosts", hosts.join(" "));
+    }
+    if let Some(size) = options.shm_size {
+        inputs.add("size of /dev/shm", size.to_string());
     }
     for limit in &options.ulimits {
         inputs.add(format!("ulimit {}", limit.name), format!("{}:{}", limit.soft, limit.hard));

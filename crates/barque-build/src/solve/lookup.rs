@@ -10,7 +10,7 @@ use crate::cache::CacheRecord;
 use crate::context::{ContextDir, Digested, Tree, digest_tree};
 use crate::event::VertexId;
 use crate::git::redacted;
-use crate::graph::{CopyOp, CopySource, FsRef, Op, PathSource, PlannedKind, Vertex};
+use crate::graph::{CopyOp, CopySource, FsRef, Op, PathSource, PlannedKind, PlannedMount, RunOp, Vertex};
 use crate::ignore::Ignore;
 use crate::options::NamedContext;
 use crate::worker::{Root, Worker};
@@ -26,9 +26,20 @@ pub(super) struct Keyed {
     pub(super) files: Vec<Option<Arc<Digested>>>,
 }
 
+/// Whether what other vertices made is part of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Made {
+    Counts,
+    IsLeftOut,
+}
+
 /// Where the list of files behind a content digest is kept for `--why`.
 pub(super) fn files_name(digest: &str) -> String {
     format!("files/{digest}")
+}
+
+pub(super) fn mount_name(mount: &PlannedMount) -> String {
+    format!("files of mount {}", mount.target)
 }
 
 pub(super) fn source_name(source: &CopySource) -> String {
@@ -44,16 +55,7 @@ impl<W: Worker> Shared<W> {
     /// The key of a step and what the cache holds for it.
     pub(super) async fn keyed(&self, vertex: &Vertex, parent: &str) -> Result<Keyed> {
         let inputs = match &vertex.op {
-            Op::Run(op) => {
-                let mut inputs = keys::run(op, parent, &self.request.options);
-                for mount in &op.mounts {
-                    if let PlannedKind::Bind { from, path } | PlannedKind::Cache { from, path, .. } = &mount.kind {
-                        let content = self.mounted(from, path).await?;
-                        inputs.add(format!("files of mount {}", mount.target), content);
-                    }
-                }
-                inputs
-            }
+            Op::Run(op) => self.run_inputs(op, parent, Made::Counts).await?,
             Op::Mkdir(op) => keys::mkdir(op, parent),
             Op::Copy(op) => {
                 let inputs = keys::copy(op, parent).clamped(self.graph.epoch);
@@ -66,12 +68,27 @@ impl<W: Worker> Shared<W> {
         Ok(Keyed { key: inputs.key(), hit, inputs, fast_key: None, files: Vec::new() })
     }
 
+    /// The ingredients of a RUN's key.
+    pub(super) async fn run_inputs(&self, op: &RunOp, parent: &str, made: Made) -> Result<Inputs> {
+        let mut inputs = keys::run(op, parent, &self.request.options);
+        for mount in &op.mounts {
+            if let PlannedKind::Bind { from, path } | PlannedKind::Cache { from, path, .. } = &mount.kind {
+                let content = match (made, from) {
+                    (Made::IsLeftOut, FsRef::Vertex(_)) => String::new(),
+                    _ => self.mounted(from, path).await?,
+                };
+                inputs.add(mount_name(mount), content);
+            }
+        }
+        Ok(inputs)
+    }
+
     pub(super) fn recorded(&self, vertex: &Vertex, inputs: &Inputs) -> Result<Option<CacheRecord>> {
         if vertex.ignore_cache { Ok(None) } else { self.cache.get(&inputs.key()) }
     }
 
     /// What identifies the files of a mount.
-    async fn mounted(&self, from: &FsRef, path: &str) -> Result<String> {
+    pub(super) async fn mounted(&self, from: &FsRef, path: &str) -> Result<String> {
         let FsRef::Context(context) = from else {
             return Ok(self.snapshot(from).await?.map_or_else(String::new, |s| format!("{s} {path}")));
         };
@@ -143,7 +160,7 @@ impl<W: Worker> Shared<W> {
     }
 
     /// What identifies a source without reading its files; `None` if they must be read.
-    async fn fixed(&self, source: &CopySource) -> Result<Option<String>> {
+    pub(super) async fn fixed(&self, source: &CopySource) -> Result<Option<String>> {
         Ok(match source {
             CopySource::Path(path) => {
                 let snapshot = self.snapshot(&path.from).await?;
@@ -184,7 +201,7 @@ impl<W: Worker> Shared<W> {
     }
 
     /// The content of a path in a context or snapshot.
-    async fn digest(
+    pub(super) async fn digest(
         &self,
         path: PathSource,
         parents: bool,

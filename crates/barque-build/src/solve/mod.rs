@@ -1,5 +1,6 @@
 //! The solver: executes what the target needs, in parallel, with a cache.
 
+mod definition;
 mod exec;
 mod export;
 mod finish;
@@ -11,7 +12,7 @@ mod solver;
 
 use std::sync::Arc;
 
-use barque_model::{Error, ImageId, Result};
+use barque_model::{Error, ImageId, Result, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheRecord};
@@ -31,6 +32,8 @@ pub struct BuildOutcome {
     pub config: ImageConfig,
     /// Layers of the result, bottom first, without empty ones.
     pub layers: Vec<Layer>,
+    /// `SOURCE_DATE_EPOCH`, from wherever it came.
+    pub epoch: Option<Timestamp>,
     /// The result's file system, for `-o`; `None` is an empty one.
     pub snapshot: Option<SnapshotId>,
     pub warnings: Vec<Warning>,
@@ -114,6 +117,7 @@ pub async fn build<W: Worker>(
             cache_image: None,
             config: graph.config,
             layers: Vec::new(),
+            epoch: graph.epoch,
             snapshot: None,
             warnings: graph.warnings,
             unused_build_args: graph.unused_build_args,

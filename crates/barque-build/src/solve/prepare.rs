@@ -62,7 +62,7 @@ pub(super) async fn prepare<W: Worker>(worker: &W, request: &BuildRequest, event
     let file = parse(request);
     load.done(&file);
     let file = file?;
-    check_syntax(&file)?;
+    check_syntax(&file, request.options.argument("BUILDKIT_SYNTAX"))?;
     let ignore = request.context.as_ref().map(|c| c.ignore()).filter(|i| !i.is_empty());
     let fail = |d: Diagnostic| d.to_plain_error(&file.source);
     let mut planner = Planner::new(&file, &request.options, ignore).map_err(fail)?;
@@ -89,18 +89,23 @@ fn parse(request: &BuildRequest) -> Result<Dockerfile> {
     instructions::parse(&request.dockerfile, &request.dockerfile_name).map_err(|e| e.to_error())
 }
 
-/// `# syntax=docker/dockerfile:*` is what is built in here; other front ends are programs of their own.
-fn check_syntax(file: &Dockerfile) -> Result<()> {
-    let Some(directive) = file.directives.iter().find(|d| d.name == "syntax") else { return Ok(()) };
-    let name = directive.value.text.split_whitespace().next().unwrap_or("");
+/// `# syntax=docker/dockerfile:*` is what is built in here; other front ends are programs of their own. One that was
+/// `given` (`BUILDKIT_SYNTAX`) counts instead of the file's.
+fn check_syntax(file: &Dockerfile, given: Option<&str>) -> Result<()> {
+    let directive = file.directives.iter().find(|d| d.name == "syntax").filter(|_| given.is_none());
+    let Some(text) = given.or(directive.map(|d| d.value.text.as_str())) else { return Ok(()) };
+    let name = text.split_whitespace().next().unwrap_or("");
     let repository = name.split(['@', ':']).next().unwrap_or("").trim_start_matches("docker.io/");
     if matches!(repository, "docker/dockerfile" | "docker/dockerfile-upstream" | "dockerfile.v0") {
         return Ok(());
     }
-    Err(Error::not_implemented(format_args!("the Dockerfile front end {name}")).with_hint(format!(
-        "remove the line, or write # syntax=docker/dockerfile:1\n{}",
-        file.source.excerpt(directive.value.span)
-    )))
+    Err(Error::not_implemented(format_args!("the Dockerfile front end {name}")).with_hint(match directive {
+        Some(directive) => {
+            let excerpt = file.source.excerpt(directive.value.span);
+            format!("remove the line, or write # syntax=docker/dockerfile:1\n{excerpt}")
+        }
+        None => "build without the argument BUILDKIT_SYNTAX".to_owned(),
+    }))
 }
 
 /// Looks up all images at once.

@@ -2,26 +2,26 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use barque_model::{Digest, Error, ErrorKind, ImageId, Result, Timestamp};
+use barque_model::{Digest, Error, ErrorKind, Result, Timestamp};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::finish::{self, LayerFact};
+use super::definition::Definitions;
 use super::lookup::files_name;
-use super::prepare::{Internal, Prepared};
+use super::prepare::Prepared;
 use super::{BuildFailure, BuildOutcome, FailedStep};
-use crate::cache::{CONFIG_KEY, Cache, CacheRecord, KeyInput, LayerRecord, NO_PARENT, StepIdentity, exported};
+use crate::cache::{Cache, CacheRecord, KeyInput, LayerRecord, NO_PARENT, StepIdentity};
 use crate::context::Digested;
 use crate::event::{BuildEvent, EventSink, StepInfo, VertexId, VertexInfo};
 use crate::graph::{BuildGraph, FsRef, Op, Vertex};
 use crate::instructions::Dockerfile;
 use crate::options::BuildRequest;
 use crate::why;
-use crate::worker::{BaseImage, FetchedGit, FetchedUrl, FinishSpec, GitRequest, Layer, SnapshotId, Worker};
+use crate::worker::{BaseImage, FetchedGit, FetchedUrl, GitRequest, Layer, SnapshotId, Worker};
 
 /// After a failure or cancellation, tasks have this long to clean up.
 const GRACE: Duration = Duration::from_secs(20);
@@ -81,6 +81,8 @@ pub(super) struct Shared<W: Worker> {
     told: Vec<AtomicBool>,
     permits: Semaphore,
     failure: Mutex<Option<Failure<W>>>,
+    /// By which imported caches were asked.
+    pub(super) found: OnceLock<Definitions>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,11 +120,22 @@ pub(super) async fn solve<W: Worker>(
         told: (0..vertices).map(|_| AtomicBool::new(false)).collect(),
         permits: Semaphore::new(request.options.parallelism.max(1)),
         failure: Mutex::new(None),
+        found: OnceLock::new(),
         graph,
         request,
     });
     let mut tasks = JoinSet::new();
-    for chain in chains(&shared.graph) {
+    let mut chains = chains(&shared.graph);
+    if shared.cache.imports() {
+        match shared.take_over().await {
+            Ok(needed) => chains.iter_mut().for_each(|chain| chain.retain(|id| needed.contains(id))),
+            Err(failure) => {
+                shared.fail(failure);
+                chains.clear();
+            }
+        }
+    }
+    for chain in chains {
         let shared = shared.clone();
         tasks.spawn(async move { shared.chain(chain).await });
     }
@@ -208,7 +221,7 @@ fn name_of(layers: &[Layer]) -> String {
 }
 
 impl<W: Worker> Shared<W> {
-    fn set(&self, id: VertexId, result: Result<Done, ()>) {
+    pub(super) fn set(&self, id: VertexId, result: Result<Done, ()>) {
         if let Some(cell) = self.cells.get(id.0 as usize) {
             cell.send_replace(Some(result));
         }
@@ -228,6 +241,11 @@ impl<W: Worker> Shared<W> {
         }
     }
 
+    /// What `id` has made until now.
+    pub(super) fn made_already(&self, id: VertexId) -> Option<Done> {
+        self.cells.get(id.0 as usize)?.borrow().as_ref()?.as_ref().ok().cloned()
+    }
+
     fn fail(&self, failure: Failure<W>) {
         lock(&self.failure).get_or_insert(failure);
         self.cancel.cancel();
@@ -235,6 +253,9 @@ impl<W: Worker> Shared<W> {
 
     async fn chain(self: Arc<Self>, chain: Vec<VertexId>) {
         for (index, id) in chain.iter().enumerate() {
+            if self.made_already(*id).is_some() {
+                continue;
+            }
             if let Err(failure) = self.clone().one(*id).await {
                 if failure.error.kind() == ErrorKind::Canceled && self.cancel.is_cancelled() {
                     self.events.send(BuildEvent::Canceled { vertex: *id });
@@ -248,7 +269,7 @@ impl<W: Worker> Shared<W> {
         }
     }
 
-    async fn one(self: Arc<Self>, id: VertexId) -> Result<(), Failure<W>> {
+    pub(super) async fn one(self: Arc<Self>, id: VertexId) -> Result<(), Failure<W>> {
         let Some(vertex) = self.graph.vertex(id) else { return Ok(()) };
         let done = match &vertex.op {
             Op::Base(_) => Done::Base,
@@ -262,6 +283,18 @@ impl<W: Worker> Shared<W> {
         };
         self.set(id, Ok(done));
         Ok(())
+    }
+
+    /// A step that the cache had, laid on its parent where it was made `apart` from it.
+    pub(super) async fn cached(
+        &self,
+        vertex: &Vertex,
+        apart: Option<&SnapshotId>,
+        record: CacheRecord,
+    ) -> Result<Done> {
+        let layers = self.laid_on(apart, record.layers()).await?;
+        self.tell_cached(vertex, &layers);
+        Ok(Done::Step { layers, created: record.created, record: Arc::new(record) })
     }
 
     /// Downloads what `id` names, once.
@@ -396,9 +429,7 @@ impl<W: Worker> Shared<W> {
             }
         };
         if let Some(record) = keyed.hit {
-            let layers = self.laid_on(apart, record.layers()).await?;
-            self.tell_cached(vertex, &layers);
-            return Ok(Done::Step { layers, created: record.created, record: Arc::new(record) });
+            return Ok(self.cached(vertex, apart, record).await?);
         }
         let permit = tokio::select! {
             permit = self.permits.acquire() => permit,
@@ -441,7 +472,7 @@ impl<W: Worker> Shared<W> {
         let mut parts: Vec<LayerRecord> = layers.iter().map(LayerRecord::from).collect();
         let nothing = LayerRecord { snapshot: String::new(), diff_id: None, size: 0, empty: true };
         let layer = parts.pop().unwrap_or(nothing);
-        CacheRecord { key, step, inputs, layer, parts, created: Timestamp::now() }
+        CacheRecord { key, step, inputs, layer, parts, created: Timestamp::now(), definition: None }
     }
 
     /// A cache that cannot be written makes the next build slow, not this one wrong.
@@ -493,92 +524,6 @@ impl<W: Worker> Shared<W> {
         if let Err(e) = blocking(save).await {
             tracing::warn!("build cache: {}", e.chain());
         }
-    }
-
-    /// Puts the target's layers and configuration together.
-    async fn finish(&self, next_internal: u32) -> Result<BuildOutcome> {
-        let mut layers = Vec::new();
-        let mut records = Vec::new();
-        let mut facts: HashMap<VertexId, LayerFact> = HashMap::new();
-        let snapshot = self.snapshot(&self.graph.target).await?;
-        let mut at = self.graph.target.vertex();
-        while let Some(vertex) = at.and_then(|id| self.graph.vertex(id)) {
-            match (self.done(vertex.id).await?, &vertex.op) {
-                (Done::Step { layers: own, created, record }, _) => {
-                    let changed: Vec<Layer> = own.into_iter().filter(|l| !l.empty).collect();
-                    facts.insert(vertex.id, LayerFact { layers: changed.len(), created });
-                    records.push((*record).clone());
-                    layers.extend(changed.into_iter().rev());
-                }
-                (_, Op::Base(image)) => layers.extend(image.layers.iter().rev().cloned()),
-                _ => {}
-            }
-            at = vertex.op.parent().and_then(FsRef::vertex);
-        }
-        layers.reverse();
-        records.reverse();
-        let mut config = self.graph.config.clone();
-        finish::complete(&mut config, &self.graph.history, |id| facts.get(&id).copied(), self.graph.epoch);
-        // What the base says of its own steps is not this image's.
-        config.other.remove(CONFIG_KEY);
-        let cache_image = match self.request.options.export_cache {
-            true => Some(self.cache_image(&config, &layers, snapshot.as_ref(), &records).await?),
-            false => None,
-        };
-        if self.request.options.inline_cache {
-            config.other.insert(CONFIG_KEY.to_owned(), exported(&records, self.graph.epoch));
-        }
-        let image = self.store(&config, &layers, snapshot.as_ref(), next_internal).await?;
-        Ok(BuildOutcome {
-            image,
-            cache_image,
-            config,
-            layers,
-            snapshot,
-            warnings: self.graph.warnings.clone(),
-            unused_build_args: self.graph.unused_build_args.clone(),
-            records,
-        })
-    }
-
-    pub(super) fn finish_spec(
-        &self,
-        config: &crate::config::ImageConfig,
-        layers: &[Layer],
-        snapshot: Option<&SnapshotId>,
-    ) -> FinishSpec {
-        let (config, layers, snapshot) = (config.clone(), layers.to_vec(), snapshot.cloned());
-        FinishSpec { config, layers, snapshot, epoch: self.graph.epoch }
-    }
-
-    async fn store(
-        &self,
-        config: &crate::config::ImageConfig,
-        layers: &[Layer],
-        snapshot: Option<&SnapshotId>,
-        next_internal: u32,
-    ) -> Result<Option<ImageId>> {
-        if !self.request.options.make_image {
-            self.ensure(&self.graph.target).await?;
-            return Ok(None);
-        }
-        self.ensure(&self.graph.target).await?;
-        let export = Internal::start(&self.events, next_internal, "exporting to image".into());
-        let spec = self.finish_spec(config, layers, snapshot);
-        let image = self.worker.finish(&spec).await;
-        if let Ok(image) = &image {
-            let line = format!("writing image {} done\n", image);
-            self.events.send(BuildEvent::Log {
-                vertex: export.vertex(),
-                stream: crate::event::LogStream::Stdout,
-                data: line.into_bytes(),
-                elapsed: Duration::ZERO,
-            });
-        }
-        export.done(&image);
-        let image = image?;
-        self.events.send(BuildEvent::Finished { image });
-        Ok(Some(image))
     }
 
     pub(super) fn location(&self, vertex: &Vertex) -> String {

@@ -1,6 +1,8 @@
 //! A worker and a cache in memory and temporary directories: no root, no network, no real commands.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod bench;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -287,6 +289,7 @@ impl FakeWorker {
                     }
                     String::new()
                 }
+                "random" => format!("{}\n", self.counter.fetch_add(1, Ordering::SeqCst)),
                 "true" => String::new(),
                 word if spec.mounts.iter().any(|m| m.target == word) => format!("ran {word}\n"),
                 _ => return 127,
@@ -446,11 +449,17 @@ pub struct MemoryCache {
     pub records: Mutex<BTreeMap<String, (usize, CacheRecord)>>,
     blobs: Mutex<HashMap<String, Vec<u8>>>,
     age: AtomicUsize,
+    /// Some records came from elsewhere.
+    pub imports: AtomicBool,
 }
 
 impl Cache for MemoryCache {
     fn get(&self, key: &Digest) -> Result<Option<CacheRecord>> {
         Ok(self.records.lock().unwrap().get(&key.to_string()).map(|(_, r)| r.clone()))
+    }
+
+    fn imports(&self) -> bool {
+        self.imports.load(Ordering::SeqCst)
     }
 
     fn put(&self, record: &CacheRecord) -> Result<()> {

@@ -18,6 +18,9 @@ pub(crate) fn options(query: &BuildQuery, machine: &Machine) -> Result<BuildOpti
         return Err(Error::not_implemented("BuildKit's own protocol (/session)")
             .with_hint("DOCKER_BUILDKIT=0 docker build, or barque build: same Dockerfiles, same cache"));
     }
+    if !matches!(query.version.as_str(), "" | "1") {
+        return Err(Error::invalid(format!("invalid version {:?}", query.version)));
+    }
     if !query.outputs.is_empty() && query.outputs != "null" && query.outputs != "[]" {
         return Err(Error::not_implemented("build outputs (-o) over the classic API"));
     }
@@ -178,6 +181,7 @@ mod tests {
             super::options(&query, &Machine::with_two_cpus()).unwrap_err().to_string().contains("security options")
         );
         for (text, error) in [
+            ("version=3", "invalid version \"3\""),
             ("isolation=hyperv", "Unsupported isolation: \"hyperv\""),
             ("squash=1", "squash is only supported with experimental mode"),
             ("memory=1", "Minimum memory limit allowed is 6MB"),

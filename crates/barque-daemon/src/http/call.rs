@@ -118,6 +118,13 @@ impl Call {
     }
 }
 
+/// A request that was refused before its body was read: see [`BodyReader`].
+impl Drop for Call {
+    fn drop(&mut self) {
+        drop(self.body.take().map(BodyReader::new));
+    }
+}
+
 /// Decodes a document; the error is Docker's `invalid JSON: …`.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T> {
     json::from_slice(text).map_err(|why| {

@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::gate::{Gate, Seen};
-use super::{Body, Call, Reply};
+use super::{Body, Call, FirstLine, Reply};
 
 /// The client's side of a raw connection.
 pub(crate) struct Stream {
@@ -51,14 +51,14 @@ fn watched<S>(upgraded: Upgraded, socket: impl Fn(&S) -> BorrowedFd<'_>, here: b
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let parts = upgraded.downcast::<TokioIo<S>>()?;
-    let stream = parts.io.into_inner();
+    let parts = upgraded.downcast::<TokioIo<FirstLine<S>>>()?;
+    let (stream, waiting) = parts.io.into_inner().into_parts();
     let gone = closed(socket(&stream));
     let own = here.then(|| socket(&stream).try_clone_to_owned().ok()).flatten();
     let (input, output) = tokio::io::split(stream);
     let output = Gate::new(output, own.map_or(Seen::Never, Seen::Here));
     // What came right behind the request has been read already.
-    let input = io::Cursor::new(parts.read_buf).chain(input);
+    let input = io::Cursor::new(parts.read_buf).chain(io::Cursor::new(waiting)).chain(input);
     Ok(Stream { input: Box::pin(input), output: Box::pin(output), gone: Box::pin(gone) })
 }
 
@@ -99,7 +99,8 @@ where
                 true => stdcopy::MULTIPLEXED,
                 false => stdcopy::RAW,
             };
-            let Call { alive, .. } = call;
+            let alive = call.alive.clone();
+            drop(call);
             tokio::spawn(async move {
                 // It fails only if the client is gone.
                 if let Ok(upgraded) = upgrade.await {

@@ -58,7 +58,8 @@ where
     }
     let accept = accept(&call)?;
     let upgrade = call.upgrade.take().ok_or_else(|| not_a_handshake("Upgrade"))?;
-    let Call { alive, .. } = call;
+    let alive = call.alive.clone();
+    drop(call);
     tokio::spawn(async move {
         // It fails only if the client is gone.
         if let Ok(upgraded) = upgrade.await {

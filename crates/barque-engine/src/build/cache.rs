@@ -31,6 +31,7 @@ pub struct EngineCache {
 }
 
 /// A record of another machine, and the layers that came with it.
+#[derive(Clone)]
 pub(super) struct Imported {
     record: CacheRecord,
     layers: Arc<HashMap<DiffId, ChainId>>,
@@ -104,6 +105,10 @@ impl Cache for EngineCache {
         }
         unneeded(self.engine.store().write(|tx| tx.cache_touch(&hex)));
         Ok(Some(record))
+    }
+
+    fn imports(&self) -> bool {
+        !self.imported.is_empty()
     }
 
     fn put(&self, record: &CacheRecord) -> Result<()> {
@@ -191,7 +196,12 @@ impl Engine {
             let line = match self.import_from(worker, name, platform).await {
                 Ok(records) => {
                     let count = records.len();
-                    known.extend(records.into_iter().map(|r| (r.record.key, r)));
+                    for imported in records {
+                        let record = &imported.record;
+                        for key in [Some(record.key), record.definition].into_iter().flatten() {
+                            known.insert(key, imported.clone());
+                        }
+                    }
                     format!("{count} steps\n")
                 }
                 Err(e) => format!("nothing imported: {}\n", e.chain()),

@@ -20,7 +20,7 @@ use barque_build::event::EventSink;
 use barque_build::lint::Warning;
 use barque_build::options::{BuildOptions, BuildRequest};
 use barque_build::worker::{SnapshotId, Worker};
-use barque_model::{Context, Id, ImageId, Reference, Result};
+use barque_model::{Context, Id, ImageId, Reference, Result, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
@@ -161,7 +161,7 @@ impl Engine {
             self.name_result(image, tags).await?;
         }
         let files = match export {
-            true => Some(self.export_result(&worker, outcome.snapshot.as_ref()).await?),
+            true => Some(self.export_result(&worker, outcome.snapshot.as_ref(), outcome.epoch).await?),
             false => None,
         };
         Ok(BuildResult {
@@ -192,7 +192,13 @@ impl Engine {
         .await
     }
 
-    async fn export_result(&self, worker: &EngineWorker, snapshot: Option<&SnapshotId>) -> Result<TarStream> {
+    /// The files of the result; those of the base, too, are no younger than `epoch`.
+    async fn export_result(
+        &self,
+        worker: &EngineWorker,
+        snapshot: Option<&SnapshotId>,
+        epoch: Option<Timestamp>,
+    ) -> Result<TarStream> {
         let Some(snapshot) = snapshot else {
             return tar_stream(|out| {
                 // Two zero blocks: an archive without entries.
@@ -204,7 +210,8 @@ impl Engine {
         tar_stream(move |out| {
             let _held = lease;
             let tree = barque_store::RootDir::open(root.path()).context("cannot open the result")?;
-            let options = barque_store::TarTreeOptions::default();
+            let clamp_mtime = epoch.map(Timestamp::seconds);
+            let options = barque_store::TarTreeOptions { clamp_mtime, ..Default::default() };
             barque_store::tree::tar_tree(&tree, Path::new("/"), &options, out).map(|_| ())
         })
     }

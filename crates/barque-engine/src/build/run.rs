@@ -22,8 +22,6 @@ use crate::container::request::ContainerPaths;
 use crate::container::spec::{ContainerSpec, NetworkMode};
 use crate::network::plug::{PlugRequest, Plugged};
 
-/// Name of the machine inside build steps.
-const HOSTNAME: &str = "buildkitsandbox";
 /// Files of the engine's own in every step.
 const OWN_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
@@ -140,7 +138,7 @@ fn start(
         name: "build",
         spec: &network,
         paths: &step.paths,
-        hostname: HOSTNAME,
+        hostname: &spec.hostname,
         links: Vec::new(),
         transient: true,
     })?;
@@ -201,7 +199,7 @@ fn runtime_spec(
         *volatile = true;
     }
     let mut out = rs::Spec::new(format!("build-{}", step.id), step.paths.run_dir.clone(), rootfs, spec.args.clone());
-    out.hostname = Some(HOSTNAME.into());
+    out.hostname = Some(spec.hostname.clone());
     out.process.env.clone_from(&spec.env);
     out.process.cwd.clone_from(&spec.cwd);
     out.process.user.clone_from(&spec.user);

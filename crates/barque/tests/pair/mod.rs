@@ -1,6 +1,7 @@
 //! Barque and Docker side by side, in namespaces that end with the test: for scenarios that are played on both.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, reason = "a test that cannot go on may panic")]
 
+pub mod build;
 pub mod play;
 pub mod probe;
 #[path = "../../../barque-registry/tests/common/tools.rs"]
@@ -81,6 +82,8 @@ pub struct Engine {
     socket: String,
     daemon: Option<Child>,
     start: Vec<String>,
+    /// More of the daemon's environment, from its next start on.
+    pub env: Vec<(String, String)>,
 }
 
 /// The binary under test.
@@ -135,7 +138,7 @@ impl Engine {
         start.extend(["--data-root".into(), path("data"), "--exec-root".into(), path("exec"), pid.into(), path("pid")]);
         start.extend(["-H".to_owned(), socket.clone()]);
         start.extend(args.iter().map(|a| (*a).to_owned()));
-        let mut engine = Engine { name, dir, client, socket, daemon: None, start };
+        let mut engine = Engine { name, dir, client, socket, daemon: None, start, env: Vec::new() };
         engine.up();
         engine
     }
@@ -145,6 +148,7 @@ impl Engine {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
         let daemon = Command::new(&self.start[0])
             .args(&self.start[1..])
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -188,6 +192,15 @@ impl Engine {
         command.args(args).env("DOCKER_HOST", &self.socket).env("DOCKER_CONFIG", self.dir.join("config"));
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Docker's client on this engine, with a configuration of its own.
+    pub fn by_docker(&self, args: &[&str]) -> Result<String, String> {
+        let mut command = Command::new("docker");
+        command.args(args).env("DOCKER_HOST", &self.socket).env("DOCKER_CONFIG", self.dir.join("docker-config"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(said.trim_end().to_owned()) } else { Err(said.trim_end().to_owned()) }
     }
 
     pub fn call(&self, args: &[&str]) -> Output {

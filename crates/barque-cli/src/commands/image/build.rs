@@ -32,6 +32,7 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let variable = |name: &str| std::env::var(name).ok();
     let query = build_options::query(inv, &variable)?;
     let outputs = build_options::outputs(inv)?;
+    let kept = outputs.is_empty() || outputs.iter().any(Output::is_kept);
     let exports = build_cache::exports(&inv.flags.all("cache-to"))?;
     let mode = if build_options::is_quiet(inv) { Mode::Quiet } else { Mode::parse(inv.flags.text("progress"))? };
     let context = context::open(inv.operand(0), inv.flags.text("file"))?;
@@ -63,7 +64,9 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let imports = signals::unless_ended(build_cache::imports(inv)).await?;
     let (dockerfile, remote) = (context.dockerfile.clone(), context.remote.clone());
     let cache_from = JsonParam(imports.names.clone());
-    let query = BuildQuery { dockerfile, remote, cache_from, quiet: query.quiet && classic, ..query };
+    // What goes elsewhere takes its names along.
+    let tags = if kept { query.tags } else { Vec::new() };
+    let query = BuildQuery { tags, dockerfile, remote, cache_from, quiet: query.quiet && classic, ..query };
     let result = signals::unless_ended(run(inv, &query, context, &exports, &manner)).await;
     imports.forget(inv.client().await?).await;
     let (told, rest) = result?;
@@ -111,7 +114,8 @@ async fn finish(
         signals::unless_ended(build_cache::export(inv, exports, &told.cache)).await?;
     }
     let id = told.image;
-    if manner.mode == Mode::Quiet && !id.is_empty() && !outputs.iter().any(Output::is_stdout) {
+    let nowhere = |o: &Output| o.is_stdout() || *o == Output::Cache;
+    if manner.mode == Mode::Quiet && !id.is_empty() && !outputs.iter().any(nowhere) {
         inv.cli.line(&id)?;
     }
     let iidfile = inv.flags.text("iidfile");
@@ -121,7 +125,7 @@ async fn finish(
         }
         std::fs::write(iidfile, &id).map_err(|e| path_error("open", iidfile, &e))?;
     }
-    write_metadata(inv, &id)?;
+    write_metadata(inv, &id, outputs)?;
     if let (Some(files), Some(rest)) = (&manner.files, rest) {
         signals::unless_ended(build_output::files(files, rest)).await?;
         return Ok(0);
@@ -129,8 +133,7 @@ async fn finish(
     for output in outputs {
         signals::unless_ended(build_output::deliver(inv, output, &id)).await?;
     }
-    let elsewhere = |o: &Output| !matches!(o, Output::Tag(_) | Output::Push(_));
-    if !outputs.is_empty() && outputs.iter().all(elsewhere) && !inv.flags.is("load") {
+    if !outputs.is_empty() && !outputs.iter().any(Output::is_kept) {
         // What was asked for is there; nobody asked for an image.
         build_cache::forget(inv.client().await?, &id).await;
     }
@@ -218,17 +221,27 @@ async fn follow(stream: BuildOutput, sink: Sink) -> CliResult<String> {
 }
 
 /// `--metadata-file`.
-fn write_metadata(inv: &Invocation<'_>, id: &str) -> CliResult<()> {
+fn write_metadata(inv: &Invocation<'_>, id: &str, outputs: &[Output]) -> CliResult<()> {
     let path = inv.flags.text("metadata-file");
     if path.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = inv.flags.all("tag");
-    let document = serde_json::json!({
-        "containerimage.config.digest": id,
-        "containerimage.digest": id,
-        "image.name": names.join(","),
-    });
-    let text = crate::output::json::indent(&document.to_string(), "", "  ");
+    let mut document = serde_json::Map::new();
+    if !id.is_empty() {
+        document.insert("containerimage.config.digest".into(), id.into());
+        document.insert("containerimage.digest".into(), id.into());
+    }
+    let mut names: Vec<String> = Vec::new();
+    let tags = inv.flags.all("tag").into_iter().filter(|_| outputs.is_empty());
+    for name in tags.chain(outputs.iter().flat_map(Output::names).map(String::as_str)) {
+        let name = super::reference(name)?.with_default_tag().to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        document.insert("image.name".into(), names.join(",").into());
+    }
+    let text = crate::output::json::indent(&serde_json::Value::from(document).to_string(), "", "  ");
     std::fs::write(path, text + "\n").map_err(|e| path_error("open", path, &e))
 }

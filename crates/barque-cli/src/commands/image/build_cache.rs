@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use barque_api::image::{ImageRemoveQuery, LoadQuery, PushQuery, SaveQuery};
+use barque_api::image::{ImageRemoveQuery, LoadQuery, SaveQuery};
 use barque_client::{Client, Upload};
-use barque_model::Reference;
 
-use super::reference;
+use super::build_output;
 use crate::archive::pack::{Owner, Packer};
 use crate::archive::pipe;
 use crate::archive::unpack::{Options, unpack};
-use crate::auth;
 use crate::cli::Invocation;
 use crate::cmdline::csv;
 use crate::error::{CliResult, Failure, path_error};
 use crate::opts;
-use crate::output::progress::{self, Sink};
 
 /// Where the cache goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,14 +22,28 @@ pub(super) struct Exports {
     pub(super) inline: bool,
     /// Steps of all stages, not only the target's (`mode=max`); an image itself never has others.
     pub(super) all: bool,
-    directories: Vec<PathBuf>,
-    names: Vec<String>,
+    places: Vec<(Place, Failing)>,
+}
+
+/// One place for the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Directory(PathBuf),
+    Registry(String),
+}
+
+/// What it means if the cache does not get to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    Fails,
+    /// `ignore-error=true`.
+    Warns,
 }
 
 impl Exports {
     /// Whether an image of its own is needed for the cache.
     pub(super) fn apart(&self) -> bool {
-        !self.directories.is_empty() || !self.names.is_empty()
+        !self.places.is_empty()
     }
 }
 
@@ -45,7 +56,7 @@ pub(super) fn exports(texts: &[&str]) -> CliResult<Exports> {
     let mut out = Exports::default();
     for text in texts {
         if !text.contains('=') {
-            out.names.push((*text).to_owned());
+            out.places.push((Place::Registry((*text).to_owned()), Failing::Fails));
             continue;
         }
         let fields = fields(text);
@@ -59,10 +70,15 @@ pub(super) fn exports(texts: &[&str]) -> CliResult<Exports> {
             "max" => out.all = true,
             other => return Err(Failure::new(format!("--cache-to {text}: mode={other} is not min or max"))),
         }
+        let failing = match field("ignore-error") {
+            "" | "false" | "0" => Failing::Fails,
+            "true" | "1" => Failing::Warns,
+            other => return Err(Failure::new(format!("--cache-to {text}: ignore-error={other} is not true or false"))),
+        };
         match field("type") {
             "inline" => out.inline = true,
-            "local" => out.directories.push(needed("dest")?.into()),
-            "registry" => out.names.push(needed("ref")?),
+            "local" => out.places.push((Place::Directory(needed("dest")?.into()), failing)),
+            "registry" => out.places.push((Place::Registry(needed("ref")?), failing)),
             "" => return Err(Failure::new(format!("--cache-to {text}: type= is missing"))),
             other => return Err(Failure::unbuilt(format!("build --cache-to type={other}"))),
         }
@@ -165,24 +181,25 @@ pub(super) async fn export(inv: &Invocation<'_>, exports: &Exports, id: &str) ->
 }
 
 async fn deliver(inv: &Invocation<'_>, client: &Client, exports: &Exports, id: &str) -> CliResult<()> {
-    for dir in &exports.directories {
-        layout(client, vec![id.to_owned()], dir).await?;
-    }
-    for name in &exports.names {
-        let name: Reference = reference(name)?.with_default_tag();
-        let tag = name.tag().unwrap_or_default().to_owned();
-        client.image_tag(id, &name.name(), &tag).await?;
-        let auth = auth::for_image(inv.cli.config(), &name)?;
-        let query = PushQuery { tag, ..PushQuery::default() };
-        let stream = client.image_push(&name.name(), &query, auth.as_ref()).await?;
-        let sink = if super::build_options::is_quiet(inv) { Sink::Silent } else { Sink::Stderr };
-        let pushed = progress::show(stream, sink, |_| Ok(())).await;
-        let query = ImageRemoveQuery { noprune: true, ..ImageRemoveQuery::default() };
-        // The name was only for the way.
-        let _ = client.image_remove(&name.familiar(), &query).await;
-        pushed?;
+    for (place, failing) in &exports.places {
+        let done = match place {
+            Place::Directory(dir) => layout(client, vec![id.to_owned()], dir).await,
+            Place::Registry(name) => push(inv, name, id).await,
+        };
+        match (done, failing) {
+            (Err(failure), Failing::Warns) => inv.cli.err(&format!("WARNING: {}", failure.message)),
+            (done, _) => done?,
+        }
     }
     Ok(())
+}
+
+async fn push(inv: &Invocation<'_>, name: &str, id: &str) -> CliResult<()> {
+    // The name is only for the way.
+    let lent = build_output::lend(inv, &[name.to_owned()], id).await?;
+    let pushed = build_output::push(inv, name).await;
+    lent.give_back(inv).await?;
+    pushed
 }
 
 /// Saves an image, by its names or its id, as an OCI layout in a directory.
@@ -208,9 +225,12 @@ mod tests {
     fn places() {
         let to = |text: &str| exports(&[text]);
         assert!(to("type=inline").expect("inline").inline);
-        assert_eq!(to("type=local,dest=d").expect("local").directories, [PathBuf::from("d")]);
-        assert_eq!(to("type=registry,ref=a/b").expect("registry").names, ["a/b"]);
-        assert_eq!(to("a/b").expect("short").names, ["a/b"]);
+        let registry = |failing| [(Place::Registry("a/b".into()), failing)];
+        assert_eq!(to("type=local,dest=d").expect("local").places, [(Place::Directory("d".into()), Failing::Fails)]);
+        assert_eq!(to("type=registry,ref=a/b").expect("registry").places, registry(Failing::Fails));
+        assert_eq!(to("type=registry,ref=a/b,ignore-error=true").expect("may fail").places, registry(Failing::Warns));
+        assert_eq!(to("a/b").expect("short").places, registry(Failing::Fails));
+        assert!(to("type=local,dest=d,ignore-error=x").is_err());
         assert_eq!(to("type=gha").expect_err("unknown").code, 125);
         assert!(
             to("type=local,dest=d,mode=max").expect("max").all && !to("type=local,dest=d,mode=min").expect("min").all

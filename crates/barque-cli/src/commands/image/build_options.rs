@@ -9,6 +9,7 @@ use crate::cli::Invocation;
 use crate::cmdline::csv;
 use crate::error::{CliResult, Failure};
 use crate::opts::{self, env, limits, names};
+use crate::output::progress::Sink;
 
 /// Where the result goes besides the engine's images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +26,27 @@ pub(super) enum Output {
     Tag(Vec<String>),
     /// Names to push.
     Push(Vec<String>),
+    /// Nothing but the cache.
+    Cache,
 }
 
 impl Output {
     /// Files, not an image.
     pub(super) fn is_files(&self) -> bool {
         matches!(self, Output::Local(_) | Output::Tar(_))
+    }
+
+    /// An image among the engine's own.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self, Output::Tag(_) | Output::Push(_))
+    }
+
+    /// The names of an image, wherever it goes.
+    pub(super) fn names(&self) -> &[String] {
+        match self {
+            Output::Archive(_, names) | Output::Layout(_, names) | Output::Tag(names) | Output::Push(names) => names,
+            Output::Local(_) | Output::Tar(_) | Output::Cache => &[],
+        }
     }
 
     /// Whether it is written to standard output.
@@ -97,6 +113,11 @@ pub(super) fn is_quiet(inv: &Invocation<'_>) -> bool {
     inv.flags.is("quiet") || matches!(inv.flags.text("progress"), "quiet" | "none")
 }
 
+/// Where transfers after the build are told.
+pub(super) fn way(inv: &Invocation<'_>) -> Sink {
+    if is_quiet(inv) { Sink::Silent } else { Sink::Stderr }
+}
+
 /// Flags that cannot be honoured are refused: a build without its attestation is another build.
 fn refuse(inv: &Invocation<'_>) -> CliResult<()> {
     let flags = &inv.flags;
@@ -127,21 +148,27 @@ pub(super) fn outputs(inv: &Invocation<'_>) -> CliResult<Vec<Output>> {
     let tags: Vec<String> = inv.flags.all("tag").into_iter().map(str::to_owned).collect();
     let mut found = Vec::new();
     for text in inv.flags.all("output") {
-        found.extend(output(text, &tags)?);
+        found.push(output(text, &tags)?);
     }
     if inv.flags.is("push") {
-        found.push(pushed(tags)?);
+        found.push(pushed(tags.clone())?);
+    }
+    if inv.flags.is("load") && !found.is_empty() {
+        found.push(Output::Tag(tags));
+    }
+    if found.iter().filter(|o| o.is_stdout()).count() > 1 {
+        return Err(Failure::new("only one output can go to standard output"));
     }
     Ok(found)
 }
 
-fn output(text: &str, tags: &[String]) -> CliResult<Option<Output>> {
+fn output(text: &str, tags: &[String]) -> CliResult<Output> {
     if text == "-" {
-        return Ok(Some(Output::Tar("-".into())));
+        return Ok(Output::Tar("-".into()));
     }
     let parts = csv(text);
     if parts.len() == 1 && !text.contains('=') {
-        return Ok(Some(Output::Local(text.to_owned())));
+        return Ok(Output::Local(text.to_owned()));
     }
     let fields: BTreeMap<String, String> = parts.iter().map(|part| opts::key_value(part)).collect();
     let field = |key: &str| fields.get(key).map(String::as_str).unwrap_or_default();
@@ -155,18 +182,18 @@ fn output(text: &str, tags: &[String]) -> CliResult<Option<Output>> {
     let names = || names_of(field("name"), tags);
     match field("type") {
         "" => Err(Failure::new(format!("type is required for output {text:?}"))),
-        "local" => Ok(Some(Output::Local(destination()?))),
-        "tar" => Ok(Some(Output::Tar(destination().unwrap_or_else(|_| "-".into())))),
-        "docker" if field("dest").is_empty() => Ok(Some(Output::Tag(names()))),
-        "docker" | "oci" if field("tar") == "false" => Ok(Some(Output::Layout(destination()?, names()))),
+        "local" => Ok(Output::Local(destination()?)),
+        "tar" => Ok(Output::Tar(destination().unwrap_or_else(|_| "-".into()))),
+        "docker" if field("dest").is_empty() => Ok(Output::Tag(names())),
+        "docker" | "oci" if field("tar") == "false" => Ok(Output::Layout(destination()?, names())),
         "docker" | "oci" => {
             let dest = field("dest");
-            Ok(Some(Output::Archive(if dest == "-" { String::new() } else { dest.to_owned() }, names())))
+            Ok(Output::Archive(if dest == "-" { String::new() } else { dest.to_owned() }, names()))
         }
-        "cacheonly" => Ok(None),
-        "registry" => pushed(names()).map(Some),
-        "image" if field("push") == "true" => pushed(names()).map(Some),
-        "image" => Ok(Some(Output::Tag(names()))),
+        "cacheonly" => Ok(Output::Cache),
+        "registry" => pushed(names()),
+        "image" if field("push") == "true" => pushed(names()),
+        "image" => Ok(Output::Tag(names())),
         other => Err(Failure::new(format!("unsupported output type {other:?}"))),
     }
 }
@@ -205,16 +232,17 @@ mod tests {
     fn outputs_in_their_forms() {
         let tags = ["a:1".to_owned()];
         let ok = |text| output(text, &tags).expect(text);
-        assert_eq!(ok("out"), Some(Output::Local("out".into())));
-        assert_eq!(ok("-"), Some(Output::Tar("-".into())));
-        assert_eq!(ok("type=tar,dest=x.tar"), Some(Output::Tar("x.tar".into())));
-        assert_eq!(ok("type=local,dest=d"), Some(Output::Local("d".into())));
-        assert_eq!(ok("type=docker"), Some(Output::Tag(vec!["a:1".into()])));
-        assert_eq!(ok("type=image,name=b"), Some(Output::Tag(vec!["b".into()])));
-        assert_eq!(ok("type=oci,dest=x.tar"), Some(Output::Archive("x.tar".into(), tags.to_vec())));
-        assert_eq!(ok("type=oci,name=b"), Some(Output::Archive(String::new(), vec!["b".into()])));
-        assert_eq!(ok("type=oci,tar=false,dest=d"), Some(Output::Layout("d".into(), tags.to_vec())));
-        assert_eq!(ok("type=registry"), Some(Output::Push(vec!["a:1".into()])));
+        assert_eq!(ok("out"), Output::Local("out".into()));
+        assert_eq!(ok("-"), Output::Tar("-".into()));
+        assert_eq!(ok("type=tar,dest=x.tar"), Output::Tar("x.tar".into()));
+        assert_eq!(ok("type=local,dest=d"), Output::Local("d".into()));
+        assert_eq!(ok("type=docker"), Output::Tag(vec!["a:1".into()]));
+        assert_eq!(ok("type=image,name=b"), Output::Tag(vec!["b".into()]));
+        assert_eq!(ok("type=oci,dest=x.tar"), Output::Archive("x.tar".into(), tags.to_vec()));
+        assert_eq!(ok("type=oci,name=b"), Output::Archive(String::new(), vec!["b".into()]));
+        assert_eq!(ok("type=oci,tar=false,dest=d"), Output::Layout("d".into(), tags.to_vec()));
+        assert_eq!(ok("type=registry"), Output::Push(vec!["a:1".into()]));
+        assert_eq!(ok("type=cacheonly"), Output::Cache);
         assert!(output("type=local", &tags).is_err());
         assert!(output("dest=x", &tags).is_err());
         assert_eq!(output("type=registry", &[]).expect_err("no name").code, 1);

@@ -15,7 +15,7 @@ use crate::archive::unpack::{Options, unpack};
 use crate::auth;
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure, path_error};
-use crate::output::progress::{self, Sink};
+use crate::output::progress;
 use crate::save;
 
 /// Brings the image `id` to where `output` says.
@@ -41,7 +41,13 @@ pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> 
             lent.give_back(inv).await?;
             saved
         }
-        Output::Tag(names) => tag(inv, names, id).await,
+        Output::Tag(names) => {
+            // Those of `-t` it has already.
+            let given = inv.flags.all("tag");
+            let others: Vec<String> = names.iter().filter(|n| !given.contains(&n.as_str())).cloned().collect();
+            tag(inv, &others, id).await
+        }
+        Output::Cache => Ok(()),
         Output::Local(directory) => {
             let directory = PathBuf::from(directory);
             std::fs::create_dir_all(&directory)
@@ -85,10 +91,10 @@ fn saved_as(names: &[String], id: &str) -> Vec<String> {
 }
 
 /// Names that the image has only while it is written to an archive, and what had them before.
-struct Lent(Vec<(Reference, Option<String>)>);
+pub(super) struct Lent(Vec<(Reference, Option<String>)>);
 
 /// Gives an image the names its archive is to have, but those that `-t` gave it.
-async fn lend(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<Lent> {
+pub(super) async fn lend(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<Lent> {
     let client = inv.client().await?;
     let mut lent = Lent(Vec::new());
     for name in names {
@@ -103,7 +109,7 @@ async fn lend(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<Len
 }
 
 impl Lent {
-    async fn give_back(self, inv: &Invocation<'_>) -> CliResult<()> {
+    pub(super) async fn give_back(self, inv: &Invocation<'_>) -> CliResult<()> {
         let client = inv.client().await?;
         for (name, before) in self.0 {
             match before {
@@ -150,10 +156,11 @@ async fn saved(inv: &Invocation<'_>, id: &str) -> CliResult<File> {
     Ok(file.into_std().await)
 }
 
-async fn push(inv: &Invocation<'_>, name: &str) -> CliResult<()> {
+/// Pushes a name of the engine's.
+pub(super) async fn push(inv: &Invocation<'_>, name: &str) -> CliResult<()> {
     let name = reference(name)?.with_default_tag();
     let auth = auth::for_image(inv.cli.config(), &name)?;
     let query = PushQuery { tag: name.tag().unwrap_or_default().to_owned(), ..PushQuery::default() };
     let stream = inv.client().await?.image_push(&name.name(), &query, auth.as_ref()).await?;
-    progress::show(stream, Sink::Stderr, |_| Ok(())).await
+    progress::show(stream, super::build_options::way(inv), |_| Ok(())).await
 }

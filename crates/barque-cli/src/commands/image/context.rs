@@ -1,6 +1,7 @@
 //! What a build is made of: a directory, a stream, or an address that the engine fetches.
 
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use barque_client::Upload;
@@ -244,6 +245,10 @@ fn dockerfile(root: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Stri
         }
         file => PathBuf::from(file),
     };
+    // A pipe (`-f /dev/stdin`, `-f <(command)`) is read as it is.
+    if std::fs::metadata(&path).is_ok_and(|m| m.file_type().is_fifo() || m.file_type().is_socket()) {
+        return std::fs::read(&path).map(aside).map_err(|e| format!("open {}: {}", path.display(), plain_io(&e)));
+    }
     let real = std::fs::canonicalize(&path).map_err(|e| {
         let shown = std::path::absolute(&path).unwrap_or(path.clone());
         let shown = lexical(&shown.display().to_string());
