@@ -247,6 +247,32 @@ services:
 }
 
 #[test]
+fn keys_of_the_menu_watch_and_detach() {
+    if let Some(why) = missing(&["busybox", "script"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let watched = "develop: {watch: [{path: ./src, target: /src, action: sync}]}";
+    file(&machine, &format!("services: {{a: {{image: little, command: sleep 1000, build: ., {watched}}}}}"));
+    std::fs::create_dir(machine.path("p/src")).unwrap();
+    std::fs::write(machine.path("p/Dockerfile"), "FROM little\n").unwrap();
+    let inside = "stty -g > before; barque compose up --menu --no-build; echo ended $?; stty -g > after";
+    std::fs::write(machine.path("p/inside"), inside).unwrap();
+    let said = sh(
+        &machine,
+        "p",
+        "barque compose build -q > /dev/null 2>&1; ready() { until grep -q \"$1\" said; do sleep 0.1; done; }; : > said
+        (ready Attaching; sleep 1; printf w; ready 'Watch enabled'; echo new > src/file
+         until barque compose exec -T a cat /src/file; do sleep 0.2; done > copied 2> /dev/null
+         printf w; ready 'Watch disabled'; printf x; printf d; ready ended) | script -qefc 'sh inside' said > /dev/null
+        cat copied; cmp before after && barque compose ps --format '{{.Name}} {{.State}}'; cat said",
+    );
+    assert!(said.starts_with("new\np-a-1 running\n"), "{said}");
+    assert!(said.contains("w Enable Watch   d Detach") && said.contains("ended 0"), "{said}");
+    sh(&machine, "p", "barque compose down -t 0 2>&1");
+}
+
+#[test]
 fn commands_on_what_runs() {
     if let Some(why) = missing(&["busybox"]) {
         return println!("skipped: {why}");
@@ -297,6 +323,12 @@ services:
         kill $e; cat events");
     let first: serde_json::Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
     assert_eq!((&first["service"], &first["type"]), (&"web".into(), &"container".into()), "{first}");
+    // links of containers that are made by the same command
+    let linked = "a: {image: little, init: true, command: sleep 1000, links: ['b:bee', b]}";
+    file(&machine, &format!("services:\n  {linked}\n  b: {{image: little, init: true, command: sleep 1000}}"));
+    run("barque compose up -d --remove-orphans -t 0 2>&1");
+    let links = run("docker inspect -f '{{range .NetworkSettings.Networks}}{{.Links}}{{end}}' p-a-1");
+    assert_eq!(links, "[p-b-1:b p-b-1:b-1 p-b-1:bee p-b-1:p-b-1]\n");
     run("barque compose down -t 0 2>&1");
 }
 

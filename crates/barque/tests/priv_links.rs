@@ -324,7 +324,8 @@ fn priv_networks_on_a_parent_are_made_and_left_by_commands() {
         let engine = Engine::barque(dir, &[]);
         engine.import_busybox("busybox:1", &["ENV PATH=/bin"]);
         sh(
-            "ip link add parent0 type veth peer name peer0 && ip link set peer0 up && ip addr add 10.91.0.1/24 dev parent0 && ip link set parent0 up",
+            "ip link add parent0 type veth peer name eth0 && ip link set eth0 up && ip addr add 10.91.0.1/24 dev parent0 && \
+             ip link set parent0 up",
         );
         for (driver, mode) in [("macvlan", "macvlan_mode=bridge"), ("ipvlan", "ipvlan_mode=l2")] {
             let create = ["network", "create", "-d", driver, "-o", "parent=parent0", "-o", mode];

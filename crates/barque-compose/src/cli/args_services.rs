@@ -59,7 +59,7 @@ pub struct Run {
     #[arg(long, value_name = "stringArray", action = ArgAction::Append)]
     pub env_from_file: Vec<PathBuf>,
     /// Keep STDIN open even if not attached
-    #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, default_value_t = true)]
+    #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::boolean, action = ArgAction::Set, default_value_t = true)]
     pub interactive: bool,
     /// Add or override a label
     #[arg(short = 'l', long, value_name = "stringArray", action = ArgAction::Append)]
@@ -189,9 +189,9 @@ pub struct Up {
     /// Return the exit code of the selected service container. Implies --abort-on-container-exit
     #[arg(long, value_name = "string")]
     pub exit_code_from: Option<String>,
-    /// Enable interactive shortcuts when running attached
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub menu: Option<bool>,
+    /// Enable interactive shortcuts when running attached (also by the variable COMPOSE_MENU)
+    #[arg(long)]
+    pub menu: bool,
     /// Do not attach (stream logs) to the specified services
     #[arg(long, value_name = "stringArray", action = ArgAction::Append)]
     pub no_attach: Vec<String>,
@@ -293,7 +293,7 @@ pub struct Commit {
     #[arg(short = 'm', long, value_name = "string")]
     pub message: Option<String>,
     /// Pause container during commit
-    #[arg(short = 'p', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, default_value_t = true)]
+    #[arg(short = 'p', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::boolean, action = ArgAction::Set, default_value_t = true)]
     pub pause: bool,
     #[arg(value_name = "SERVICE")]
     pub service: String,

@@ -26,8 +26,12 @@ pub(super) async fn run(cx: &Context, args: Config) -> Outcome {
     options.no_path_resolution |= args.no_path_resolution;
     options.no_env_resolution |= args.no_env_resolution;
     if args.variables {
-        cx.print(&variables(&options, &crate::file::load::Disk)?);
+        let mentions = variables(&options, &crate::file::load::Disk)?;
+        cx.print(&mentioned(&mentions, args.format.as_deref()));
         return Ok(0);
+    }
+    if args.explain && args.format.as_deref() == Some("json") {
+        return Err(Failure::new("--explain tells in lines, not in JSON").with_hint("leave out --format"));
     }
     let project = cx.load_with(&options)?;
     if args.quiet {
@@ -157,8 +161,34 @@ fn pinned(project: &Project, args: &Config, digests: &BTreeMap<String, String>) 
     }
 }
 
-/// A table of the variables the files mention.
-fn variables(options: &Options, files: &dyn Files) -> Result<String, Failure> {
+/// The variables the files mention, as a table or a document.
+fn mentioned(found: &BTreeMap<String, interp::Mention>, format: Option<&str>) -> String {
+    let document = |name: &dyn Fn(&str) -> String| {
+        let fields = |m: &interp::Mention| {
+            let fields = [
+                ("Name", Json::from(m.name.as_str())),
+                ("DefaultValue", m.default.as_str().into()),
+                ("PresenceValue", m.alternate.as_str().into()),
+                ("Required", m.required.into()),
+            ];
+            Json::Object(fields.into_iter().map(|(key, value)| (name(key), value)).collect())
+        };
+        Json::Object(found.iter().map(|(key, mention)| (key.clone(), fields(mention))).collect())
+    };
+    match format {
+        Some("json") => serde_json::to_string_pretty(&document(&str::to_owned)).unwrap_or_default() + "\n",
+        Some(_) => emit::to_yaml(&document(&str::to_lowercase), false),
+        None => {
+            let row = |m: &interp::Mention| {
+                vec![m.name.clone(), m.required.to_string(), m.default.clone(), m.alternate.clone()]
+            };
+            let rows: Vec<_> = found.values().map(row).collect();
+            table(0, &["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"], &rows)
+        }
+    }
+}
+
+fn variables(options: &Options, files: &dyn Files) -> Result<BTreeMap<String, interp::Mention>, Failure> {
     let mut warnings = Vec::new();
     let mut sources = SourceMap::default();
     let shown = |sources: &SourceMap, d: &Diag| Failure::new(sources.render(d)).with_code(d.kind().exit_status());
@@ -179,9 +209,7 @@ fn variables(options: &Options, files: &dyn Files) -> Result<String, Failure> {
             }
         }
     }
-    let rows =
-        found.into_values().map(|m| vec![m.name, m.required.to_string(), m.default, m.alternate]).collect::<Vec<_>>();
-    Ok(table(0, &["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"], &rows))
+    Ok(found)
 }
 
 fn collect(node: &crate::file::node::Node, out: &mut Vec<String>) {
@@ -191,5 +219,20 @@ fn collect(node: &crate::file::node::Node, out: &mut Vec<String>) {
         Value::Seq(items) => items.iter().for_each(|n| collect(n, out)),
         Value::Map(map) => map.iter().for_each(|(_, n)| collect(n, out)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_come_in_every_format() {
+        let found = interp::mentions("${A:-x} ${B:?no}").into_iter().map(|m| (m.name.clone(), m)).collect();
+        let json: Json = serde_json::from_str(&mentioned(&found, Some("json"))).expect("a document");
+        let of = |name: &str| ["DefaultValue", "Required"].map(|field| json[name][field].clone());
+        assert_eq!((of("A"), of("B")), (["x".into(), false.into()], ["".into(), true.into()]));
+        assert!(mentioned(&found, Some("yaml")).contains("A:\n  "));
+        assert!(mentioned(&found, None).starts_with("NAME "));
     }
 }

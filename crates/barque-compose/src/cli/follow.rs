@@ -77,8 +77,14 @@ struct Watch<'a> {
     project_services: BTreeSet<String>,
 }
 
-/// Starts what is made and shows its output.
-pub(super) async fn up(cx: &Context, ready: &Ready, executor: &Executor<'_>, args: &Up) -> Outcome {
+/// Starts what is made and shows its output, until all has ended or `leave` is told of.
+pub(super) async fn up(
+    cx: &Context,
+    ready: &Ready,
+    executor: &Executor<'_>,
+    args: &Up,
+    leave: &tokio::sync::Notify,
+) -> Outcome {
     let mut watch = Watch::new(cx, ready, executor, args)?;
     let now = jiff::Timestamp::now();
     let query = EventsQuery {
@@ -91,7 +97,8 @@ pub(super) async fn up(cx: &Context, ready: &Ready, executor: &Executor<'_>, arg
     let events = watch.engine.read().client().events(&query).await?;
     watch.forget_finished(&ready.plan);
     watch.attach_all().await?;
-    let interrupted = watch.run(cx, ready, executor, events, args.timeout).await?;
+    let run = watch.run(cx, ready, executor, events, (args.timeout, leave));
+    let interrupted = run.await?;
     watch.drain().await;
     Ok(match (watch.code, interrupted) {
         (_, true) => 130,
@@ -107,7 +114,8 @@ async fn either(a: &mut Signal, b: &mut Signal) {
     }
 }
 
-async fn pending<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
+/// The end of `work`; never, if there is none.
+pub(super) async fn pending<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
@@ -180,7 +188,7 @@ impl<'a> Watch<'a> {
         ready: &Ready,
         executor: &Executor<'_>,
         mut events: JsonStream<EventMessage>,
-        timeout: Option<i64>,
+        (timeout, leave): (Option<i64>, &tokio::sync::Notify),
     ) -> Result<bool, Failure> {
         let (engine, progress) = (self.engine, &ready.session.progress);
         let listen = |kind| signal(kind).map_err(|e| Failure::new(e.to_string()));
@@ -209,6 +217,7 @@ impl<'a> Watch<'a> {
                     result?;
                     self.refresh().await;
                 }
+                () = leave.notified(), if starting.is_none() && stopping.is_none() => return Ok(false),
                 event = events.next() => {
                     let event = event?.ok_or_else(|| Failure::new("the engine closed the stream of events"))?;
                     if self.event(&event).await && stopping.is_none() && !self.stopping {

@@ -12,6 +12,7 @@ mod image_of;
 mod lifecycle;
 mod logs;
 mod logs_follow;
+mod menu;
 mod run;
 mod session;
 mod show;
@@ -259,6 +260,11 @@ mod tests {
         let args = up("up -dV web");
         assert!(args.detach && args.renew_anon_volumes && args.services == ["web"], "several letters, and an operand");
         assert!(cli("--dry-run=true up").expect("parses").global.dry_run);
+        let orphans = |words: &str| match cli(words).expect(words).command {
+            Some(Command::Ps(args)) => args.orphans,
+            _ => panic!("{words}"),
+        };
+        assert!(orphans("ps") && orphans("ps --orphans=T") && !orphans("ps --orphans=0"));
         assert!(!cli("--dry-run=false up").expect("parses").global.dry_run);
         assert!(matches!(cli("exec --no-TTY=true -d a sh -c x=true").expect("parses").command, Some(Command::Exec(_))));
         let wrong = cli("up --detach=maybe").expect_err("no boolean");

@@ -3,23 +3,37 @@
 use std::io::{IsTerminal, Read};
 
 use bytes::Bytes;
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use tokio::sync::mpsc;
 
-/// Raw mode; the terminal is as it was when this is dropped.
+/// Raw mode, or only that of keys; the terminal is as it was when this is dropped.
 #[derive(Debug)]
 pub(super) struct RawMode(Option<Termios>);
 
 impl RawMode {
     /// Turns raw mode on, if stdin is a terminal.
     pub(super) fn enter() -> RawMode {
+        Self::with(Termios::make_raw)
+    }
+
+    /// Hands on each key at once and does not show it, if stdin is a terminal; Ctrl-C and its like remain signals.
+    pub(super) fn keys() -> RawMode {
+        Self::with(|modes| modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO))
+    }
+
+    /// Whether stdin is a terminal whose modes were changed.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn with(change: impl Fn(&mut Termios)) -> RawMode {
         let stdin = std::io::stdin();
         if !stdin.is_terminal() {
             return RawMode(None);
         }
         let Ok(before) = termios::tcgetattr(&stdin) else { return RawMode(None) };
         let mut raw = before.clone();
-        raw.make_raw();
+        change(&mut raw);
         match termios::tcsetattr(&stdin, OptionalActions::Now, &raw) {
             Ok(()) => RawMode(Some(before)),
             Err(_) => RawMode(None),

@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::args::{Converge, Create, Plan as PlanArgs, Scale, Up};
 use super::context::{Context, Failure, Outcome};
 use super::follow;
+use super::menu::{Asked, Menu};
 use super::session::{Session, api, no_such_service};
 use super::watch;
 use crate::apply::execute::Executor;
@@ -384,9 +385,6 @@ fn check_flags(args: &Up) -> Result<(), Failure> {
 /// Runs `up`.
 pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
     check_flags(&args)?;
-    if args.menu == Some(true) {
-        return Err(Failure::not_implemented("up --menu"));
-    }
     let request = Request {
         converge: args.converge.clone(),
         services: args.services.clone(),
@@ -410,14 +408,7 @@ pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
         // progress and the output of containers would overwrite each other
         let lines = crate::apply::progress::Progress::lines_only();
         executor.progress = &lines;
-        if !args.watch {
-            return follow::up(cx, &ready, &executor, &args).await;
-        }
-        let options = watch::Options { services: args.services.clone(), quiet: args.quiet_build, ..Default::default() };
-        return tokio::select! {
-            outcome = follow::up(cx, &ready, &executor, &args) => outcome,
-            Err(failure) = watch::beside(cx, options) => Err(failure),
-        };
+        return attended(cx, &args, &ready, &executor).await;
     }
     let work = async {
         executor.make(&ready.plan).await?;
@@ -429,6 +420,33 @@ pub(super) async fn up(cx: &Context, args: Up) -> Outcome {
     };
     ready.session.progress.during(work).await?;
     Ok(0)
+}
+
+/// Shows what containers write until they end, watching files meanwhile and doing what keys ask for, if wanted.
+async fn attended(cx: &Context, args: &Up, ready: &Ready, executor: &Executor<'_>) -> Outcome {
+    let options = || watch::Options { services: args.services.clone(), quiet: args.quiet_build, ..Default::default() };
+    let watch = || Box::pin(watch::beside(cx, options()));
+    let mut watching = args.watch.then(watch);
+    let mut menu = Menu::open(cx, args);
+    let leave = tokio::sync::Notify::new();
+    let mut shown = std::pin::pin!(follow::up(cx, ready, executor, args, &leave));
+    loop {
+        tokio::select! {
+            outcome = &mut shown => return outcome,
+            Err(failure) = follow::pending(&mut watching) => {
+                if args.watch {
+                    return Err(failure);
+                }
+                cx.warn(&failure.message);
+                watching = None;
+            }
+            asked = Menu::next(&mut menu) => match asked {
+                Asked::Detach => leave.notify_one(),
+                Asked::Watch if watching.take().is_some() => cx.print("Watch disabled\n"),
+                Asked::Watch => watching = Some(watch()),
+            }
+        }
+    }
 }
 
 /// `--wait`: every container runs and is healthy, or ended well if that is its way.

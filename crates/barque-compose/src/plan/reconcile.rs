@@ -263,10 +263,13 @@ impl Planner<'_> {
     fn infrastructure(&self, service: &Service) -> Vec<usize> {
         let networks = service.spec.networks.keys().filter_map(|k| self.networks.get(k));
         let volumes = service.spec.volumes.iter().filter_map(|v| self.volumes.get(&v.source));
-        let shared = shared_with(service)
+        // A link names a container: it has to be there.
+        let linked = service.spec.links.iter().map(|l| l.split(':').next().unwrap_or_default().to_owned());
+        let needed = shared_with(service)
             .into_iter()
+            .chain(linked)
             .flat_map(|name| self.made.iter().filter(move |((service, _), _)| *service == name).map(|(_, step)| step));
-        let mut all: Vec<usize> = networks.chain(volumes).chain(shared).copied().collect();
+        let mut all: Vec<usize> = networks.chain(volumes).chain(needed).copied().collect();
         all.sort_unstable();
         all.dedup();
         all
