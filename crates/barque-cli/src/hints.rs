@@ -51,7 +51,7 @@ pub(crate) async fn with_cure(cli: &Cli, message: &str) -> String {
             };
             return format!("{message}\n\nhint: {}", for_unknown(&cli.program, noun, name, &names));
         }
-        if let Some(cure) = cure(&cli.program, line) {
+        if let Some(cure) = cure(&cli.program, line).or_else(|| of_objects(&cli.program, line)) {
             return format!("{message}\n\nhint: {cure}");
         }
     }
@@ -159,18 +159,65 @@ fn cure(program: &str, line: &str) -> Option<String> {
                  --rm -it --entrypoint sh IMAGE"
             )
         }
+        () if says("exec: \"") && says("is a directory") => "name a program, not a directory".to_owned(),
         () if (says("exec: \"") || says("exec /")) && says("permission denied") => {
             "the file is there but may not be run: give it the right to (chmod +x, or COPY --chmod=755), or name its \
              interpreter (sh FILE)"
                 .to_owned()
         }
-        () if says("exec: \"") && says("is a directory") => "name a program, not a directory".to_owned(),
         () if says("exec: \"") && says("no such file or directory") => {
             "there is no such file in the image, or its interpreter (the first line of a script, the loader of a \
              program) is missing there"
                 .to_owned()
         }
         () if says("Client sent an HTTP request to an HTTPS server") => tls(program),
+        _ => return None,
+    })
+}
+
+/// The cure for a failure that an object, its name or its state is the cause of.
+fn of_objects(program: &str, line: &str) -> Option<String> {
+    let says = |text: &str| line.contains(text);
+    let after = |text: &str| line.split_once(text).and_then(|(_, rest)| rest.split_whitespace().next());
+    Some(match () {
+        () if says("unable to delete ") && says("running container ") => {
+            let user = after("running container ").unwrap_or_default();
+            format!("end it first: {program} rm -f {user}")
+        }
+        () if says("unable to delete ") && says("(must be forced)") && says("container ") => {
+            let user = after("stopped container ").or_else(|| after("container ")).unwrap_or_default();
+            format!("remove the container ({program} rm {user}), or take away the name alone: {program} rmi -f")
+        }
+        () if says("network with name ") && says("already exists") => {
+            let name = after("network with name ").unwrap_or_default();
+            format!("use it as it is, take another name, or remove it: {program} network rm {name}")
+        }
+        () if says("is a pre-defined network and cannot be removed") => {
+            format!("bridge, host and none are always there; {program} network prune removes what is unused")
+        }
+        () if says("no matching entries in passwd file") => {
+            "the user must exist in the container's /etc/passwd; a number works without".to_owned()
+        }
+        () if says("Could not find the file ") => {
+            let container = after(" in container ").unwrap_or_default();
+            format!(
+                "paths begin at the container's root; see what there is, also in one that does not run: {program} cp \
+                 {container}:/DIRECTORY - | tar -t"
+            )
+        }
+        () if says("unable to evaluate symlinks in Dockerfile path") => {
+            format!("name the file with -f, or the directory that holds it: {program} build -f FILE DIRECTORY")
+        }
+        () if says("context not found") => format!("{program} context ls lists those there are"),
+        () if says("truncated tar archive") || says("archive has no manifest") => {
+            format!("is it what {program} save wrote, and whole? {program} import takes archives of plain files")
+        }
+        () if says("Invalid signal: ") => "signals are names such as TERM, HUP, USR1, or numbers".to_owned(),
+        () if says("An image does not exist locally with the tag: ") => {
+            let name = after("with the tag: ").unwrap_or_default();
+            format!("give an image that name first: {program} tag IMAGE {name}; {program} images lists them")
+        }
+        () if says("error gathering device information") => "see what this machine has: ls -l /dev".to_owned(),
         _ => return None,
     })
 }
@@ -227,6 +274,32 @@ mod tests {
         ] {
             assert!(cure("docker", line).is_some_and(|c| c.contains(part)), "{line}");
         }
+        let directory = cure("docker", "exec: \"/etc\": permission denied: it is a directory");
+        assert!(directory.is_some_and(|c| c.contains("not a directory")));
         assert_eq!(cure("docker", "invalid reference format"), None);
+        for (line, part) in [
+            (
+                "conflict: unable to delete a:1 (must be forced) - container 8d1c is using its referenced image 9e",
+                "rm 8d1c)",
+            ),
+            (
+                "conflict: unable to delete 9e (must be forced) - image is being used by stopped container 8d1c",
+                "rm 8d1c)",
+            ),
+            (
+                "conflict: unable to delete 9e (cannot be forced) - image is being used by running container 8d1c",
+                "-f 8d1c",
+            ),
+            ("network with name shop already exists", "network rm shop"),
+            ("bridge is a pre-defined network and cannot be removed", "network prune"),
+            ("Could not find the file /nope in container web", "cp web:/DIRECTORY - | tar -t"),
+            ("unable to evaluate symlinks in Dockerfile path: lstat /x: no such file or directory", "build -f"),
+            ("context \"nope\": context not found: open x", "context ls"),
+            ("truncated tar archive: it ends in the middle of an entry", "import"),
+            ("Invalid signal: FOO", "TERM"),
+            ("An image does not exist locally with the tag: a/b", "tag IMAGE a/b"),
+        ] {
+            assert!(of_objects("docker", line).is_some_and(|c| c.contains(part)), "{line}");
+        }
     }
 }

@@ -52,7 +52,7 @@ fn without_rights(refused: &barque_client::Error) -> Failure {
     if refused.io_kind() == Some(std::io::ErrorKind::PermissionDenied) {
         return Failure::new(format!(
             "permission denied while trying to connect to the engine at unix://{socket}\n\nhint: join the group that \
-             owns the socket (usermod -aG barque $USER, then log in again), or run this command as root"
+             owns the socket (ls -l {socket} names it: sudo usermod -aG GROUP $USER, then log in again), or run this command as root"
         ));
     }
     Failure::new(format!(

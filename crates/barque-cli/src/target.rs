@@ -109,8 +109,8 @@ impl Target {
         let mut failure = Failure::from(error);
         let cure = if forbidden {
             format!(
-                "{named} names that engine; join the group that owns its socket (sudo usermod -aG barque $USER, then log \
-                 in again), or run this command as root"
+                "{named} names that engine; join the group that owns its socket (ls -l names it: sudo usermod -aG GROUP \
+                 $USER, then log in again), or run this command as root"
             )
         } else if connect {
             format!(

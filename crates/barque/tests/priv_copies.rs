@@ -186,7 +186,9 @@ fn listed(engine: &Engine, path: &str) -> String {
     let output = engine.call(&["cp", &format!("box:{path}"), "-"]);
     std::fs::write(&archive, &output.stdout).unwrap();
     if !output.status.success() {
-        return format!("{}", String::from_utf8_lossy(&output.stderr));
+        // The hint that follows is Barque's own.
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return said.lines().filter(|l| !l.starts_with("hint: ")).map(|l| format!("{l}\n")).collect();
     }
     let script =
         format!("tar --numeric-owner -tvPf {} | awk '{{$4=\"\"; $5=\"\"; print}}' | LC_ALL=C sort", archive.display());

@@ -58,6 +58,29 @@ fn priv_registries_with_certificates_that_nobody_knows() {
     });
 }
 
+/// Docker's own client asks the engine to check the password, keeps it, and sends it along.
+fn by_dockers_client(engine: &Engine, name: &str) {
+    let docker = |args: &[&str]| engine.by_docker(args);
+    let other = format!("{HOST}/team/other:1");
+    let why = docker(&["pull", name]).unwrap_err();
+    assert!(why.contains("no basic auth credentials"), "{why}");
+    let why = docker(&["login", "-u", "pupil", "-p", "wrong", HOST]).unwrap_err();
+    assert!(why.contains("401"), "{why}");
+    let said = docker(&["login", "-u", "pupil", "-p", "secret", HOST]).unwrap();
+    assert!(said.contains("Login Succeeded"), "{said}");
+    let said = docker(&["pull", name]).unwrap();
+    assert!(said.contains(&format!("Status: Downloaded newer image for {name}")), "{said}");
+    docker(&["tag", name, &other]).unwrap();
+    let said = docker(&["push", &other]).unwrap();
+    assert!(said.contains("1: digest: sha256:"), "{said}");
+    docker(&["rmi", name, &other]).unwrap();
+    docker(&["pull", "-q", &other]).unwrap();
+    docker(&["rmi", &other]).unwrap();
+    docker(&["logout", HOST]).unwrap();
+    let why = docker(&["pull", &other]).unwrap_err();
+    assert!(why.contains("no basic auth credentials"), "{why}");
+}
+
 #[test]
 fn priv_logins_certificates_and_credential_helpers() {
     in_namespaces("priv_logins_certificates_and_credential_helpers", |dir| {
@@ -96,6 +119,9 @@ fn priv_logins_certificates_and_credential_helpers() {
         engine.ok(&["logout", HOST]);
         engine.ok(&["rmi", &name]);
         assert!(engine.run(&["pull", &name]).is_err(), "the password is forgotten");
+        if installed("docker") {
+            by_dockers_client(&engine, &name);
+        }
         // Docker's client reads the same file, and so does a helper's.
         let bin = dir.join("bin");
         std::fs::create_dir(&bin).unwrap();

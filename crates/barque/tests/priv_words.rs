@@ -42,6 +42,9 @@ fn priv_refusals_say_and_return_what_docker_does() {
         let engine = Engine::barque(scratch, &[]);
         engine.import_busybox("box", &["ENV PATH=/bin"]);
         engine.ok(&["run", "-d", "--name", "web", "box", "sleep", "1000"]);
+        engine.ok(&["run", "-d", "--name", "held", "box", "sleep", "1000"]);
+        engine.ok(&["pause", "held"]);
+        engine.ok(&["create", "--name", "idle", "box", "true"]);
         let unknown = "unable to find user nosuch: no matching entries in passwd file";
         for (args, code, expected) in [
             (&["exec", "-u", "nosuch", "web", "true"][..], 126, unknown),
@@ -53,7 +56,17 @@ fn priv_refusals_say_and_return_what_docker_does() {
             (&["exec", "web", "/nosuch"], 127, "no such file or directory"),
             (&["exec", "web", "/etc/passwd"], 126, "permission denied"),
             (&["run", "--rm", "-u", "nosuch", "box", "true"], 125, &format!("daemon: {unknown}")),
-            (&["run", "--rm", "--group-add", "nosuch", "box", "true"], 125, "daemon: Unable to find group nosuch"),
+            (
+                &["run", "--rm", "--group-add", "nosuch", "box", "true"],
+                125,
+                "daemon: Unable to find group nosuch: no match",
+            ),
+            (&["run", "--rm", "-u", "99999999999", "box", "true"], 125, "must be in range 0-2147483647"),
+            (&["exec", "-it", "nosuch", "sh"], 1, "No such container: nosuch"),
+            (&["rm", "held"], 1, "cannot remove container \"/held\": container is paused and must be unpaused first"),
+            (&["unpause", "idle"], 1, "is not paused"),
+            (&["pause", "idle"], 1, "is not running"),
+            (&["info", "-f", "{{.HTTPProxy}}{{.HTTPSProxy}}."], 0, "."),
             (
                 &["run", "--rm", "--device", "/nosuch", "box", "true"],
                 127,
@@ -81,6 +94,8 @@ fn priv_refusals_say_and_return_what_docker_does() {
             let (status, said) = failed(&engine, args);
             assert!(status == Some(code) && said.contains(expected), "{args:?}: {status:?}: {said}");
         }
+        // What is frozen cannot be ended with its namespace.
+        engine.ok(&["rm", "-f", "held"]);
         assert!(!failed(&engine, &["exec", "-u", "nosuch", "web", "true"]).1.contains("OCI runtime"));
         let processes = engine.ok(&["top", "web", "-o", "pid,comm"]);
         assert!(processes.lines().nth(1).unwrap().ends_with("sleep"), "{processes}");

@@ -134,7 +134,7 @@ const CONTEXT: Cmd = Cmd::group(
     ],
 );
 
-const BUILDER: Cmd = Cmd::group("builder", "Manage builds", &[&image::BUILD, &builder::PRUNE]);
+const BUILDER: Cmd = Cmd::group("builder", "Manage builds", &[&image::BUILD, &builder::PRUNE, &own::BUILDER_LS]);
 
 /// Flags before the first command.
 const GLOBAL: &[Flag] = &[

@@ -70,6 +70,10 @@ pub(super) const COMPOSE: Cmd =
         .raw()
         .category(Category::Management);
 
+const BUILDERS: Cmd = Cmd::new("ls", "", "List builder instances", run!(crate::commands::builder::ls)).args(Args::None);
+/// Where Buildx is installed, `builder` is another name for it.
+pub(super) const BUILDER_LS: Cmd = BUILDERS.category(Category::Hidden);
+
 pub(super) const BUILDX: Cmd = Cmd::group(
     "buildx",
     "Manage builds with the options of Docker Buildx",
@@ -84,7 +88,7 @@ pub(super) const BUILDX: Cmd = Cmd::group(
         &later("rm", "[OPTIONS] [NAME...]", "Remove one or more builder instances"),
         &later("stop", "[NAME]", "Stop builder instance"),
         &later("use", "[OPTIONS] NAME", "Set the current builder instance"),
-        &Cmd::new("ls", "", "List builder instances", run!(crate::commands::builder::ls)).args(Args::None),
+        &BUILDERS,
         &super::builder::PRUNE,
         &Cmd::new("version", "", "Show buildx version information", run!(crate::commands::builder::version))
             .args(Args::None),

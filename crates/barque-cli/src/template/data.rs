@@ -91,6 +91,8 @@ fn go_name(name: &str) -> &str {
         "CpuCfsQuota" => "CPUCfsQuota",
         "HostIp" => "HostIP",
         "ApiVersion" => "APIVersion",
+        "HttpProxy" => "HTTPProxy",
+        "HttpsProxy" => "HTTPSProxy",
         "status" => "Status",
         "from" => "From",
         "scope" => "Scope",

@@ -29,6 +29,11 @@ pub(super) fn check_own(settings: &Settings) -> Vec<Finding> {
     sockets.map(|(host, path)| judge(host, ping(path))).collect()
 }
 
+/// Whether this machine's engine answers.
+pub(super) fn runs(settings: &Settings) -> bool {
+    settings.hosts.iter().filter_map(|host| host.strip_prefix("unix://")).any(|path| ping(path).is_ok())
+}
+
 /// The engine that somebody named, or the fault in its name.
 pub(super) fn check_named(named: Result<Option<Probe>, String>) -> Vec<Finding> {
     let probe = match named {
@@ -64,7 +69,7 @@ fn judge_named(probe: &Probe) -> Finding {
         return Finding::fault(
             ENGINE,
             text,
-            "join the group that owns the socket: sudo usermod -aG barque $USER, then log in again",
+            "join the group that owns the socket (ls -l names it): sudo usermod -aG GROUP $USER, then log in again",
         );
     }
     let back = match probe.chosen_by.as_str() {
@@ -101,7 +106,7 @@ fn judge(host: &str, reply: std::io::Result<String>) -> Finding {
                 PermissionDenied => Finding::warning(
                     ENGINE,
                     format!("you may not use the engine at {host}"),
-                    "join the group that owns the socket: sudo usermod -aG barque $USER, then log in again",
+                    "join the group that owns the socket (ls -l names it): sudo usermod -aG GROUP $USER, then log in again",
                 ),
                 TimedOut | WouldBlock => Finding::fault(
                     ENGINE,

@@ -11,7 +11,11 @@ const NETWORK: &str = "Network";
 const FIREWALL: &str = "Firewall";
 
 pub(super) fn check(settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![forwarding(read("/proc/sys/net/ipv4/ip_forward").trim(), settings.ip_forward)];
+    let mut findings = vec![forwarding(
+        read("/proc/sys/net/ipv4/ip_forward").trim(),
+        settings.ip_forward,
+        super::engine::runs(settings),
+    )];
     if let Ok(mut socket) = RouteSocket::open()
         && let (Ok(routes), Ok(links)) = (socket.routes(), socket.links())
     {
@@ -33,13 +37,18 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-fn forwarding(now: &str, wanted: Option<bool>) -> Finding {
+fn forwarding(now: &str, wanted: Option<bool>, engine_runs: bool) -> Finding {
     match (now, wanted) {
         ("1", _) => Finding::ok(NETWORK, "IPv4 packets are forwarded"),
         (_, Some(false)) => Finding::warning(
             NETWORK,
             "net.ipv4.ip_forward is 0 and the engine is told to leave it so: containers reach this machine only",
             "sysctl -w net.ipv4.ip_forward=1, or drop ip-forward=false from the engine's configuration",
+        ),
+        _ if engine_runs => Finding::fault(
+            NETWORK,
+            "net.ipv4.ip_forward is 0, though an engine runs: something switched it off, containers reach this machine only",
+            "sysctl -w net.ipv4.ip_forward=1, and see what sets it to 0 (/etc/sysctl.conf, /etc/sysctl.d)",
         ),
         _ => Finding::ok(NETWORK, "IPv4 forwarding is off now; the engine switches it on when it starts"),
     }
@@ -132,8 +141,9 @@ mod tests {
 
     #[test]
     fn forwarding_is_the_engines_matter_unless_told_not_to() {
-        assert_eq!(forwarding("0", None).level, Level::Ok);
-        assert_eq!(forwarding("0", Some(false)).level, Level::Warning);
+        assert_eq!(forwarding("0", None, false).level, Level::Ok);
+        assert_eq!(forwarding("0", None, true).level, Level::Fault);
+        assert_eq!(forwarding("0", Some(false), true).level, Level::Warning);
         assert_eq!(managers(true, true).len(), 2);
     }
 }

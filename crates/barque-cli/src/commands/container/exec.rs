@@ -15,8 +15,10 @@ pub(crate) async fn exec(inv: &Invocation<'_>) -> CliResult<u8> {
     let (request, detach) = request(inv, &Inputs::real())?;
     let client = inv.client().await?;
     let container = inv.operand(0);
-    if !detach {
-        term::check_tty(request.attach_stdin, request.tty)?;
+    if !detach && let Err(no_terminal) = term::check_tty(request.attach_stdin, request.tty) {
+        // A container that is not there is said before a terminal that is not.
+        client.container_inspect(container, false).await?;
+        return Err(no_terminal);
     }
     let (height, width) = term::size_out();
     let console_size = (request.tty && height > 0).then_some([height, width]);

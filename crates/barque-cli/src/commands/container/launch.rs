@@ -159,6 +159,10 @@ async fn make(inv: &Invocation<'_>, mut launch: Launch) -> CliResult<String> {
     };
     let pull = flags.get("pull").unwrap_or("missing");
     let platform = inv.cli.platform(flags);
+    if !platform.is_empty() {
+        let known = platform.parse::<barque_model::Platform>();
+        known.map_err(|e| Failure::new(format!("error parsing specified platform: {e}")))?;
+    }
     let client = inv.client().await?;
     let logins = match flags.is("use-api-socket") {
         true => api_socket::mount(inv, &mut launch.request)?,

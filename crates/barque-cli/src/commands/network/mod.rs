@@ -110,7 +110,8 @@ pub(crate) async fn rm(inv: &Invocation<'_>) -> CliResult<u8> {
             Ok(()) => inv.cli.line(name)?,
             Err(e) if inv.flags.is("force") && e.is_not_found() => {}
             Err(e) => {
-                inv.cli.err(&Failure::from(e).message);
+                let message = crate::hints::with_cure(inv.cli, &Failure::from(e).message).await;
+                inv.cli.err(&message);
                 failed = true;
             }
         }

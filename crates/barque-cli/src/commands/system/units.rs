@@ -59,6 +59,22 @@ impl Places {
     fn is_live(&self) -> bool {
         self.root == Path::new("/")
     }
+
+    fn socket_unit(&self, docker: bool) -> String {
+        let also = if docker { "ListenStream=/run/docker.sock\n" } else { "" };
+        format!(
+            "[Unit]\nDescription=Barque engine socket\n\n[Socket]\nListenStream={DEFAULT_SOCKET}\n{also}SocketMode=0660\n\
+             SocketUser=root\nSocketGroup={}\nDirectoryMode=0755\n\n[Install]\nWantedBy=sockets.target\n",
+            self.socket_group()
+        )
+    }
+
+    /// The group that may use the engine: `barque`, else `docker`, where the installed system has them.
+    fn socket_group(&self) -> &'static str {
+        let groups = std::fs::read_to_string(self.below("/etc/group")).unwrap_or_default();
+        let exists = |name: &str| groups.lines().any(|line| line.split(':').next() == Some(name));
+        ["barque", "docker"].into_iter().find(|name| exists(name)).unwrap_or("root")
+    }
 }
 
 /// `by_hand` is the engine that runs without systemd, if any.
@@ -66,7 +82,7 @@ fn plan_install(flags: &Flags, places: &Places, by_hand: Option<i32>) -> Vec<Ste
     let sockets = flags.is("docker-socket");
     let mut steps = vec![
         Step::Program(places.below(&places.program())),
-        Step::Write(places.unit("barque.socket"), socket_unit(sockets)),
+        Step::Write(places.unit("barque.socket"), places.socket_unit(sockets)),
         Step::Write(places.unit("barque.service"), service_unit(&places.program())),
     ];
     if flags.is("docker-alias") {
@@ -104,22 +120,6 @@ fn plan_uninstall(places: &Places) -> Vec<Step> {
     steps
 }
 
-fn socket_unit(docker: bool) -> String {
-    let also = if docker { "ListenStream=/run/docker.sock\n" } else { "" };
-    format!(
-        "[Unit]\nDescription=Barque engine socket\n\n[Socket]\nListenStream={DEFAULT_SOCKET}\n{also}SocketMode=0660\n\
-         SocketUser=root\nSocketGroup={}\nDirectoryMode=0755\n\n[Install]\nWantedBy=sockets.target\n",
-        socket_group()
-    )
-}
-
-/// The group that may use the engine: `barque`, else `docker`, where they exist.
-fn socket_group() -> &'static str {
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let exists = |name: &str| groups.lines().any(|line| line.split(':').next() == Some(name));
-    ["barque", "docker"].into_iter().find(|name| exists(name)).unwrap_or("root")
-}
-
 fn service_unit(program: &str) -> String {
     // Containers outlive the engine: only its own process is stopped, and systemd leaves its cgroup tree alone.
     format!(
@@ -153,6 +153,8 @@ fn carry_out(inv: &Invocation<'_>, steps: &[Step]) -> CliResult<u8> {
             "only root may do this\n\nhint: run it with sudo, or see what it does with --dry-run",
         ));
     }
+    // What is in the way is said before anything is done: half an installation is none.
+    steps.iter().try_for_each(Step::check)?;
     for step in steps {
         let text = step.describe();
         if !dry {
@@ -184,6 +186,19 @@ impl Step {
         }
     }
 
+    /// Whether it can be done as far as can be told beforehand.
+    fn check(&self) -> CliResult<()> {
+        match self {
+            Step::Link(path, target) if std::fs::symlink_metadata(path).is_ok() && !leads_to(path, target) => {
+                let shown = path.display();
+                Err(Failure::new(format!(
+                    "{shown} exists already: nothing was installed\n\nhint: move it away first, or leave out --docker-alias"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Does it; false if there was nothing to do.
     fn apply(&self) -> CliResult<bool> {
         match self {
@@ -193,21 +208,11 @@ impl Step {
                 std::fs::write(path, content).map_err(|e| path_error("write", &path.display().to_string(), &e))?;
                 Ok(true)
             }
+            Step::Link(path, target) if leads_to(path, target) => Ok(false),
             Step::Link(path, target) => {
-                let shown = path.display().to_string();
-                match std::fs::symlink_metadata(path) {
-                    Ok(m) if m.is_symlink() && std::fs::read_link(path).is_ok_and(|t| t == *target) => {
-                        return Ok(false);
-                    }
-                    Ok(_) => {
-                        return Err(Failure::new(format!(
-                            "{shown} exists already\n\nhint: move it away first, or leave out --docker-alias"
-                        )));
-                    }
-                    Err(_) => {}
-                }
                 make_parent(path)?;
-                std::os::unix::fs::symlink(target, path).map_err(|e| path_error("symlink", &shown, &e))?;
+                std::os::unix::fs::symlink(target, path)
+                    .map_err(|e| path_error("symlink", &path.display().to_string(), &e))?;
                 Ok(true)
             }
             Step::Remove(path) => match std::fs::remove_file(path) {
@@ -215,14 +220,17 @@ impl Step {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
                 Err(e) => Err(path_error("remove", &path.display().to_string(), &e)),
             },
-            Step::Unlink(path, target) => match std::fs::read_link(path) {
-                Ok(found) if found == *target => Step::Remove(path.clone()).apply(),
-                _ => Ok(false),
-            },
+            Step::Unlink(path, target) if leads_to(path, target) => Step::Remove(path.clone()).apply(),
+            Step::Unlink(..) => Ok(false),
             Step::StopEngine(pid) => handover::stop(*pid),
             Step::Systemctl(words) => systemctl(words),
         }
     }
+}
+
+/// Whether `path` is a link with these words in it.
+fn leads_to(path: &Path, target: &Path) -> bool {
+    std::fs::read_link(path).is_ok_and(|found| found == target)
 }
 
 fn make_parent(path: &Path) -> CliResult<()> {
@@ -278,6 +286,8 @@ mod tests {
     fn what_is_installed_is_uninstalled() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (flags, places) = places(dir.path());
+        make_parent(&dir.path().join("etc/group")).expect("mkdir");
+        std::fs::write(dir.path().join("etc/group"), "root:x:0:\ndocker:x:7:\nbarque:x:8:\n").expect("write");
         for step in plan_install(&flags, &places, None) {
             step.apply().unwrap_or_else(|f| panic!("{step:?}: {f}"));
         }
@@ -285,6 +295,7 @@ mod tests {
         assert_eq!(std::fs::read_link(&docker).expect("link"), Path::new("barque"));
         let unit = std::fs::read_to_string(dir.path().join(UNITS).join("barque.socket")).expect("unit");
         assert!(unit.contains("ListenStream=/run/barque/barque.sock\nListenStream=/run/docker.sock\n"), "{unit}");
+        assert!(unit.contains("SocketGroup=barque\n"), "{unit}");
         let service = std::fs::read_to_string(dir.path().join(UNITS).join("barque.service")).expect("unit");
         assert!(service.contains("ExecStart=/usr/local/bin/barque daemon -H fd://\n"), "{service}");
         for step in plan_uninstall(&places) {
@@ -318,7 +329,7 @@ mod tests {
         let docker = dir.path().join("usr/local/bin/docker");
         make_parent(&docker).expect("mkdir");
         std::fs::write(&docker, "theirs").expect("write");
-        assert!(Step::Link(docker.clone(), "barque".into()).apply().is_err());
+        assert!(Step::Link(docker.clone(), "barque".into()).check().is_err());
         for step in plan_uninstall(&places) {
             step.apply().expect("applies");
         }
