@@ -146,7 +146,7 @@ fn call(helper: &str, verb: &str, input: &str) -> Result<String, String> {
             "exec: \"{program}\": {}",
             match e.kind() {
                 std::io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
-                _ => crate::error::plain_io(&e),
+                _ => barque_client::archive::plain_io(&e),
             }
         )
     })?;

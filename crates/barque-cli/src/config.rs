@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::error::{CliResult, Failure, plain_io};
+use barque_client::archive::plain_io;
+
+use crate::error::{CliResult, Failure};
 
 /// The configuration file and where it lies.
 #[derive(Clone, Debug, Default)]

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use barque_client::TlsFiles;
+use barque_client::archive::plain_io;
 use barque_model::Digest;
 use serde_json::{Map, Value, json};
 
 use crate::config::{create_private_directory, write_private};
-use crate::error::{CliResult, Failure, plain_io};
+
+use crate::error::{CliResult, Failure};
 
 /// The context that stands for flags, variables and the default socket.
 pub(crate) const DEFAULT: &str = "default";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use barque_client::archive::plain_io;
 use barque_model::ErrorKind;
 
 /// What every command gives.
@@ -99,17 +100,6 @@ impl From<barque_client::Error> for Failure {
         let whole = error.is_connect() && (forbidden || error.message().ends_with("running?"));
         let message = if whole { error.message().to_owned() } else { error.for_user() };
         Failure { message, code, kind: Some(error.kind()) }
-    }
-}
-
-/// An I/O error in the words of the C library, lower case, as Go prints them.
-pub(crate) fn plain_io(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) if error.raw_os_error().is_some() => first.to_lowercase().chain(chars).collect(),
-        _ => text.to_owned(),
     }
 }
 

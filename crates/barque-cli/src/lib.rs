@@ -4,7 +4,6 @@
 //! `barque-client` only. Called by the name `docker`, it names itself so.
 #![forbid(unsafe_code)]
 
-mod archive;
 mod auth;
 mod cli;
 mod cmdline;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::mpsc;
 
 /// What a request sends: nothing, bytes, or a reader that is sent in chunks as it yields.
 pub struct Upload(Kind);
@@ -14,6 +15,7 @@ pub struct Upload(Kind);
 enum Kind {
     Empty,
     Bytes(Option<Bytes>),
+    Pieces(mpsc::Receiver<Bytes>),
     Reader { reader: Pin<Box<dyn AsyncRead + Send>>, buffer: BytesMut },
 }
 
@@ -33,6 +35,11 @@ impl Upload {
         Upload(Kind::Reader { reader: Box::pin(reader), buffer: BytesMut::new() })
     }
 
+    /// What comes in by a channel, until its sender is gone.
+    pub fn pieces(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Upload(Kind::Pieces(pieces))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.0, Kind::Empty)
     }
@@ -43,6 +50,7 @@ impl std::fmt::Debug for Upload {
         f.write_str(match &self.0 {
             Kind::Empty => "Upload::empty",
             Kind::Bytes(_) => "Upload::bytes",
+            Kind::Pieces(_) => "Upload::pieces",
             Kind::Reader { .. } => "Upload::reader",
         })
     }
@@ -56,6 +64,7 @@ impl Body for Upload {
         match &mut self.0 {
             Kind::Empty => Poll::Ready(None),
             Kind::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Pieces(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Reader { reader, buffer } => {
                 buffer.resize(CHUNK, 0);
                 let mut target = ReadBuf::new(buffer);
@@ -78,7 +87,7 @@ impl Body for Upload {
         match &self.0 {
             Kind::Empty | Kind::Bytes(None) => SizeHint::with_exact(0),
             Kind::Bytes(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Reader { .. } => SizeHint::default(),
+            Kind::Pieces(_) | Kind::Reader { .. } => SizeHint::default(),
         }
     }
 }

@@ -14,7 +14,9 @@
 //! kept and used again once a reply was read to its end. Everything works on a current-thread runtime.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod body;
+pub mod build_cache;
 mod calls;
 mod client;
 mod connect;

@@ -235,3 +235,35 @@ fn a_dry_run_of_cp_says_so_before_each_line_and_copies_nothing() {
     assert!(shown.iter().all(|l| l.starts_with(" p-a-")), "{shown:?}");
     assert_eq!(fake.state().asked.iter().filter(|a| a.contains("archive")).count(), 2);
 }
+
+#[test]
+fn builds_are_printed_as_a_bake_file() {
+    let fake = Fake::new(Duration::ZERO);
+    fake.file(
+        "services:
+  a: {image: x}
+  b: {build: {context: ., dockerfile: D, args: {K: v}, additional_contexts: {base: 'service:c'}, extra_hosts: [h=1.2.3.4],
+      secrets: [{source: s, target: t}], ulimits: {nofile: 5}, cache_to: ['type=local,dest=d'], platforms: [linux/amd64]}}
+  c: {image: r/c, build: {dockerfile_inline: FROM b, target: last, no_cache: true, tags: [r/c:2]}}
+secrets: {s: {environment: E}}",
+    );
+    let done = fake.run(&["build", "--print", "--push", "--builder", "default", "--provenance=false"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(fake.state().asked.iter().all(|a| !a.contains("/build")));
+    let bake: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(bake["group"]["default"]["targets"], serde_json::json!(["b", "c"]));
+    let (b, c) = (&bake["target"]["b"], &bake["target"]["c"]);
+    assert_eq!(b["dockerfile"], serde_json::json!(fake.dir.path().canonicalize().unwrap().join("D")));
+    assert_eq!((&b["args"]["K"], &b["contexts"]["base"]), (&"v".into(), &"target:c".into()));
+    assert_eq!((&b["secret"][0], &b["ulimits"][0]), (&"id=t,type=env,env=E".into(), &"nofile=5:5".into()));
+    assert_eq!((&b["extra-hosts"]["h"], &b["cache-to"][0]), (&"1.2.3.4".into(), &"type=local,dest=d".into()));
+    assert_eq!((&b["tags"][0], &b["platforms"][0]), (&"p-b".into(), &"linux/amd64".into()));
+    assert_eq!(c["tags"], serde_json::json!(["r/c", "r/c:2"]));
+    assert_eq!(
+        (&c["dockerfile-inline"], &c["target"], &c["no-cache"]),
+        (&"FROM b".into(), &"last".into(), &true.into())
+    );
+    assert_eq!(c["output"][0], "type=registry");
+    let done = fake.run(&["build", "--builder", "other"]);
+    assert!(!done.status.success() && text(&done.stderr).contains("no builder \"other\" found"));
+}

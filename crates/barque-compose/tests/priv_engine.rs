@@ -260,6 +260,6 @@ async fn priv_failures_are_told() {
     assert_eq!(daemon.compose(dir.path(), &up).await, 15, "a file that is not valid");
     assert_eq!(daemon.compose(dir.path(), &["-f", "nope.yaml", "up"]).await, 14, "a file that is not there");
     assert_eq!(daemon.compose(dir.path(), &["up", "--no-such-flag"]).await, 16);
-    assert_eq!(daemon.compose(dir.path(), &["build", "--print"]).await, 125);
+    assert_eq!(daemon.compose(dir.path(), &["build", "--provenance", "true"]).await, 125);
     assert!(daemon.containers().await.is_empty());
 }

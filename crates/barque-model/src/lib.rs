@@ -3,6 +3,7 @@
 //! Nothing here touches the world except [`Id::random`] (kernel randomness) and [`time::Timestamp::now`].
 #![forbid(unsafe_code)]
 
+pub mod csv;
 pub mod digest;
 pub mod duration;
 pub mod error;

@@ -146,6 +146,16 @@ fn priv_a_cache_in_a_directory_saves_the_work_of_another_engine() {
         let (second, told) = made(&engine, "--cache-from", &from);
         assert_eq!(first, second, "random bytes are the same only if nothing ran: {told}");
         assert!(told.matches(" CACHED").count() >= 3, "{told}");
+        // From and to the same directory, and nothing new to keep.
+        for _ in 0..2 {
+            let mut words = vec!["--cache-from", &from, "--cache-to", &to];
+            words.extend(["-t", "made:1", "--progress", "plain", &context]);
+            let (_, told, code) = build(&engine, &words, "");
+            assert_eq!(code, Some(0), "{told}");
+            engine.ok(&["rmi", "made:1"]);
+            engine.ok(&["builder", "prune", "-af"]);
+        }
+        assert_eq!(made(&engine, "--cache-from", &from).0, first);
     });
 }
 

@@ -43,6 +43,76 @@ secrets: {token: {environment: TOKEN}}
 }
 
 #[test]
+fn builds_keep_their_caches_in_directories() {
+    if let Some(why) = missing(&["busybox"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let sh = |dir: &str, script: &str| sh(&machine, dir, script).trim_end().to_owned();
+    let file = r#"
+services:
+  app:
+    build:
+      dockerfile_inline: "FROM little\nRUN cat /proc/sys/kernel/random/uuid > /once\n"
+      cache_to: ["type=local,dest=kept", "type=gha"]
+      cache_from: ["type=local,src=kept"]
+    command: cat /once
+"#;
+    std::fs::write(machine.path("p/compose.yaml"), file).unwrap();
+    let build = "barque compose build 2>&1; barque compose run --rm -T app 2>/dev/null";
+    let first = sh("p", build);
+    assert!(first.contains("p/kept: nothing is imported"), "{first}");
+    assert!(first.contains("not implemented yet: build cache_to type=gha; it is left out"), "{first}");
+    // Without what the engine knows, the directory tells what the step made.
+    sh("p", "test -e kept/index.json; barque rmi p-app; barque builder prune -af");
+    let again = sh("p", build);
+    assert!(!again.contains("nothing is imported"), "{again}");
+    assert_eq!(first.lines().last(), again.lines().last());
+    assert_eq!(sh("p", "barque images -qa | sort -u | wc -l"), "2", "{again}");
+    // The same without the imported cache is another.
+    sh("p", "rm -r kept; barque rmi p-app; barque builder prune -af");
+    assert_ne!(first.lines().last(), sh("p", build).lines().last());
+}
+
+#[test]
+fn files_are_copied_as_cp_copies_them() {
+    if let Some(why) = missing(&["busybox"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let sh = |dir: &str, script: &str| sh(&machine, dir, script).trim_end().to_owned();
+    let file = "services: {app: {image: little, command: sleep 1000, init: true, scale: 2}}";
+    std::fs::write(machine.path("p/compose.yaml"), file).unwrap();
+    sh(
+        "p",
+        "barque compose up -d; mkdir -p t/d; echo deep > t/d/f; ln -s t/d/f l; chmod 750 t/d; \
+         for n in 1 2; do barque compose exec -T --index $n app mkdir /tmp; done",
+    );
+    let inside =
+        |number: usize, script: &str| sh("p", &format!("barque compose exec -T --index {number} app sh -c '{script}'"));
+    sh("p", "barque compose cp --all t app:/ 2>&1");
+    for number in [1, 2] {
+        assert_eq!(inside(number, "cat /t/d/f; stat -c %a /t/d"), "deep\n750", "container {number}");
+    }
+    sh("p", "barque compose cp t/. app:/bin 2>&1; barque compose cp -L l app:/new 2>&1");
+    assert_eq!(inside(1, "cat /bin/d/f /new"), "deep\ndeep");
+    sh("p", "tar -c t | barque compose cp --all - app:/tmp 2>&1; tar -c l | barque compose cp - app:/tmp");
+    assert_eq!(inside(2, "cat /tmp/t/d/f"), "deep");
+    assert_eq!(inside(1, "readlink /tmp/l"), "t/d/f");
+    sh("p", "barque compose cp app:/t/. out 2>&1; barque compose cp app:/tmp/l link; barque compose cp app:/t - > tar");
+    assert_eq!(sh("p", "cat out/d/f; readlink link; tar -tf tar | tail -1"), "deep\nt/d/f\nt/d/f");
+    let refused = |words: &str| sh("p", &format!("barque compose cp {words} 2>&1 && echo done || echo $?"));
+    assert_eq!(
+        refused("nothing app:/"),
+        format!("lstat {}: no such file or directory\n1", machine.path("p/nothing").display())
+    );
+    assert_eq!(refused("t app:/new"), "cannot copy directory\n1");
+    assert!(refused("app:/none out").contains("Could not find the file /none"));
+    let dry = sh("p", "barque compose --dry-run cp app:/t nowhere 2>&1; ls nowhere 2>&1 | tail -1");
+    assert!(dry.contains("DRY-RUN") && dry.ends_with("No such file or directory"), "{dry}");
+}
+
+#[test]
 fn watch_copies_and_rebuilds() {
     if let Some(why) = missing(&["busybox"]) {
         return println!("skipped: {why}");

@@ -179,7 +179,7 @@ impl Flags {
 
     /// The values of a comma-separated list flag.
     pub(crate) fn strings(&self, name: &str) -> Vec<String> {
-        self.all(name).iter().flat_map(|v| csv(v)).collect()
+        self.all(name).iter().flat_map(|v| barque_model::csv::csv(v)).collect()
     }
 
     /// The names of the flags given.
@@ -191,26 +191,6 @@ impl Flags {
     pub(crate) fn from_pairs(pairs: &[(&'static str, &str)]) -> Flags {
         Flags { given: pairs.iter().map(|(n, v)| (*n, (*v).to_owned())).collect() }
     }
-}
-
-/// One line of comma-separated values with quotes as in RFC 4180.
-pub(crate) fn csv(line: &str) -> Vec<String> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                field.push('"');
-            }
-            '"' if quoted => quoted = false,
-            '"' if field.is_empty() => quoted = true,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    fields.push(field);
-    fields
 }
 
 /// Checks the number of operands; the error is the whole message with usage and where to look.
@@ -296,11 +276,5 @@ mod tests {
         assert!(matches!(parse(&RUN, &words("--help --foo")), Ok(Outcome::Help { .. })));
         let Ok(Outcome::Help { notes }) = parse(&RUN, &words("-h")) else { panic!("help") };
         assert_eq!(notes, ["Flag shorthand -h has been deprecated, use --help"]);
-    }
-
-    #[test]
-    fn csv_reads_quotes() {
-        assert_eq!(csv(r#"type=bind,"src=/a,b",x="y""#), ["type=bind", "src=/a,b", "x=\"y\""]);
-        assert_eq!(csv(r#""a ""b""",c"#), ["a \"b\"", "c"]);
     }
 }

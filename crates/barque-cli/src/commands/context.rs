@@ -3,11 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
+use barque_model::csv::csv;
 use serde_json::{Value, json};
 
 use super::Faults;
 use crate::cli::Invocation;
-use crate::cmdline::csv;
 use crate::contexts::{self, Context, DEFAULT, Store, TlsMaterial};
 use crate::error::{CliResult, Failure, path_error};
 use crate::opts;

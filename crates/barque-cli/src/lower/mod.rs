@@ -29,7 +29,9 @@ impl Inputs<'_> {
                 directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
                 variable: &|name| std::env::var(name).ok(),
             },
-            read: &|path| std::fs::read(path).map_err(|e| format!("open {path}: {}", crate::error::plain_io(&e))),
+            read: &|path| {
+                std::fs::read(path).map_err(|e| format!("open {path}: {}", barque_client::archive::plain_io(&e)))
+            },
             proxies: std::collections::BTreeMap::new(),
         }
     }

@@ -1,8 +1,7 @@
 //! `--gpus`.
 
 use barque_api::container::DeviceRequest;
-
-use crate::cmdline::csv;
+use barque_model::csv::csv;
 
 /// `all`, a number, or `device=…`, `driver=…`, `count=…`, `capabilities=…`, `options=…`, separated by commas.
 pub(crate) fn parse(text: &str) -> Result<DeviceRequest, String> {

@@ -4,8 +4,7 @@ use barque_api::container::{
     BindOptions, IdMapping, IdRange, ImageOptions, Mount, MountDriver, TmpfsOptions, VolumeOptions,
 };
 use barque_model::IdMap;
-
-use crate::cmdline::csv;
+use barque_model::csv::csv;
 
 /// Checks a value; relative sources need not exist.
 pub(crate) fn check(text: &str) -> Result<Mount, String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cmdline::csv;
+use barque_model::csv::csv;
 
 /// A network to attach to and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

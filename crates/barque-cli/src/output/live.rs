@@ -69,20 +69,16 @@ impl Drop for Live {
     }
 }
 
-/// What is read or written through it is counted.
+/// What is read through it is counted.
 pub(crate) struct Counted<T> {
     inner: T,
     count: Arc<AtomicU64>,
 }
 
 impl<T> Counted<T> {
-    pub(crate) fn new(inner: T, count: Arc<AtomicU64>) -> Counted<T> {
-        Counted { inner, count }
-    }
-
-    fn add(&self, bytes: usize) -> usize {
-        self.count.fetch_add(bytes as u64, Ordering::Relaxed);
-        bytes
+    fn add(&mut self, count: usize) -> usize {
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        count
     }
 }
 
@@ -99,17 +95,6 @@ impl<R: std::io::Read> std::io::Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         Ok(self.add(count))
-    }
-}
-
-impl<W: std::io::Write> std::io::Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        Ok(self.add(count))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum End {
 pub(crate) async fn stream(hijacked: Hijacked, plan: Plan<'_>) -> CliResult<End> {
     let raw = if plan.stdin && plan.tty {
         Raw::enter().map_err(|e| {
-            Failure::new(format!("unable to set IO streams as raw terminal: {}", crate::error::plain_io(&e)))
+            Failure::new(format!("unable to set IO streams as raw terminal: {}", barque_client::archive::plain_io(&e)))
         })?
     } else {
         None

@@ -1,6 +1,7 @@
 //! What Barque's engine takes beyond the classic build request: secrets, agents, named contexts.
 
 use barque_api::build_extras::BuildExtras;
+use barque_client::build_cache::Exports;
 use barque_client::ssh_agent::Agents;
 use barque_model::Error;
 use base64::Engine as _;
@@ -69,7 +70,7 @@ pub fn extras(
         check: wish.check,
         // the warnings come that way
         status: wish.check,
-        inline_cache: spec.cache_to.iter().any(|c| is_inline(c)),
+        inline_cache: spec.cache_to.iter().any(|c| Exports::parse("cache_to", [c.as_str()]).is_ok_and(|e| e.inline)),
         ..BuildExtras::default()
     };
     if spec.privileged {
@@ -101,11 +102,6 @@ pub fn extras(
         }
     }
     Ok(extras)
-}
-
-/// `type=inline`, the cache that travels in the image itself.
-pub(super) fn is_inline(cache_to: &str) -> bool {
-    cache_to.split(',').any(|part| part.trim() == "type=inline")
 }
 
 /// `service:NAME`, an image, an address, or a directory.

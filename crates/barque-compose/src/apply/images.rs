@@ -5,9 +5,10 @@ use std::path::Path;
 
 use barque_api::build::BuildQuery;
 use barque_api::build_extras::{BuildExtras, SolveStatus, VertexWarning};
-use barque_api::image::ImageCreateQuery;
+use barque_api::image::{ImageCreateQuery, PushQuery};
 use barque_api::progress::JsonMessage;
 use barque_api::query::JsonParam;
+use barque_client::build_cache::{Exports, Imports};
 use barque_client::ssh_agent::Agents;
 use barque_client::{BuildHeaders, Upload};
 use barque_model::Error;
@@ -17,6 +18,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::body::model_error;
 use super::body_resources::ulimits;
+use super::build_cache;
 use super::build_extras;
 pub use super::build_extras::{extras, unsupported};
 use super::context::BuildContext;
@@ -90,6 +92,24 @@ async fn pull_stream(engine: &Engine, progress: &Progress, id: &str, image: &str
     Ok(())
 }
 
+/// Pushes an image under its name.
+///
+/// # Errors
+/// The engine's refusal or what the registry answered.
+pub async fn push(engine: &Engine, image: &str) -> Result<(), Error> {
+    let reference: barque_model::Reference = image.parse()?;
+    let reference = reference.with_default_tag();
+    let query = PushQuery { tag: reference.tag().unwrap_or("latest").to_owned(), ..PushQuery::default() };
+    let auth = engine.auth_for(image);
+    let mut output = engine.writer()?.image_push(&reference.familiar_name(), &query, auth.as_ref()).await?;
+    while let Some(message) = output.next().await? {
+        if let Some(text) = message.error_message() {
+            return Err(Error::unavailable(text.to_owned()));
+        }
+    }
+    Ok(())
+}
+
 /// `name:tag` or `name@digest` → both parts; the tag is `latest` if none is given.
 fn split_tag(image: &str) -> (String, String) {
     if let Some((name, digest)) = image.split_once('@') {
@@ -119,9 +139,6 @@ pub async fn build(
     let Some(spec) = &service.spec.build else { return Ok(()) };
     let id = format!("Service {}", service.name);
     progress.working(&id, "Building");
-    for cache in spec.cache_to.iter().filter(|c| !build_extras::is_inline(c)) {
-        progress.event(&id, &format!("not implemented yet: cache_to {cache}; it is left out"), Status::Warning);
-    }
     if spec.secrets.iter().any(|s| !s.uid.is_empty() || !s.gid.is_empty() || s.mode.is_some()) {
         let text = "uid, gid and mode of build.secrets have no effect: only the step that asks for a secret sees it";
         progress.event(&id, text, Status::Warning);
@@ -130,14 +147,49 @@ pub async fn build(
         progress.done(&id, "Built");
         return Ok(());
     }
-    progress.suspend();
-    let result = send(engine, progress, project, service, spec, wish).await;
-    progress.resume();
+    let result = cached(engine, progress, project, service, spec, wish, &id).await;
     match &result {
-        Ok(_) => progress.done(&id, "Built"),
+        Ok(()) => progress.done(&id, "Built"),
         Err(e) => progress.failed(&id, e.message()),
     }
-    result.map(|_| ()).map_err(|e| e.context(format!("failed to build service {}", service.name)))
+    result.map_err(|e| e.context(format!("failed to build service {}", service.name)))
+}
+
+/// Builds with the caches that are named, and brings what was learnt to where they are kept.
+async fn cached(
+    engine: &Engine,
+    progress: &Progress,
+    project: &Project,
+    service: &Service,
+    spec: &Build,
+    wish: &BuildWish,
+    id: &str,
+) -> Result<(), Error> {
+    let client = engine.writer()?;
+    let ours = client.is_barque().await.map_err(|e| model_error(&e))?;
+    let caches = Caches {
+        exports: build_cache::exports(spec, ours, progress, id)?,
+        imports: build_cache::imports(client, project, spec, progress, id).await?,
+    };
+    progress.suspend();
+    let result = send(engine, progress, project, service, spec, wish, &caches).await;
+    progress.resume();
+    let result = match result {
+        Ok(told) if !told.cache.is_empty() => {
+            build_cache::export(engine, project, &caches.exports, &told.cache, progress, id).await
+        }
+        other => other.map(drop),
+    };
+    // Only now: a cache to which nothing was added is the image that was imported.
+    caches.imports.forget(client).await;
+    result
+}
+
+/// Caches from and to elsewhere.
+#[derive(Debug, Default)]
+struct Caches {
+    exports: Exports,
+    imports: Imports,
 }
 
 /// Lints the Dockerfile of a service ([`BuildWish::check`]); returns the warnings, each a sentence.
@@ -151,7 +203,7 @@ pub async fn check(
     wish: &BuildWish,
 ) -> Result<Vec<String>, Error> {
     let Some(spec) = &service.spec.build else { return Ok(Vec::new()) };
-    let told = send(engine, &Progress::lines_only(), project, service, spec, wish).await;
+    let told = send(engine, &Progress::lines_only(), project, service, spec, wish, &Caches::default()).await;
     Ok(told.map_err(|e| e.context(format!("failed to check service {}", service.name)))?.warnings)
 }
 
@@ -162,6 +214,8 @@ struct Told {
     text: String,
     /// Lints, each a sentence.
     warnings: Vec<String>,
+    /// The image that holds what the cache learnt; empty if it goes nowhere.
+    cache: String,
 }
 
 impl Told {
@@ -178,6 +232,9 @@ impl Told {
             let sentence = |w: &VertexWarning| STANDARD.decode(&w.short).unwrap_or_default();
             self.warnings.extend(status.warnings.iter().map(|w| String::from_utf8_lossy(&sentence(w)).into_owned()));
         }
+        if let Some(aux) = message.aux.as_ref().filter(|_| message.id == barque_api::build_extras::CACHE) {
+            aux["ID"].as_str().unwrap_or_default().clone_into(&mut self.cache);
+        }
         self.text.push_str(&message.stream);
         if !message.status.is_empty() && message.progress_detail.is_none() {
             self.text.push_str(&format!("{} {}\n", message.id, message.status));
@@ -193,6 +250,7 @@ async fn send(
     service: &Service,
     spec: &Build,
     wish: &BuildWish,
+    caches: &Caches,
 ) -> Result<Told, Error> {
     let _turn = engine.turn().await;
     // linting changes nothing
@@ -202,32 +260,29 @@ async fn send(
     if let Some(what) = beyond.or_else(|| unsupported(spec)) {
         return Err(Error::not_implemented(what));
     }
-    let remote = paths::is_remote_context(&spec.context);
     let mut agents = Agents::default();
-    let mut query = query(project, service, spec, wish);
+    let mut query =
+        BuildQuery { cache_from: JsonParam(caches.imports.names.clone()), ..query(project, service, spec, wish) };
     let mut headers = BuildHeaders { auth: registry_auth(engine, service), ..BuildHeaders::default() };
-    let upload = if remote {
+    let context = if paths::is_remote_context(&spec.context) {
         query.remote.clone_from(&spec.context);
-        match ours {
-            true => {
-                announced(&mut headers, &extras(project, spec, wish, None, engine.is_nearby(), &mut agents)?, None)?
-            }
-            false => Upload::empty(),
-        }
+        None
     } else {
         let context = BuildContext::new(Path::new(&spec.context), &spec.dockerfile, &spec.dockerfile_inline)?;
         query.dockerfile = context.dockerfile_name();
-        match ours {
-            true => {
-                let extras = extras(project, spec, wish, Some(&context), engine.is_nearby(), &mut agents)?;
-                if extras.dockerfile.is_some() {
-                    query.dockerfile.clear();
-                }
-                let archive = extras.context_dir.is_empty().then_some(context);
-                announced(&mut headers, &extras, archive)?
-            }
-            false => Upload::reader(context.into_reader()),
+        Some(context)
+    };
+    let upload = if ours {
+        let mut extras = extras(project, spec, wish, context.as_ref(), engine.is_nearby(), &mut agents)?;
+        extras.export_cache = !caches.exports.places.is_empty();
+        extras.cache_all = caches.exports.all;
+        if extras.dockerfile.is_some() {
+            query.dockerfile.clear();
         }
+        let archive = context.filter(|_| extras.context_dir.is_empty());
+        announced(&mut headers, &extras, archive)?
+    } else {
+        context.map_or_else(Upload::empty, |context| Upload::reader(context.into_reader()))
     };
     let mut output = client.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
     let mut told = Told::default();

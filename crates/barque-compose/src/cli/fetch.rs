@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use barque_api::image::PushQuery;
 use barque_model::ErrorKind;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::args::{Build, Pull, Push};
+use super::bake;
 use super::context::{Context, Failure, Outcome};
 use super::session::{Session, progress};
 use super::up::{build_all, parallel};
@@ -31,15 +31,16 @@ fn project_of(session: &Session) -> Result<&Project, Failure> {
 
 /// Runs `build`.
 pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
-    for (given, what) in [
-        (args.print, "build --print"),
-        (args.provenance.is_some(), "build --provenance"),
-        (args.sbom.is_some(), "build --sbom"),
-        (args.builder.as_deref().is_some_and(|b| !matches!(b, "" | "default")), "build --builder"),
-    ] {
+    let wanted = |value: &Option<String>| value.as_deref().is_some_and(|v| !matches!(v, "" | "false" | "0"));
+    for (given, what) in [(wanted(&args.provenance), "build --provenance"), (wanted(&args.sbom), "build --sbom")] {
         if given {
             return Err(Failure::not_implemented(what));
         }
+    }
+    if let Some(builder) = args.builder.as_deref().filter(|b| !matches!(*b, "" | "default")) {
+        return Err(Failure::new(format!("no builder {builder:?} found")).with_hint(
+            "images are built by the engine itself, the builder \"default\"; -H and --context name another",
+        ));
     }
     cx.warn_ignored(&[
         (args.compress, "compress"),
@@ -69,6 +70,12 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
         ssh: args.ssh.iter().flat_map(|s| s.split(',')).map(|s| from_here(cx, s)).collect(),
         check: args.check,
     };
+    if args.print {
+        let text = serde_json::to_string_pretty(&bake::bake(project, &names, &wish, args.push))
+            .map_err(|e| Failure::new(e.to_string()))?;
+        cx.print(&format!("{text}\n"));
+        return Ok(0);
+    }
     if args.check {
         return check(cx, &session, project, &names, &wish).await;
     }
@@ -220,16 +227,9 @@ async fn push_one(session: &Session, shown: &Progress, service: &str, image: &st
         shown.done(&id, "Pushed");
         return Ok(());
     }
-    let reference: barque_model::Reference = image.parse()?;
-    let reference = reference.with_default_tag();
-    let query = PushQuery { tag: reference.tag().unwrap_or("latest").to_owned(), ..PushQuery::default() };
-    let auth = session.engine.auth_for(image);
-    let mut output = session.engine.writer()?.image_push(&reference.familiar_name(), &query, auth.as_ref()).await?;
-    while let Some(message) = output.next().await? {
-        if let Some(text) = message.error_message() {
-            shown.failed(&id, text);
-            return Err(Failure::new(format!("push of {image} for service {service} failed: {text}")));
-        }
+    if let Err(e) = images::push(&session.engine, image).await {
+        shown.failed(&id, e.message());
+        return Err(Failure::from(e.context(format!("push of {image} for service {service} failed"))));
     }
     shown.done(&id, "Pushed");
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod args_services;
+mod bake;
 mod config;
 mod context;
 mod cp;

@@ -1,17 +1,14 @@
 //! `cp`.
 
-use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use barque_api::container::CopyQuery;
-use barque_client::{Client, Upload};
+use barque_client::Upload;
+use barque_client::archive::copy::{absolute, parse_operand};
+use barque_client::archive::cp::{self, Flags, Tally};
 
-use crate::archive::copy::{self, Info, parse_operand, place};
-use crate::archive::pack::{Owner, Packer};
-use crate::archive::pipe;
-use crate::archive::unpack::{Options, unpack};
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
-use crate::output::live::{Counted, Live};
+use crate::output::live::Live;
 use crate::term;
 use crate::term::stdio::{Input, Output};
 
@@ -47,115 +44,48 @@ fn done(inv: &Invocation<'_>, bytes: u64, target: &str) {
     }
 }
 
+fn flags(inv: &Invocation<'_>) -> Flags {
+    Flags { follow_link: inv.flags.is("follow-link"), owners: inv.flags.is("archive") }
+}
+
+/// Counts for the line on the terminal.
+fn tally(live: &Live) -> Tally {
+    let count = live.count();
+    Box::new(move |bytes| {
+        count.fetch_add(bytes as u64, Ordering::Relaxed);
+    })
+}
+
 async fn from_container(inv: &Invocation<'_>, container: &str, from: &str, to: &str) -> CliResult<u8> {
     let client = inv.client().await?;
-    let target = match to {
-        "-" => None,
-        to => Some(copy::local_target(&copy::absolute(to)?)?),
-    };
-    let (from, rebase) = match inv.flags.is("follow-link") {
-        true => followed(client, container, from).await,
-        false => (from.to_owned(), None),
-    };
-    let archive = client.container_archive_get(container, &from).await?;
-    let Some(target) = target else {
-        let (stdout, mut content) = (Output::stdout()?, archive.content);
+    if to == "-" {
+        let mut content = cp::archive_of(client, container, from, flags(inv)).await?;
+        let stdout = Output::stdout()?;
         while let Some(piece) = content.next().await? {
             stdout.write_all(&piece).await?;
         }
         return Ok(0);
-    };
-    let is_dir = archive.stat.is_dir();
-    let source = Info { path: from.clone(), exists: true, is_dir, rebase: rebase.clone() };
-    let placement = place(&source, &target)?;
-    // The archive's entries begin with the name of what was really read.
-    let rename = match (placement.rename, rebase) {
-        (Some((_, new)), Some(_)) => Some((copy::split(&from).1, new)),
-        (None, Some(name)) => Some((copy::split(&from).1, name)),
-        (rename, None) => rename,
-    };
-    let directory = PathBuf::from(&placement.directory);
-    let options = Options { rebase: rename, owners: false };
-    let live = Live::new("Copying from container", is_quiet(inv));
-    let count = live.count();
-    let unpacked =
-        pipe::consume(archive.content, move |reader| unpack(&mut Counted::new(reader, count), &directory, &options))
-            .await;
-    drop(live);
-    let bytes = unpacked?;
-    done(inv, bytes, &target.path);
-    Ok(0)
-}
-
-/// What a link in the container leads to, and the name the copy is to have.
-async fn followed(client: &Client, container: &str, path: &str) -> (String, Option<String>) {
-    match client.container_archive_stat(container, path).await {
-        Ok(stat) if stat.is_symlink() && !copy::asserts_directory(path) => {
-            let (parent, base) = copy::split(path);
-            let target = Path::new(&parent).join(&stat.link_target).display().to_string();
-            (copy::lexical(&target), Some(base))
-        }
-        _ => (path.to_owned(), None),
     }
+    let live = Live::new("Copying from container", is_quiet(inv));
+    let (counter, to) = (live.count(), absolute(to)?);
+    let copied = cp::from_container(client, container, from, &to, flags(inv), tally(&live)).await;
+    drop(live);
+    done(inv, counter.load(Ordering::Relaxed), &copied?);
+    Ok(0)
 }
 
 async fn to_container(inv: &Invocation<'_>, container: &str, from: &str, to: &str) -> CliResult<u8> {
     let client = inv.client().await?;
-    let target = container_target(client, container, to).await?;
-    let query = |path: &str| CopyQuery {
-        path: path.to_owned(),
-        no_overwrite_dir_non_dir: true,
-        copy_uid_gid: inv.flags.is("archive"),
-    };
     if from == "-" {
-        if !target.is_dir {
-            return Err(Failure::new(format!("destination \"{container}:{to}\" must be a directory")));
-        }
-        client.container_archive_put(container, &query(&target.path), Upload::reader(stdin()?)).await?;
+        cp::archive_into(client, container, to, flags(inv), Upload::reader(stdin()?)).await?;
         return Ok(0);
     }
-    let from = copy::absolute(from)?;
-    let (real, source) = copy::local_source(&from, inv.flags.is("follow-link"))?;
-    let placement = place(&source, &target)?;
-    let name = match placement.rename {
-        Some((_, new)) => new,
-        None => copy::split(&from).1,
-    };
     let live = Live::new("Copying to container", is_quiet(inv));
-    let (counter, count) = (live.count(), live.count());
-    let content = pipe::produce(move |writer| {
-        let mut packer = Packer::new(Counted::new(writer, count), Owner::Kept);
-        packer.tree(&real, Path::new(&name))?;
-        packer.finish()
-    });
-    let sent = client.container_archive_put(container, &query(&placement.directory), Upload::reader(content)).await;
+    let (counter, from) = (live.count(), absolute(from)?);
+    let copied = cp::to_container(client, container, &from, to, flags(inv), tally(&live)).await;
     drop(live);
-    sent?;
-    let bytes = counter.load(std::sync::atomic::Ordering::Relaxed);
-    done(inv, bytes, &format!("{container}:{}", target.path));
+    done(inv, counter.load(Ordering::Relaxed), &format!("{container}:{}", copied?));
     Ok(0)
-}
-
-/// The destination in the container; a link there is followed once, as the engine does.
-async fn container_target(client: &Client, container: &str, given: &str) -> CliResult<Info> {
-    let path = if given.starts_with('/') { given.to_owned() } else { format!("/{given}") };
-    let mut info = Info { path: path.clone(), ..Info::default() };
-    let Ok(mut stat) = client.container_archive_stat(container, &path).await else { return Ok(info) };
-    if stat.is_symlink() {
-        let (parent, _) = copy::split(&path);
-        info.path = copy::lexical(&Path::new(&parent).join(&stat.link_target).display().to_string());
-        match client.container_archive_stat(container, &info.path).await {
-            Ok(followed) => stat = followed,
-            Err(_) => return Ok(info),
-        }
-    }
-    info.exists = true;
-    info.is_dir = stat.is_dir();
-    if stat.is_device() {
-        let shown = format!("{container}:{given}");
-        return Err(Failure::new(format!("destination {shown:?} must be a directory or a regular file: got a device")));
-    }
-    Ok(info)
 }
 
 /// Standard input as a stream, read as it comes.

@@ -2,10 +2,10 @@
 
 use barque_api::build::BuildQuery;
 use barque_api::query::JsonParam;
+use barque_client::build_cache::{self, Exports, Imports};
 use barque_client::ssh_agent::Agents;
 use barque_client::{BuildHeaders, BuildOutput, ByteStream};
 
-use super::build_cache::{self, Exports};
 use super::build_options::{self, Output};
 use super::context::Context;
 use super::{build_debug, build_output, context, nearby};
@@ -33,7 +33,7 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let query = build_options::query(inv, &variable)?;
     let outputs = build_options::outputs(inv)?;
     let kept = outputs.is_empty() || outputs.iter().any(Output::is_kept);
-    let exports = build_cache::exports(&inv.flags.all("cache-to"))?;
+    let exports = Exports::parse("--cache-to", inv.flags.all("cache-to"))?;
     let mode = if build_options::is_quiet(inv) { Mode::Quiet } else { Mode::parse(inv.flags.text("progress"))? };
     let context = context::open(inv.operand(0), inv.flags.text("file"))?;
     check_experimental(inv).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     if context.needs_apart() && !ours {
         return Err(Failure::new("the Dockerfile from stdin is not supported with a remote context"));
     }
-    if exports.apart() && !ours {
+    if !exports.places.is_empty() && !ours {
         return Err(Failure::unbuilt("build --cache-to with an engine other than Barque's"));
     }
     let classic = !ours || matches!(variable("DOCKER_BUILDKIT").as_deref(), Some("0" | "false"));
@@ -61,16 +61,28 @@ pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     };
     let files = outputs.first().filter(|o| ours && !classic && outputs.len() == 1 && o.is_files()).cloned();
     let manner = Manner { ours, classic, mode, sink, files };
-    let imports = signals::unless_ended(build_cache::imports(inv)).await?;
+    let imports = signals::unless_ended(imports(inv)).await?;
     let (dockerfile, remote) = (context.dockerfile.clone(), context.remote.clone());
     let cache_from = JsonParam(imports.names.clone());
     // What goes elsewhere takes its names along.
     let tags = if kept { query.tags } else { Vec::new() };
     let query = BuildQuery { tags, dockerfile, remote, cache_from, quiet: query.quiet && classic, ..query };
-    let result = signals::unless_ended(run(inv, &query, context, &exports, &manner)).await;
+    let result = match signals::unless_ended(run(inv, &query, context, &exports, &manner)).await {
+        Ok((told, rest)) => finish(inv, &outputs, &exports, &manner, told, rest).await,
+        Err(failure) => Err(failure),
+    };
+    // Only now: a cache to which nothing was added is the image that was imported.
     imports.forget(inv.client().await?).await;
-    let (told, rest) = result?;
-    finish(inv, &outputs, &exports, &manner, told, rest).await
+    result
+}
+
+async fn imports(inv: &Invocation<'_>) -> CliResult<Imports> {
+    let here = std::path::Path::new("");
+    let imports = Imports::load(inv.client().await?, "--cache-from", inv.flags.all("cache-from"), here).await?;
+    for dir in &imports.absent {
+        inv.cli.err(&format!("no cache in {}: nothing is imported", dir.display()));
+    }
+    Ok(imports)
 }
 
 /// Builds; gives what was told, and what follows the last document.
@@ -111,7 +123,7 @@ async fn finish(
         return checked(inv, &told.warnings);
     }
     if !told.cache.is_empty() {
-        signals::unless_ended(build_cache::export(inv, exports, &told.cache)).await?;
+        signals::unless_ended(build_output::cache(inv, exports, &told.cache)).await?;
     }
     let id = told.image;
     let nowhere = |o: &Output| o.is_stdout() || *o == Output::Cache;

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use barque_api::build_extras::{self, BuildExtras};
+use barque_client::build_cache::Exports;
 use barque_client::ssh_agent::Agents;
+use barque_model::csv::csv;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::build_cache::Exports;
 use super::build_options::is_check;
 use super::context::Context;
 use crate::cli::Invocation;
-use crate::cmdline::csv;
 use crate::error::{CliResult, Failure, path_error};
 use crate::opts;
 
@@ -48,7 +48,7 @@ pub(super) fn extras(
         check: is_check(inv),
         status: true,
         inline_cache: exports.inline,
-        export_cache: exports.apart(),
+        export_cache: !exports.places.is_empty(),
         cache_all: exports.all,
         ..BuildExtras::default()
     };

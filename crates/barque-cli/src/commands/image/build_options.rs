@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use barque_api::build::BuildQuery;
 use barque_api::query::JsonParam;
+use barque_model::csv::csv;
 
 use crate::cli::Invocation;
-use crate::cmdline::csv;
 use crate::error::{CliResult, Failure};
 use crate::opts::{self, env, limits, names};
 use crate::output::progress::Sink;

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
-use barque_api::image::{ImageRemoveQuery, PushQuery, SaveQuery};
+use barque_api::image::{PushQuery, SaveQuery};
 use barque_client::ByteStream;
-use barque_model::Reference;
+use barque_client::archive::unpack::{Options, unpack};
+use barque_client::build_cache::{self, Exports, Lent, Place};
 
 use super::build_options::Output;
+use super::flatten::{flatten, temporary};
 use super::reference;
-use crate::archive::flatten::{flatten, temporary};
-use crate::archive::unpack::{Options, unpack};
 use crate::auth;
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure, path_error};
@@ -31,15 +31,15 @@ pub(super) async fn deliver(inv: &Invocation<'_>, output: &Output, id: &str) -> 
         Output::Archive(path, names) => {
             let lent = lend(inv, names, id).await?;
             let saved = archive(inv, saved_as(names, id), path).await;
-            lent.give_back(inv).await?;
+            lent.give_back(inv.client().await?).await?;
             saved
         }
         Output::Layout(directory, names) => {
             let lent = lend(inv, names, id).await?;
             let client = inv.client().await?;
-            let saved = super::build_cache::layout(client, saved_as(names, id), Path::new(directory)).await;
-            lent.give_back(inv).await?;
-            saved
+            let saved = build_cache::layout(client, saved_as(names, id), Path::new(directory)).await;
+            lent.give_back(client).await?;
+            Ok(saved?)
         }
         Output::Tag(names) => {
             // Those of `-t` it has already.
@@ -90,38 +90,40 @@ fn saved_as(names: &[String], id: &str) -> Vec<String> {
     if names.is_empty() { vec![id.to_owned()] } else { names.to_vec() }
 }
 
-/// Names that the image has only while it is written to an archive, and what had them before.
-pub(super) struct Lent(Vec<(Reference, Option<String>)>);
-
 /// Gives an image the names its archive is to have, but those that `-t` gave it.
-pub(super) async fn lend(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<Lent> {
-    let client = inv.client().await?;
-    let mut lent = Lent(Vec::new());
-    for name in names {
-        let name = reference(name)?.with_default_tag();
-        let before = client.image_inspect(&name.familiar(), &Default::default()).await.ok().map(|image| image.id);
-        if before.as_deref() != Some(id) {
-            client.image_tag(id, &name.name(), name.tag().unwrap_or_default()).await?;
-            lent.0.push((name, before));
-        }
-    }
-    Ok(lent)
+async fn lend(inv: &Invocation<'_>, names: &[String], id: &str) -> CliResult<Lent> {
+    let names = names.iter().map(|name| reference(name)).collect::<CliResult<Vec<_>>>()?;
+    Ok(build_cache::lend(inv.client().await?, names, id).await?)
 }
 
-impl Lent {
-    pub(super) async fn give_back(self, inv: &Invocation<'_>) -> CliResult<()> {
-        let client = inv.client().await?;
-        for (name, before) in self.0 {
-            match before {
-                Some(id) => client.image_tag(&id, &name.name(), name.tag().unwrap_or_default()).await?,
-                None => {
-                    let query = ImageRemoveQuery { noprune: true, ..ImageRemoveQuery::default() };
-                    client.image_remove(&name.familiar(), &query).await.map(drop)?;
-                }
+/// Brings the cache in the image `id` to where `--cache-to` says, and removes the image.
+pub(super) async fn cache(inv: &Invocation<'_>, exports: &Exports, id: &str) -> CliResult<()> {
+    let mut result = Ok(());
+    for export in &exports.places {
+        let done = match &export.place {
+            Place::Directory(dir) => {
+                build_cache::layout(inv.client().await?, vec![id.to_owned()], dir).await.map_err(Failure::from)
             }
+            Place::Registry(name) => push_cache(inv, name, id).await,
+        };
+        match done {
+            Err(failure) if export.may_fail => inv.cli.err(&format!("WARNING: {}", failure.message)),
+            Err(failure) => {
+                result = Err(failure);
+                break;
+            }
+            Ok(()) => {}
         }
-        Ok(())
     }
+    build_cache::forget(inv.client().await?, id).await;
+    result
+}
+
+async fn push_cache(inv: &Invocation<'_>, name: &str, id: &str) -> CliResult<()> {
+    let lent = lend(inv, &[name.to_owned()], id).await?;
+    let pushed = push(inv, name).await;
+    lent.give_back(inv.client().await?).await?;
+    pushed
 }
 
 /// Brings the files that came with the build to where `output` says.

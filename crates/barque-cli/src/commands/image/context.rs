@@ -8,11 +8,13 @@ use barque_client::Upload;
 use barque_client::files::{IGNORE_MAX, small_text};
 use tokio::io::AsyncReadExt;
 
-use crate::archive::copy::lexical;
-use crate::archive::ignore::Patterns;
-use crate::archive::pack::{Owner, Packer};
-use crate::archive::pipe;
-use crate::error::{CliResult, Failure, plain_io};
+use barque_client::archive::copy::lexical;
+use barque_client::archive::ignore::Patterns;
+use barque_client::archive::pack::{Owner, Packer};
+use barque_client::archive::pipe;
+use barque_client::archive::plain_io;
+
+use crate::error::{CliResult, Failure};
 use crate::output::meter::Meter;
 use crate::output::progress::Sink;
 

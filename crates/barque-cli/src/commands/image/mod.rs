@@ -1,12 +1,12 @@
 //! `image …`, and the same commands without the first word.
 
 mod build;
-mod build_cache;
 mod build_debug;
 mod build_extras;
 mod build_options;
 mod build_output;
 mod context;
+mod flatten;
 mod list;
 mod nearby;
 mod transfer;

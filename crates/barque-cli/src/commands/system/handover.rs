@@ -34,7 +34,7 @@ fn by_hand(pidfile: &Path, proc: &Path) -> Option<i32> {
 /// Asks the process to end and waits until it has; false if it was gone already.
 pub(super) fn stop(pid: i32) -> CliResult<bool> {
     let failed = |what: &str, e: rustix::io::Errno| {
-        Failure::new(format!("cannot {what} the engine (pid {pid}): {}", crate::error::plain_io(&e.into())))
+        Failure::new(format!("cannot {what} the engine (pid {pid}): {}", barque_client::archive::plain_io(&e.into())))
     };
     let Some(number) = Pid::from_raw(pid) else { return Ok(false) };
     let process = match pidfd_open(number, PidfdFlags::empty()) {

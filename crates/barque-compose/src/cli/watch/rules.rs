@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::apply::ignore::Ignore;
+use barque_client::archive::ignore::Patterns;
+
 use crate::cli::context::Failure;
 use crate::file::model::{Hook, WatchAction};
 use crate::file::project::Project;
@@ -21,24 +22,24 @@ pub(super) struct Rule {
     pub(super) target: String,
     pub(super) exec: Hook,
     pub(super) initial_sync: bool,
-    ignore: Ignore,
+    ignore: Patterns,
     /// Empty: everything.
-    include: Option<Ignore>,
+    include: Option<Patterns>,
     /// `.dockerignore` of the service's build context, with the context's directory.
-    context: Option<(PathBuf, Ignore)>,
+    context: Option<(PathBuf, Patterns)>,
 }
 
 impl Rule {
     /// The path of a change below this rule's own (empty: the rule's path itself), if it concerns the rule.
     pub(super) fn relative(&self, changed: &Path) -> Option<String> {
         let relative = changed.strip_prefix(&self.path).ok()?.to_str()?.to_owned();
-        let listed = self.include.as_ref().is_none_or(|i| i.excludes(&relative));
+        let listed = self.include.as_ref().is_none_or(|i| i.ignores(&relative));
         // A directory is never listed itself, but what is in it may be.
-        if self.ignore.excludes(&relative) || (!relative.is_empty() && !listed) {
+        if self.ignore.ignores(&relative) || (!relative.is_empty() && !listed) {
             return None;
         }
         let unsent = self.context.as_ref().is_some_and(|(dir, ignore)| {
-            changed.strip_prefix(dir).ok().and_then(Path::to_str).is_some_and(|p| !p.is_empty() && ignore.excludes(p))
+            changed.strip_prefix(dir).ok().and_then(Path::to_str).is_some_and(|p| !p.is_empty() && ignore.ignores(p))
         });
         (!unsent).then_some(relative)
     }
@@ -47,7 +48,8 @@ impl Rule {
     pub(super) fn may_hold(&self, directory: &Path) -> bool {
         let Ok(relative) = directory.strip_prefix(&self.path) else { return self.path.starts_with(directory) };
         let Some(relative) = relative.to_str() else { return false };
-        let shut = |ignore: &Ignore, path: &str| !path.is_empty() && ignore.prunes() && ignore.excludes(path);
+        let shut =
+            |ignore: &Patterns, path: &str| !path.is_empty() && ignore.ignores(path) && !ignore.may_keep_below(path);
         let unsent = self.context.as_ref().is_some_and(|(dir, ignore)| {
             directory.strip_prefix(dir).ok().and_then(Path::to_str).is_some_and(|path| shut(ignore, path))
         });
@@ -85,10 +87,12 @@ pub(super) fn collect(project: &Project, named: &[String]) -> Result<Vec<Rule>, 
     let mut rules = Vec::new();
     for service in project.services.values().filter(|s| named.is_empty() || named.contains(&s.name)) {
         let context = service.spec.build.as_ref().map(|b| PathBuf::from(&b.context)).filter(|dir| dir.is_dir());
-        let context = context.map(|dir| {
-            let text = std::fs::read_to_string(dir.join(".dockerignore")).unwrap_or_default();
-            (dir, Ignore::parse(&text))
-        });
+        let context = context
+            .map(|dir| {
+                let text = std::fs::read_to_string(dir.join(".dockerignore")).unwrap_or_default();
+                Ok::<_, Failure>((dir, Patterns::parse(&text).map_err(Failure::new)?))
+            })
+            .transpose()?;
         for rule in service.spec.develop.iter().flat_map(|d| &d.watch) {
             let name = &service.name;
             if rule.action == WatchAction::Rebuild && service.spec.build.is_none() {
@@ -111,8 +115,11 @@ pub(super) fn collect(project: &Project, named: &[String]) -> Result<Vec<Rule>, 
                 target: rule.target.clone(),
                 exec: rule.exec.clone(),
                 initial_sync: rule.initial_sync,
-                ignore: Ignore::parse(&format!("{EPHEMERAL}\n{}", rule.ignore.join("\n"))),
-                include: (!rule.include.is_empty()).then(|| Ignore::parse(&rule.include.join("\n"))),
+                ignore: Patterns::parse(&format!("{EPHEMERAL}\n{}", rule.ignore.join("\n"))).map_err(Failure::new)?,
+                include: (!rule.include.is_empty())
+                    .then(|| Patterns::parse(&rule.include.join("\n")))
+                    .transpose()
+                    .map_err(Failure::new)?,
                 context: context.clone(),
             });
         }
@@ -173,8 +180,8 @@ mod tests {
             target: target.into(),
             exec: Hook { command: Some(vec!["reload".into()]), ..Hook::default() },
             initial_sync: false,
-            ignore: Ignore::parse(&format!("{EPHEMERAL}\n{ignore}")),
-            include: (!include.is_empty()).then(|| Ignore::parse(include)),
+            ignore: Patterns::parse(&format!("{EPHEMERAL}\n{ignore}")).expect("patterns"),
+            include: (!include.is_empty()).then(|| Patterns::parse(include).expect("patterns")),
             context: None,
         }
     }
@@ -221,7 +228,7 @@ mod tests {
         assert!(may("*.py", "/p") && may("*.py", "/"), "on the way to the rule's own path");
         let mut excepted = rule(WatchAction::Sync, "/p", "/app", "lib\n!lib/own", "");
         assert!(excepted.may_hold(Path::new("/p/lib")), "an exception may bring something back");
-        excepted.context = Some(("/p".into(), Ignore::parse("lib")));
+        excepted.context = Some(("/p".into(), Patterns::parse("lib").expect("patterns")));
         assert!(!excepted.may_hold(Path::new("/p/lib/x")), "what the build does not see");
     }
 

@@ -5,7 +5,7 @@
 
 /// The patterns of one file, in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Patterns {
+pub struct Patterns {
     list: Vec<Pattern>,
 }
 
@@ -17,7 +17,10 @@ struct Pattern {
 
 impl Patterns {
     /// Reads the text of an ignore file.
-    pub(crate) fn parse(text: &str) -> Result<Patterns, String> {
+    ///
+    /// # Errors
+    /// A pattern that is none, in Docker's words.
+    pub fn parse(text: &str) -> Result<Patterns, String> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut list = Vec::new();
         for line in text.lines() {
@@ -45,12 +48,12 @@ impl Patterns {
     }
 
     /// Adds a pattern that takes `path` back in, whatever was said before.
-    pub(crate) fn keep(&mut self, path: &str) {
+    pub fn keep(&mut self, path: &str) {
         self.list.push(Pattern { text: escape(&clean(path)), exclusion: true });
     }
 
     /// Whether `path` (relative, with slashes) is left out, by its own name or by a directory above it.
-    pub(crate) fn ignores(&self, path: &str) -> bool {
+    pub fn ignores(&self, path: &str) -> bool {
         let mut ignored = false;
         for pattern in &self.list {
             // A pattern that would change nothing need not be looked at.
@@ -62,20 +65,37 @@ impl Patterns {
     }
 
     /// Whether an ignored directory must be entered all the same: something in it may be taken back.
-    pub(crate) fn may_keep_below(&self, directory: &str) -> bool {
-        let prefix = format!("{directory}/");
-        self.list.iter().filter(|p| p.exclusion).any(|p| {
-            let fixed = p.text.split(['*', '?', '[', '\\']).next().unwrap_or_default();
-            let wild = fixed.len() < p.text.len();
-            fixed.starts_with(&prefix)
-                || (wild && prefix.starts_with(fixed))
-                || prefix.starts_with(&format!("{fixed}/"))
-        })
+    pub fn may_keep_below(&self, directory: &str) -> bool {
+        self.list.iter().any(|p| p.exclusion && leads_below(&p.text, directory))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether a pattern without `!` may match something in a directory; `""` is the root.
+    pub fn may_match_below(&self, directory: &str) -> bool {
+        self.list.iter().any(|p| !p.exclusion && (directory.is_empty() || leads_below(&p.text, directory)))
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
+}
+
+/// Whether a pattern goes on below a directory, or covers all of it since it ends above.
+fn leads_below(pattern: &str, directory: &str) -> bool {
+    let mut parts = pattern.split('/');
+    for name in directory.split('/') {
+        match parts.next() {
+            None => return true,
+            Some(part) if part.contains("**") => return true,
+            Some(part) if !glob(&chars(part), &chars(name)) => return false,
+            Some(_) => {}
+        }
+    }
+    true
+}
+
+fn chars(text: &str) -> Vec<char> {
+    text.chars().collect()
 }
 
 /// Slashes at the ends, `.` and `..` resolved as text.
@@ -124,11 +144,10 @@ fn check(pattern: &str) -> Result<(), String> {
 }
 
 fn matches_or_parent(pattern: &str, path: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
+    let pattern = chars(pattern);
     let mut end = Some(path.len());
     while let Some(at) = end {
-        let part: Vec<char> = path[..at].chars().collect();
-        if glob(&pattern, &part) {
+        if glob(&pattern, &chars(&path[..at])) {
             return true;
         }
         end = path[..at].rfind('/');
@@ -264,5 +283,15 @@ mod tests {
     fn bad_patterns_are_named() {
         assert!(Patterns::parse("[").expect_err("open").contains("syntax error in pattern"));
         assert!(Patterns::parse("!").expect_err("empty").contains("illegal exclusion pattern"));
+    }
+
+    #[test]
+    fn directories_on_the_way() {
+        let may =
+            |patterns: &str, directory: &str| Patterns::parse(patterns).expect("parses").may_match_below(directory);
+        assert!(may("**/*.py", "a") && may("**/*.py", "a/b/c") && may("*.py", ""));
+        assert!(may("src/*.py", "src") && !may("src/*.py", "doc") && !may("src/*.py", "src/deep"));
+        assert!(may("src/**/x.py", "src/a/b") && !may("src/**/x.py", "doc"));
+        assert!(may("s*/lib", "src") && may("src", "src/all/of/it") && !may("*.py", "src"));
     }
 }

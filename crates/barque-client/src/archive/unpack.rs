@@ -9,17 +9,19 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
+use super::plain_io;
+
 /// How to unpack.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub struct Options {
     /// Entries' first part is replaced: `(old, new)`.
-    pub(crate) rebase: Option<(String, String)>,
+    pub rebase: Option<(String, String)>,
     /// Owners of the archive are kept; else everything belongs to the caller.
-    pub(crate) owners: bool,
+    pub owners: bool,
 }
 
 /// Unpacks all of `archive` into `target`, which exists. Gives the number of bytes in files.
-pub(crate) fn unpack(archive: &mut dyn Read, target: &Path, options: &Options) -> io::Result<u64> {
+pub fn unpack(archive: &mut dyn Read, target: &Path, options: &Options) -> io::Result<u64> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let root = rustix::fs::open(target, flags, Mode::empty()).map_err(|e| named(e.into(), "open", target))?;
     let mut unpacker = Unpacker { root, options, directories: Vec::new(), bytes: 0 };
@@ -264,7 +266,7 @@ fn escape(path: &Path) -> io::Error {
 }
 
 fn named(error: io::Error, verb: &str, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{verb} {}: {}", path.display(), crate::error::plain_io(&error)))
+    io::Error::new(error.kind(), format!("{verb} {}: {}", path.display(), plain_io(&error)))
 }
 
 #[cfg(test)]

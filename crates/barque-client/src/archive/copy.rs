@@ -3,26 +3,28 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::plain_io;
+
 /// What is known of the source or the destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Info {
+pub struct Info {
     /// As typed, made absolute: a slash or `/.` at the end has a meaning.
-    pub(crate) path: String,
-    pub(crate) exists: bool,
-    pub(crate) is_dir: bool,
+    pub path: String,
+    pub exists: bool,
+    pub is_dir: bool,
     /// The name the archive's entries begin with, where it is not the path's last part.
-    pub(crate) rebase: Option<String>,
+    pub rebase: Option<String>,
 }
 
 /// The directory to unpack in, and how the first part of each entry is renamed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Placement {
-    pub(crate) directory: String,
-    pub(crate) rename: Option<(String, String)>,
+pub struct Placement {
+    pub directory: String,
+    pub rename: Option<(String, String)>,
 }
 
 /// Decides where an archive of `source` is unpacked to arrive at `target`.
-pub(crate) fn place(source: &Info, target: &Info) -> Result<Placement, String> {
+pub fn place(source: &Info, target: &Info) -> Result<Placement, String> {
     let (directory, base) = split(&target.path);
     let (_, source_base) = split(&source.path);
     let rename = || {
@@ -38,7 +40,7 @@ pub(crate) fn place(source: &Info, target: &Info) -> Result<Placement, String> {
 }
 
 /// The parent and the last part; `/.` at the end keeps its dot.
-pub(crate) fn split(path: &str) -> (String, String) {
+pub fn split(path: &str) -> (String, String) {
     let cleaned = lexical(path);
     let dotted = path == "." || path.ends_with("/.");
     if dotted {
@@ -52,12 +54,12 @@ pub(crate) fn split(path: &str) -> (String, String) {
 }
 
 /// A slash or a dot at the end says that it is a directory.
-pub(crate) fn asserts_directory(path: &str) -> bool {
+pub fn asserts_directory(path: &str) -> bool {
     path.ends_with('/') || path == "." || path.ends_with("/.")
 }
 
 /// `.` and `..` resolved as text.
-pub(crate) fn lexical(path: &str) -> String {
+pub fn lexical(path: &str) -> String {
     let absolute = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -79,7 +81,7 @@ pub(crate) fn lexical(path: &str) -> String {
 }
 
 /// `CONTAINER:PATH` or a local path.
-pub(crate) fn parse_operand(text: &str) -> (Option<&str>, &str) {
+pub fn parse_operand(text: &str) -> (Option<&str>, &str) {
     if text.starts_with('/') {
         return (None, text);
     }
@@ -90,7 +92,7 @@ pub(crate) fn parse_operand(text: &str) -> (Option<&str>, &str) {
 }
 
 /// An absolute local path that keeps the slash or dot at its end.
-pub(crate) fn absolute(path: &str) -> io::Result<String> {
+pub fn absolute(path: &str) -> io::Result<String> {
     let joined = match path.starts_with('/') {
         true => path.to_owned(),
         false => format!("{}/{path}", std::env::current_dir()?.display()),
@@ -106,9 +108,8 @@ pub(crate) fn absolute(path: &str) -> io::Result<String> {
 }
 
 /// The local source: what to pack, and its name in the archive.
-pub(crate) fn local_source(path: &str, follow: bool) -> io::Result<(PathBuf, Info)> {
-    let named =
-        |e: io::Error, path: &str| io::Error::new(e.kind(), format!("lstat {path}: {}", crate::error::plain_io(&e)));
+pub fn local_source(path: &str, follow: bool) -> io::Result<(PathBuf, Info)> {
+    let named = |e: io::Error, path: &str| io::Error::new(e.kind(), format!("lstat {path}: {}", plain_io(&e)));
     let bare = if path == "/" { path } else { path.trim_end_matches('/') };
     // A slash at the end of a link means what it leads to.
     let real = if follow || asserts_directory(path) {
@@ -127,7 +128,7 @@ pub(crate) fn local_source(path: &str, follow: bool) -> io::Result<(PathBuf, Inf
 }
 
 /// The local destination, links followed.
-pub(crate) fn local_target(path: &str) -> io::Result<Info> {
+pub fn local_target(path: &str) -> io::Result<Info> {
     let mut current = path.to_owned();
     for _ in 0..10 {
         let bare = if current == "/" { "/" } else { current.trim_end_matches('/') };

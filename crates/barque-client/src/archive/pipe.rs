@@ -16,7 +16,7 @@ const QUEUE: usize = 8;
 type Piece = io::Result<Bytes>;
 
 /// Runs `write` on a thread; what it writes can be read from the result.
-pub(crate) fn produce<F>(write: F) -> Produced
+pub fn produce<F>(write: F) -> Produced
 where
     F: FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
 {
@@ -47,7 +47,7 @@ impl Write for Pieces {
 }
 
 /// The reading end of [`produce`].
-pub(crate) struct Produced {
+pub struct Produced {
     receiver: mpsc::Receiver<Piece>,
     current: Bytes,
 }
@@ -69,7 +69,7 @@ impl AsyncRead for Produced {
 }
 
 /// Feeds a stream of pieces to `read`, which runs on a thread, and gives its result.
-pub(crate) async fn consume<T, F>(mut stream: barque_client::ByteStream, read: F) -> io::Result<T>
+pub async fn consume<T, F>(mut stream: crate::ByteStream, read: F) -> io::Result<T>
 where
     T: Send + 'static,
     F: FnOnce(&mut dyn Read) -> io::Result<T> + Send + 'static,

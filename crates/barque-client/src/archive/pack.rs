@@ -8,10 +8,11 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::ignore::Patterns;
+use super::plain_io;
 
 /// Who owns the packed files.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub enum Owner {
     /// As on disk.
     Kept,
     /// Everything belongs to root: a build context means no user of this machine.
@@ -19,7 +20,7 @@ pub(crate) enum Owner {
 }
 
 /// Writes a tar stream; dropped unfinished, it has no end.
-pub(crate) struct Packer<W: Write> {
+pub struct Packer<W: Write> {
     tar: tar::Builder<W>,
     owner: Owner,
     /// First names of files with several.
@@ -27,14 +28,14 @@ pub(crate) struct Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
-    pub(crate) fn new(writer: W, owner: Owner) -> Packer<W> {
+    pub fn new(writer: W, owner: Owner) -> Packer<W> {
         let mut tar = tar::Builder::new(writer);
         tar.follow_symlinks(false);
         Packer { tar, owner, links: HashMap::new() }
     }
 
     /// Packs `path` under `name`, with all below it.
-    pub(crate) fn tree(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+    pub fn tree(&mut self, path: &Path, name: &Path) -> io::Result<()> {
         let metadata = context(std::fs::symlink_metadata(path), "lstat", path)?;
         self.entry(path, name, &metadata)?;
         if metadata.is_dir() {
@@ -46,7 +47,7 @@ impl<W: Write> Packer<W> {
     }
 
     /// Packs the content of `root` but for what `patterns` leave out.
-    pub(crate) fn filtered(&mut self, root: &Path, below: &Path, patterns: &Patterns) -> io::Result<()> {
+    pub fn filtered(&mut self, root: &Path, below: &Path, patterns: &Patterns) -> io::Result<()> {
         for child in sorted(&root.join(below))? {
             let name = below.join(&child);
             let path = root.join(&name);
@@ -72,7 +73,7 @@ impl<W: Write> Packer<W> {
     }
 
     /// Packs bytes as a file.
-    pub(crate) fn bytes(&mut self, name: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    pub fn bytes(&mut self, name: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_size(content.len() as u64);
@@ -83,7 +84,7 @@ impl<W: Write> Packer<W> {
         self.tar.append_data(&mut header, name, content)
     }
 
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         self.tar.into_inner()?.flush()
     }
 
@@ -166,7 +167,7 @@ fn sorted(path: &Path) -> io::Result<Vec<OsString>> {
 
 /// Names what was done to which file.
 fn context<T>(result: io::Result<T>, verb: &str, path: &Path) -> io::Result<T> {
-    result.map_err(|e| io::Error::new(e.kind(), format!("{verb} {}: {}", path.display(), crate::error::plain_io(&e))))
+    result.map_err(|e| io::Error::new(e.kind(), format!("{verb} {}: {}", path.display(), plain_io(&e))))
 }
 
 /// Reads exactly `left` bytes: more are cut off, missing ones are zero.
