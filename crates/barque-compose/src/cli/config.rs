@@ -69,11 +69,7 @@ fn output(project: &Project, args: &Config) -> Result<String, Failure> {
         return Ok(lines(named.map(str::to_owned).collect()));
     }
     if args.profiles {
-        let mut all: Vec<String> =
-            project.services.values().chain(project.disabled.values()).flat_map(|s| s.spec.profiles.clone()).collect();
-        all.sort();
-        all.dedup();
-        return Ok(lines(all));
+        return Ok(lines(project.all_profiles()));
     }
     if args.images {
         return Ok(lines(project.services.values().map(|s| s.image(&project.name)).collect()));

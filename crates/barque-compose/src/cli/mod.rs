@@ -41,14 +41,23 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The services of the project that these options before a command mean; none if it cannot be read.
-pub fn service_names(globals: Vec<OsString>, host: Host) -> Vec<String> {
+/// What can be named of a project, for completions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Services of the profiles that are switched on.
+    pub services: Vec<String>,
+    /// Profiles of all services.
+    pub profiles: Vec<String>,
+}
+
+/// The names in the project that these options before a command mean; none if it cannot be read.
+pub fn names(globals: Vec<OsString>, host: Host) -> Names {
     let words = std::iter::once(OsString::from("compose")).chain(globals);
     let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
-    let Ok(cli) = parsed else { return Vec::new() };
+    let Ok(cli) = parsed else { return Names::default() };
     let options = Context { host, global: cli.global }.load_options(&[]);
-    let project = crate::file::project::load(&options, &crate::file::load::Disk);
-    project.map(|p| p.services.keys().cloned().collect()).unwrap_or_default()
+    let Ok(project) = crate::file::project::load(&options, &crate::file::load::Disk) else { return Names::default() };
+    Names { services: project.services.keys().cloned().collect(), profiles: project.all_profiles() }
 }
 
 /// Runs a command line and returns the exit status. `args` do not include the program's own name.

@@ -528,6 +528,12 @@ fn label_files(list: &Node, own: Map, files: &FilesFrom<'_>, sources: &mut Sourc
 }
 
 impl Project {
+    /// The profiles of all services, switched on or not.
+    pub fn all_profiles(&self) -> Vec<String> {
+        let all = self.services.values().chain(self.disabled.values());
+        all.flat_map(|s| s.spec.profiles.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Forgets resources no service uses.
     fn prune(&mut self) {
         let all = self.services.values();

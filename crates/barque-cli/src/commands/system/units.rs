@@ -162,7 +162,7 @@ fn carry_out(inv: &Invocation<'_>, steps: &[Step]) -> CliResult<u8> {
                 true => inv.cli.line(&text)?,
                 false => continue,
             }
-        } else {
+        } else if step.is_due() {
             inv.cli.line(&text)?;
             if let Step::Write(_, content) = step {
                 content.lines().try_for_each(|line| inv.cli.line(&format!("    {line}")))?;
@@ -196,6 +196,17 @@ impl Step {
                 )))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether there is something to do, as far as can be told beforehand.
+    fn is_due(&self) -> bool {
+        match self {
+            Step::Remove(path) => std::fs::symlink_metadata(path).is_ok(),
+            Step::Link(path, target) => !leads_to(path, target),
+            Step::Unlink(path, target) => leads_to(path, target),
+            Step::Systemctl(_) => has_systemd(),
+            Step::Program(_) | Step::Write(..) | Step::StopEngine(_) => true,
         }
     }
 
@@ -331,6 +342,7 @@ mod tests {
         std::fs::write(&docker, "theirs").expect("write");
         assert!(Step::Link(docker.clone(), "barque".into()).check().is_err());
         for step in plan_uninstall(&places) {
+            assert!(!step.is_due(), "nothing of ours is here: {step:?}");
             step.apply().expect("applies");
         }
         assert!(docker.exists());
