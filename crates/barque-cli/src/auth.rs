@@ -29,9 +29,13 @@ pub(crate) fn hostname(address: &str) -> &str {
     bare.split('/').next().unwrap_or(bare)
 }
 
-/// What to log in with for an image, if anything is stored.
-pub(crate) fn for_image(config: &Config, image: &Reference) -> CliResult<Option<AuthConfig>> {
-    get(config, key_of(image.domain()))
+/// What to log in with for an image, if anything is stored. A helper that is missing or fails is told of, but many
+/// images need no login.
+pub(crate) fn for_image(config: &Config, image: &Reference) -> Option<AuthConfig> {
+    get(config, key_of(image.domain())).unwrap_or_else(|failure| {
+        eprintln!("WARNING: {}: going on without a login", failure.message);
+        None
+    })
 }
 
 /// The credentials of one registry.

@@ -152,6 +152,9 @@ fn cure(program: &str, line: &str) -> Option<String> {
                 "what there is list {program} ps -a, {program} images, {program} volume ls and {program} network ls"
             )
         }
+        () if says("docker-credential-") && says("executable file not found in $PATH") => {
+            "install that credential helper, or take credsStore and credHelpers out of ~/.docker/config.json".to_owned()
+        }
         () if says("executable file not found in $PATH") => {
             let name = line.split("exec: \"").nth(1).and_then(|r| r.split('"').next()).unwrap_or_default();
             format!(
@@ -274,6 +277,8 @@ mod tests {
         ] {
             assert!(cure("docker", line).is_some_and(|c| c.contains(part)), "{line}");
         }
+        let helper = cure("docker", "exec: \"docker-credential-x\": executable file not found in $PATH");
+        assert!(helper.is_some_and(|c| c.contains("credsStore")));
         let directory = cure("docker", "exec: \"/etc\": permission denied: it is a directory");
         assert!(directory.is_some_and(|c| c.contains("not a directory")));
         assert_eq!(cure("docker", "invalid reference format"), None);

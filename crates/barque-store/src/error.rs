@@ -1,5 +1,6 @@
 //! Turns SQLite's and the file system's failures into [`barque_model::Error`]s that say what, where and the cure.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use barque_model::{Error, ErrorKind, size};
@@ -49,6 +50,30 @@ pub(crate) fn db(error: rusqlite::Error) -> Error {
 /// `error` while `doing` something under `path`. For a full disk the message says how much room there is and,
 /// if `missing` (bytes still to be written) is known, how much was needed.
 pub(crate) fn io(error: std::io::Error, doing: &str, path: &Path, missing: Option<u64>) -> Error {
+    failed(error, doing, path, missing, &|| free_at(path))
+}
+
+/// As [`io`], where `path` is a name in an archive or a container: the file system is that of `place`.
+pub(crate) fn io_in(place: impl AsFd, error: std::io::Error, doing: &str, path: &Path, missing: Option<u64>) -> Error {
+    let free = || rustix::fs::fstatvfs(&place).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize));
+    failed(error, doing, path, missing, &free)
+}
+
+/// Bytes free where a path is, or will be.
+fn free_at(path: &Path) -> u64 {
+    let mut dir = path;
+    loop {
+        match rustix::fs::statvfs(dir) {
+            Ok(s) => return s.f_bavail.saturating_mul(s.f_frsize),
+            Err(_) => match dir.parent() {
+                Some(p) => dir = p,
+                None => return 0,
+            },
+        }
+    }
+}
+
+fn failed(error: std::io::Error, doing: &str, path: &Path, missing: Option<u64>, free: &dyn Fn() -> u64) -> Error {
     if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
         return from_io(error);
     }
@@ -60,16 +85,7 @@ pub(crate) fn io(error: std::io::Error, doing: &str, path: &Path, missing: Optio
         };
         return Error::new(kind, format!("{doing} {}", path.display())).with_source(error);
     }
-    let mut dir = path;
-    let free = loop {
-        match rustix::fs::statvfs(dir) {
-            Ok(s) => break s.f_bavail.saturating_mul(s.f_frsize),
-            Err(_) => match dir.parent() {
-                Some(p) => dir = p,
-                None => break 0,
-            },
-        }
-    };
+    let free = free();
     let lack = match missing {
         Some(m) if m > free => format!("{} more needed, {} free: {} missing", h(m), h(free), h(m - free)),
         Some(m) => format!("{} more needed, {} free", h(m), h(free)),

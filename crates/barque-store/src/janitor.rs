@@ -127,6 +127,8 @@ fn run(queue: &Receiver<Job>, trash: &Path, store: &Weak<Inner>, leases: &Mutex<
                 emptying.store(true, Ordering::Release);
                 empty(trash);
                 emptying.store(false, Ordering::Release);
+                // What was used to delete this is there again.
+                trash.parent().into_iter().for_each(crate::reserve::set_aside);
             }
             Ok(Job::Sync) => unsynced = true,
             Ok(Job::Collect(lease)) => {

@@ -2,7 +2,7 @@
 //! full disk needs must not fail for want of it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
@@ -24,14 +24,27 @@ impl Store {
 }
 
 pub(crate) fn make_room(root: &Path) {
-    let file = root.join("reserve");
-    let Ok(disk) = statvfs(root) else { return };
-    let free = disk.f_bfree.saturating_mul(disk.f_frsize);
-    if free < LOW {
-        if std::fs::remove_file(&file).is_ok() {
+    if free(root).is_some_and(|free| free < LOW) {
+        if std::fs::remove_file(file(root)).is_ok() {
             tracing::warn!(root = %root.display(), "the disk is full: the reserve is used to remove things");
         }
-    } else if free >= PLENTY && !file.exists() {
+    } else {
+        set_aside(root);
+    }
+}
+
+fn file(root: &Path) -> PathBuf {
+    root.join("reserve")
+}
+
+fn free(root: &Path) -> Option<u64> {
+    statvfs(root).ok().map(|disk| disk.f_bfree.saturating_mul(disk.f_frsize))
+}
+
+/// Sets the reserve aside if it is not there and there is room; to be called after something was deleted.
+pub(crate) fn set_aside(root: &Path) {
+    let file = file(root);
+    if free(root).is_some_and(|free| free >= PLENTY) && !file.exists() {
         let reserved = File::create_new(&file).and_then(|f| Ok(fallocate(f, FallocateFlags::empty(), 0, BYTES)?));
         if reserved.is_err() {
             // A file system that sets nothing aside, or somebody was quicker.

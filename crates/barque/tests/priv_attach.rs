@@ -102,3 +102,31 @@ fn priv_what_an_exec_leaves_behind_may_go_on_writing() {
         assert!(soon(&mut proof) || soon(&mut proof));
     });
 }
+
+/// Who still sends when the command ends hears its status, not that the connection was reset.
+#[test]
+fn priv_input_that_is_left_unread_changes_no_status() {
+    in_namespaces("priv_input_that_is_left_unread_changes_no_status", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        engine.ok(&["run", "-d", "--name", "quiet", "--network", "none", "box", "sleep", "1000"]);
+        let ours = format!("{} -H unix://{}", env!("CARGO_BIN_EXE_barque"), engine.dir.join("sock").display());
+        let mut clients = vec![ours];
+        if pair::installed("docker") {
+            clients.push(format!("docker -H unix://{}", engine.dir.join("sock").display()));
+        }
+        for client in clients {
+            for (command, size) in
+                [("exec -i quiet", 1 << 20), ("exec -i quiet", 20 << 20), ("run -i --rm --network none box", 1 << 20)]
+            {
+                for _ in 0..8 {
+                    let script = format!(
+                        "head -c {size} /dev/zero | {client} {command} sh -c 'head -c 10 > /dev/null; echo out; exit 5' 2>&1; echo ${{PIPESTATUS[1]}}"
+                    );
+                    let done = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+                    assert_eq!(String::from_utf8_lossy(&done.stdout), "out\n5\n", "{client} {command}, {size} bytes");
+                }
+            }
+        }
+    });
+}

@@ -182,7 +182,14 @@ fn priv_a_full_disk_is_said_and_nothing_is_broken() {
         assert_eq!(engine.stored(), stored, "nothing of half a commit is kept");
         assert!(engine.run(&["image", "inspect", "too:big"]).is_err());
         assert_eq!(engine.ok(&["exec", "writer", "sh", "-c", "wc -c < /big"]), "22000000");
+        let why = engine.run(&["cp", &archive, "writer:/copy"]).unwrap_err();
+        assert!(why.contains("no space left on device (") && !why.contains("GB free"), "room of this disk: {why}");
         engine.ok(&["rm", "-f", "writer"]);
+        // What fills the disk ends with its own status, and goes as it was told to.
+        let filling = ["run", "--rm", "--network", "none", "small:1", "sh", "-c", "cat /dev/zero > /big; exit 7"];
+        let output = engine.call(&filling);
+        assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(engine.ok(&["ps", "-aq"]), "");
         // With not one block left, also for an engine that starts then, removals still do what they are for.
         engine.ok(&["create", "--name", "gone", "--network", "none", "-v", "gone:/v", "small:1", "true"]);
         engine.ok(&["tag", "small:1", "other:1"]);

@@ -8,7 +8,8 @@ use barque_compose::cli::Host;
 use crate::auth;
 use crate::cli::Invocation;
 use crate::error::CliResult;
-use crate::template::{Data, Missing, Template};
+use crate::output::rows::label_method;
+use crate::template::{Data, Missing, Struct, Template};
 
 pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
     let host = host(inv)?;
@@ -38,11 +39,21 @@ pub(super) fn host(inv: &Invocation<'_>) -> CliResult<Host> {
         nearby: super::image::shares_files,
         render: |template, row| {
             let template = Template::parse(template).map_err(|e| format!("template parsing error: {e}"))?;
-            template.execute(&Data::from_json(row), Missing::Error)
+            template.execute(&row_data(row), Missing::Error)
         },
         logins: Arc::new(move || auth::as_file(&auth::all(&for_logins))),
         auth: Arc::new(move |registry| auth::get(&for_auth, auth::key_of(registry)).ok().flatten()),
     })
+}
+
+/// A row as templates see it; its labels, by key, are the method `.Label`.
+fn row_data(row: &serde_json::Value) -> Data {
+    let (Some(fields), Some(labels)) = (row.as_object(), row["Label"].as_object()) else { return Data::from_json(row) };
+    let labels = labels.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
+    let others = fields.iter().filter(|(name, _)| *name != "Label");
+    let mut all: Vec<(&str, Data)> = others.map(|(name, value)| (name.as_str(), Data::from_json(value))).collect();
+    all.push(("Label", label_method(labels)));
+    Struct::row("*formatter.ContainerContext", all)
 }
 
 /// The environment as text; what is none is left out, since a Compose file can neither name nor hold it.

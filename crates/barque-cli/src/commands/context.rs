@@ -1,6 +1,7 @@
 //! `context …`.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use barque_model::csv::csv;
@@ -266,15 +267,15 @@ pub(crate) async fn export(inv: &Invocation<'_>) -> CliResult<u8> {
     }
     let context = find(inv, name)?;
     let mut archive = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, bytes: &[u8]| {
+    let mut add = |path: &str, bytes: &[u8], mode: u32| {
         let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
+        header.set_mode(mode);
         header.set_size(bytes.len() as u64);
         archive.append_data(&mut header, path, bytes)
     };
-    add("meta.json", serde_json::to_string(&context.meta).unwrap_or_default().as_bytes())?;
+    add("meta.json", serde_json::to_string(&context.meta).unwrap_or_default().as_bytes(), 0o644)?;
     for (file, bytes) in store(inv).tls(name)? {
-        add(&format!("tls/docker/{file}"), &bytes)?;
+        add(&format!("tls/docker/{file}"), &bytes, 0o600)?;
     }
     let bytes = archive.into_inner()?;
     let target = match inv.operand(1) {
@@ -288,7 +289,8 @@ pub(crate) async fn export(inv: &Invocation<'_>) -> CliResult<u8> {
         std::io::stdout().lock().write_all(&bytes)?;
         return Ok(0);
     }
-    let file = std::fs::File::options().write(true).create_new(true).open(&target);
+    // There may be a private key in it.
+    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&target);
     file.and_then(|mut file| file.write_all(&bytes)).map_err(|e| path_error("open", &target, &e))?;
     inv.cli.err(&format!("Written file {target:?}"));
     Ok(0)
@@ -315,6 +317,13 @@ pub(crate) async fn import(inv: &Invocation<'_>) -> CliResult<u8> {
             "invalid context: {source} is no archive of a context\n\nhint: barque context export NAME writes one"
         ))
     };
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Err(Failure::unbuilt(format!(
+            "context import of a zip archive: unpack {source}, and pack it with tar"
+        )));
+    }
+    // Docker's own export ends with the last byte of the last file.
+    bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
     for entry in tar::Archive::new(bytes.as_slice()).entries().map_err(no_archive)? {
         let mut entry = entry.map_err(no_archive)?;
         let path: PathBuf = entry.path().map_err(no_archive)?.into_owned();

@@ -21,7 +21,7 @@ pub(crate) async fn search(inv: &Invocation<'_>) -> CliResult<u8> {
     }
     let term = inv.operand(0);
     let auth = match term.parse::<Reference>() {
-        Ok(reference) => auth::for_image(inv.cli.config(), &reference)?,
+        Ok(reference) => auth::for_image(inv.cli.config(), &reference),
         Err(_) => None,
     };
     let query = SearchQuery { term: term.to_owned(), limit: flags.int("limit").unwrap_or(0), filters };

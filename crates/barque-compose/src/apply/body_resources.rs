@@ -9,8 +9,8 @@ use crate::file::project::Project;
 
 #[expect(clippy::cast_possible_truncation, reason = "counts of processors are small")]
 fn nano(cpus: f64) -> i64 {
-    // through 32 bits, as Docker Compose does, and rounded
-    (f64::from(cpus as f32) * 1e9).round() as i64
+    // in 32 bits, as Docker Compose does
+    (cpus as f32 * 1e9).round() as i64
 }
 
 pub(super) fn resources(spec: &ServiceSpec) -> Resources {

@@ -11,10 +11,9 @@ use crate::file::model::{FileMount, FileObject};
 use crate::file::project::{Project, Service};
 use crate::plan::api_socket;
 
-/// A file to copy: an archive of it, and whether its owner counts.
+/// A file to copy, as an archive of it.
 pub struct Packed {
     archive: Vec<u8>,
-    owners: bool,
     /// Whether another content makes another container; logins come and go.
     counts: bool,
 }
@@ -44,8 +43,7 @@ pub fn pack(project: &Project, service: &Service) -> Result<Vec<Packed>, Error> 
                 .with_hint("give it as a file without uid, gid and mode, which is mounted instead of copied"));
             }
             let archive = archive(&content, reference, &target_of(reference, base), kind)?;
-            let owners = !reference.uid.is_empty() || !reference.gid.is_empty();
-            out.push(Packed { archive, owners, counts: reference.source != api_socket::CONFIG });
+            out.push(Packed { archive, counts: reference.source != api_socket::CONFIG });
         }
     }
     Ok(out)
@@ -67,8 +65,9 @@ pub fn digest(project: &Project, service: &Service) -> Option<String> {
 /// # Errors
 /// As [`pack`], and the engine's refusal.
 pub async fn inject(engine: &Engine, project: &Project, service: &Service, id: &str) -> Result<(), Error> {
-    for Packed { archive, owners, .. } in pack(project, service)? {
-        engine.put_archive(id, "/", owners, Upload::bytes(archive)).await.map_err(|e| model_error(&e))?;
+    for Packed { archive, .. } in pack(project, service)? {
+        // The archive says whose they are; else they would be the container's user's.
+        engine.put_archive(id, "/", false, Upload::bytes(archive)).await.map_err(|e| model_error(&e))?;
     }
     Ok(())
 }

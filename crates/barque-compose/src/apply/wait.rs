@@ -13,6 +13,9 @@ use crate::file::model::Condition;
 /// Longest pause between two looks at a container's health.
 const SLOWEST: Duration = Duration::from_millis(500);
 
+/// What has run that long is no program that fails at once (as Docker Compose, which looks that late).
+const STEADY: Duration = Duration::from_millis(500);
+
 /// Waits until a condition holds of a container.
 ///
 /// # Errors
@@ -61,6 +64,12 @@ async fn healthy(engine: &Engine, id: &str, name: &str) -> Result<&'static str, 
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(SLOWEST);
     }
+}
+
+/// For how long a container has run, by this machine's clock.
+fn age(container: &ContainerInspect) -> Option<Duration> {
+    let started: jiff::Timestamp = container.state.started_at.parse().ok()?;
+    Duration::try_from(jiff::Timestamp::now().duration_since(started)).ok()
 }
 
 /// Healthy, never to be healthy, or nothing yet.
@@ -116,11 +125,12 @@ pub async fn running_or_healthy(
     }
     let shown = format!("Container {name}");
     progress.working(&shown, "Waiting");
-    let mut pause = Duration::from_millis(20);
+    let (mut pause, begin) = (Duration::from_millis(20), tokio::time::Instant::now());
     loop {
         let container = engine.read().inspect(id).await.map_err(|e| model_error(&e))?;
         let outcome = if container.state.running && container.state.health.is_none() {
-            Some(Ok("Healthy"))
+            let lasts = begin.elapsed() >= STEADY || age(&container).is_some_and(|age| age >= STEADY);
+            lasts.then_some(Ok("Healthy"))
         } else if container.state.status == "exited" && may_end && container.state.exit_code == 0 {
             Some(Ok("Exited"))
         } else {

@@ -440,7 +440,7 @@ pub struct Exec {
     #[arg(short = 'w', long, value_name = "string")]
     pub workdir: Option<String>,
     /// SERVICE COMMAND [ARGS...]
-    #[arg(value_name = "SERVICE COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true, num_args = 1..)]
+    #[arg(value_name = "SERVICE COMMAND", required = true, trailing_var_arg = true, num_args = 1..)]
     pub words: Vec<String>,
 }
 

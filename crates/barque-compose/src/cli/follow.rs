@@ -17,6 +17,7 @@ use super::logs::{Lines, Printer, follow};
 use super::up::Ready;
 use crate::apply::engine::Engine;
 use crate::apply::execute::Executor;
+use crate::apply::observe;
 use crate::apply::progress::Progress;
 use crate::apply::teardown::{self, Teardown};
 use crate::plan::labels;
@@ -28,6 +29,8 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// So long a container may be down while it is restarted.
 const RESTART: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often it is looked whether something still runs after a stop.
+const STOPS: usize = 4;
 
 /// Services whose output is shown.
 fn shown_services(ready: &Ready, args: &Up) -> Result<BTreeSet<String>, Failure> {
@@ -122,25 +125,37 @@ pub(super) async fn pending<F: Future + Unpin>(work: &mut Option<F>) -> F::Outpu
     }
 }
 
+/// Containers that run of the services that take part; what else belongs to the project goes on.
+async fn taking_part(engine: &Engine, ready: &Ready) -> Result<Vec<Container>, barque_model::Error> {
+    let found = observe::containers(engine.read(), &ready.session.name, false).await;
+    let mut found = found.map_err(|e| crate::apply::body::model_error(&e))?;
+    let services = ready.session.project.as_ref().map(|p| &p.services);
+    found.retain(|c| !c.oneoff && services.is_some_and(|s| s.contains_key(&c.service)));
+    Ok(found)
+}
+
 async fn stop(
     engine: &Engine,
     ready: &Ready,
     progress: &Progress,
     timeout: Option<i64>,
 ) -> Result<(), barque_model::Error> {
-    let name = &ready.session.name;
-    let found = crate::apply::observe::containers(engine.read(), name, false)
-        .await
-        .map_err(|e| crate::apply::body::model_error(&e))?;
-    let found: Vec<Container> = found.into_iter().filter(|c| !c.oneoff).collect();
-    let how = Teardown { stop: true, remove: false, volumes: false, timeout };
     progress.title("Stopping");
-    progress.during(teardown::containers(engine, progress, ready.session.project.as_ref(), &found, how)).await
+    // A start that was given up may still be with the engine: what it started is found by another look.
+    for _ in 0..STOPS {
+        let found = taking_part(engine, ready).await?;
+        if found.is_empty() {
+            break;
+        }
+        let how = Teardown { stop: true, remove: false, volumes: false, timeout };
+        progress.during(teardown::containers(engine, progress, ready.session.project.as_ref(), &found, how)).await?;
+    }
+    Ok(())
 }
 
 async fn kill(engine: &Engine, ready: &Ready) {
-    if let Ok(found) = crate::apply::observe::containers(engine.read(), &ready.session.name, false).await {
-        join_all(found.iter().filter(|c| !c.oneoff).map(|c| engine.kill(&c.id, "SIGKILL"))).await;
+    if let Ok(found) = taking_part(engine, ready).await {
+        join_all(found.iter().map(|c| engine.kill(&c.id, "SIGKILL"))).await;
     }
 }
 

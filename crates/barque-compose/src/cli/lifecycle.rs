@@ -367,7 +367,7 @@ where
 /// Runs `rm`.
 pub(super) async fn rm(cx: &Context, args: Rm) -> Outcome {
     let session = Session::open(cx, "Removing").await?;
-    let found = session.containers(&args.services, true, true).await?;
+    let found = session.containers(&args.services, true, false).await?;
     if args.stop {
         let how = Teardown { stop: true, remove: false, volumes: false, timeout: None };
         let up: Vec<Container> = found.iter().filter(|c| c.state.is_up()).cloned().collect();

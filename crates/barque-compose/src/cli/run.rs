@@ -26,6 +26,9 @@ use crate::plan::step::Wait;
 
 /// Runs `run`.
 pub(super) async fn run(cx: &Context, args: Run) -> Outcome {
+    if args.service_ports && !args.publish.is_empty() {
+        return Err(Failure::new("--service-ports and --publish are incompatible"));
+    }
     let (name, command) = args.words.split_first().ok_or_else(|| Failure::new("a service is missing"))?;
     let mut options = cx.load_options(std::slice::from_ref(name));
     options.no_deps = false;
@@ -237,7 +240,7 @@ async fn create(
     let labels = made.request.config.labels.get_or_insert_default();
     labels.insert(labels::SLUG.to_owned(), slug);
     if let Some(host) = made.request.host_config.as_mut() {
-        host.auto_remove = args.rm && args.detach;
+        host.auto_remove = args.rm;
     }
     let (id, _) = session.engine.create(&name, &service.spec.platform, &made.request).await?;
     files::complete(&session.engine, project, service, &id, made.later).await?;
@@ -254,30 +257,23 @@ async fn attach(session: &Session, service: &Service, id: &str, args: &Run, tty:
     let stdin = args.interactive;
     let query = AttachQuery { stream: true, stdin, stdout: true, stderr: true, ..AttachQuery::default() };
     let connection = client.container_attach(id, &query).await?;
-    let waiting = client.container_wait(id, "next-exit").await?;
+    let end = if args.rm { "removed" } else { "next-exit" };
+    let waiting = client.container_wait(id, end).await?;
     let raw = tty.then(terminal::RawMode::enter);
     let proxy = super::signals::Proxy::start(client.clone(), id.to_owned(), !tty);
-    let started = session.engine.start(id).await;
-    if let Err(e) = started {
-        drop(raw);
-        if args.rm {
-            session.engine.remove(id, true).await?;
-        }
-        return Err(e.into());
-    }
-    post_start(session, service, id).await?;
+    session.engine.start(id).await?;
     let resize = |rows, columns| async move {
         let _ = client.container_resize(id, rows, columns).await;
     };
     if let Some((rows, columns)) = tty.then(terminal::size).flatten() {
         resize(rows, columns).await;
     }
-    let copied = stream::copy(connection, tty, stdin, resize).await;
+    // What the container writes is not held up by its hooks.
+    let copying = stream::copy(connection, tty, stdin, resize);
+    let (copied, hooked) = tokio::join!(copying, post_start(session, service, id));
     drop((raw, proxy));
     copied?;
     let code = waiting.finish().await?.status_code;
-    if args.rm {
-        session.engine.remove(id, true).await?;
-    }
+    hooked?;
     Ok(i32::try_from(code).unwrap_or(1))
 }

@@ -54,11 +54,18 @@ pub(super) async fn ps(cx: &Context, args: Ps) -> Outcome {
         }
         "json" => cx.print(&found.iter().map(|c| format!("{}\n", ps_json(c, now))).collect::<String>()),
         format => {
-            let rows: Vec<Json> = found.iter().map(|c| ps_json(c, now)).collect();
+            let rows: Vec<Json> = found.iter().map(|c| template_row(c, now)).collect();
             cx.print(&template::render(&cx.host, format, &rows)?);
         }
     }
     Ok(0)
+}
+
+/// What templates know beyond `json`: `.Label "key"`.
+fn template_row(container: &Container, now: i64) -> Json {
+    let mut row = ps_json(container, now);
+    row["Label"] = json!(container.summary.labels);
+    row
 }
 
 fn ps_row(container: &Container, now: i64, short: bool) -> Vec<String> {
@@ -82,6 +89,8 @@ fn ps_json(container: &Container, now: i64) -> Json {
         .map(|p| json!({"URL": p.ip, "TargetPort": p.private_port, "PublishedPort": p.public_port, "Protocol": p.kind}))
         .collect();
     let labels: Vec<String> = summary.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let mounts: Vec<&str> =
+        container.mounts.iter().map(|m| if m.name.is_empty() { m.source.as_str() } else { m.name.as_str() }).collect();
     let created = jiff::Timestamp::from_second(summary.created).unwrap_or_default();
     json!({
         "Command": format!("{:?}", ellipsis(&summary.command, 20)),
@@ -91,6 +100,8 @@ fn ps_json(container: &Container, now: i64) -> Json {
         "ID": short(&container.id),
         "Image": container.image,
         "Labels": labels.join(","),
+        "LocalVolumes": container.mounts.iter().filter(|m| m.driver == "local").count().to_string(),
+        "Mounts": mounts.join(","),
         "Name": container.name,
         "Names": container.name,
         "Networks": container.networks.keys().cloned().collect::<Vec<_>>().join(","),
@@ -99,6 +110,7 @@ fn ps_json(container: &Container, now: i64) -> Json {
         "Publishers": publishers,
         "RunningFor": format!("{} ago", human_duration(now - summary.created)),
         "Service": container.service,
+        "Size": barque_model::size::human_precision(u64::try_from(summary.size_rw).unwrap_or(0), 3),
         "State": container.state.as_str(),
         "Status": summary.status,
     })
@@ -326,14 +338,25 @@ pub(super) async fn top(cx: &Context, args: Services) -> Outcome {
     let client = session.engine.read().client();
     let found: Vec<Container> = found.into_iter().filter(|c| c.state.is_up()).collect();
     let tops = try_join_all(found.iter().map(|c| client.container_top(&c.id, ""))).await?;
-    let mut out = String::new();
-    for (container, top) in found.iter().zip(tops) {
-        out.push_str(&format!("{}\n", container.name));
-        let header: Vec<&str> = top.titles.iter().map(String::as_str).collect();
-        out.push_str(&table(5, &header, &top.processes));
-        out.push('\n');
+    // One table of all; what not every engine's ps tells is "-". Commands are long and come last.
+    let mut titles: Vec<&String> = Vec::new();
+    for title in tops.iter().flat_map(|top| &top.titles) {
+        if !titles.contains(&title) {
+            titles.push(title);
+        }
     }
-    cx.print(&out);
+    titles.sort_by_key(|title| matches!(title.as_str(), "CMD" | "COMMAND"));
+    let mut rows = Vec::new();
+    for (container, top) in found.iter().zip(&tops) {
+        for process in &top.processes {
+            let cell = |title: &String| top.titles.iter().position(|t| t == title).and_then(|at| process.get(at));
+            let mut row = vec![container.service.clone(), container.number.to_string()];
+            row.extend(titles.iter().map(|title| cell(title).cloned().unwrap_or_else(|| "-".to_owned())));
+            rows.push(row);
+        }
+    }
+    let header: Vec<&str> = ["SERVICE", "#"].into_iter().chain(titles.iter().map(|t| t.as_str())).collect();
+    cx.print(&table(4, &header, &rows));
     Ok(0)
 }
 

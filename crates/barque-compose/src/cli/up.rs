@@ -376,6 +376,12 @@ fn check_flags(args: &Up) -> Result<(), Failure> {
     if args.converge.build && args.converge.no_build {
         return Err(Failure::new("--build and --no-build are incompatible"));
     }
+    if args.converge.no_recreate && args.renew_anon_volumes {
+        return Err(Failure::new("--no-recreate and --renew-anon-volumes are incompatible"));
+    }
+    if args.watch && args.converge.no_build {
+        return Err(Failure::new("--no-build and --watch are incompatible"));
+    }
     if args.always_recreate_deps && args.converge.no_recreate {
         return Err(Failure::new("--always-recreate-deps and --no-recreate are incompatible"));
     }

@@ -124,10 +124,11 @@ fn render(cx: &Context, rows: &[Row], args: &Stats) -> Result<String, Failure> {
         Some(format) => {
             let rows: Vec<serde_json::Value> = cells
                 .into_iter()
-                .map(|row| {
-                    serde_json::Value::Object(
-                        keys.iter().map(|k| (*k).to_owned()).zip(row.into_iter().map(Into::into)).collect(),
-                    )
+                .zip(rows)
+                .map(|(cells, row)| {
+                    let cells = cells.into_iter().map(serde_json::Value::from);
+                    let id = ("ID".to_owned(), row.id.clone().into());
+                    serde_json::Value::Object(keys.iter().map(|k| (*k).to_owned()).zip(cells).chain([id]).collect())
                 })
                 .collect();
             if format == "json" {

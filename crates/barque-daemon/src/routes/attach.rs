@@ -18,6 +18,8 @@ use crate::http::{self, Call, Outcome, Stream};
 
 /// Bytes moved at once.
 const CHUNK: usize = 32 << 10;
+/// For how long a client that was told the end may say nothing before the connection is closed.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 pub(super) async fn attach(context: Context, id: String) -> Outcome {
     let (call, stream, options, keys) = open(context, &id).await?;
@@ -96,12 +98,12 @@ async fn exchange(
     keys: Option<Vec<u8>>,
     input_end: InputEnd,
 ) {
-    let Stream { input, mut output, gone } = client;
+    let Stream { mut input, mut output, gone } = client;
     let AttachStream { output: mut from_process, input: to_process, .. } = process;
     let inward = async {
         let detached = match wants_input {
-            true => feed(input, to_process, keys).await,
-            false => drain(input).await,
+            true => feed(&mut input, to_process, keys).await,
+            false => drain(&mut input).await,
         };
         if !detached && input_end == InputEnd::LeavesOutput {
             gone.await;
@@ -113,11 +115,15 @@ async fn exchange(
         _ = outward => {}
     }
     let _client_gone = output.shutdown().await;
+    // Who still sends reads to the end that was just sent; a connection closed with input unread would be reset.
+    drop(from_process);
+    let mut rest = vec![0u8; CHUNK];
+    while matches!(tokio::time::timeout(PATIENCE, input.read(&mut rest)).await, Ok(Ok(1..))) {}
 }
 
 /// Passes input on; true if the detach keys were typed.
 async fn feed(
-    input: Pin<Box<dyn AsyncRead + Send>>,
+    input: &mut Pin<Box<dyn AsyncRead + Send>>,
     mut to_process: Pin<Box<dyn AsyncWrite + Send>>,
     keys: Option<Vec<u8>>,
 ) -> bool {
@@ -128,8 +134,7 @@ async fn feed(
             reader.is_detached()
         }
         None => {
-            let mut input = input;
-            let _process_gone = copy_flushing(&mut input, &mut to_process).await;
+            let _process_gone = copy_flushing(input, &mut to_process).await;
             false
         }
     };
@@ -140,7 +145,7 @@ async fn feed(
 }
 
 /// Reads what nobody wants, so that the client does not block.
-async fn drain(mut input: Pin<Box<dyn AsyncRead + Send>>) -> bool {
+async fn drain(input: &mut Pin<Box<dyn AsyncRead + Send>>) -> bool {
     let mut buffer = [0u8; 1024];
     while matches!(input.read(&mut buffer).await, Ok(count) if count > 0) {}
     false

@@ -294,12 +294,14 @@ struct UntilKnown<R> {
 impl<R: AsyncRead + Unpin> AsyncRead for UntilKnown<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.output).poll_read(cx, buf))?;
-        if buf.filled().len() == before && buf.remaining() > 0 {
+        // A process that ends before it has read its input resets the connection: that is its end, too.
+        let read = ready!(Pin::new(&mut self.output).poll_read(cx, buf));
+        let is_end = read.is_err() || (buf.filled().len() == before && buf.remaining() > 0);
+        if is_end {
             ready!(self.known.as_mut().poll(cx));
             self.known = Box::pin(std::future::ready(()));
         }
-        Poll::Ready(Ok(()))
+        read.or_else(|e| if e.kind() == std::io::ErrorKind::ConnectionReset { Ok(()) } else { Err(e) }).into()
     }
 }
 

@@ -260,6 +260,8 @@ impl Engine {
 
     /// `--rm`: away with it and its anonymous volumes.
     pub(crate) async fn remove_ended(&self, handle: &Arc<Handle>) {
+        // It may be what has filled the disk.
+        self.make_room();
         let removed = match self.begin_removal(handle).await {
             Ok(()) => self.finish_removal(handle, true).await,
             Err(e) => Err(e),

@@ -446,7 +446,7 @@ pub(crate) fn write_data<R: BufRead>(file: &File, entry: &Entry, reader: &mut Re
                 written = file.write_all_at(bytes, offset);
                 Ok(())
             })?;
-            written.map_err(|e| error::io(e, "write", at, Some(end - offset)))?;
+            written.map_err(|e| error::io_in(file, e, "write", at, Some(end - offset)))?;
             if n == 0 {
                 return Err(crate::tar::truncated());
             }

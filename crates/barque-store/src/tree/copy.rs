@@ -182,7 +182,7 @@ impl Copier<'_> {
             other => other.at("open", at)?,
         };
         let to = self.replace(name, at, |into| into.create_new(name, 0o600))?;
-        let size = copy_data(&from, &to).map_err(|e| error::io(e, "copy", at, Some(visit.stat.size)))?;
+        let size = copy_data(&from, &to).map_err(|e| error::io_in(&to, e, "copy", at, Some(visit.stat.size)))?;
         self.summary.bytes += size;
         let stat = visit.stat;
         let (uid, gid) = self.options.chown.unwrap_or((stat.uid, stat.gid));

@@ -85,7 +85,7 @@ impl Unpacker<'_> {
     }
 
     fn io(&self, e: io::Error, doing: &str, name: &[u8]) -> Error {
-        error::io(e, doing, &self.full(name), None)
+        error::io_in(self.root, e, doing, &self.full(name), None)
     }
 
     fn parent(&self) -> Result<&Dir> {

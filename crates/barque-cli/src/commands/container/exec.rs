@@ -1,6 +1,9 @@
 //! `exec`.
 
+use std::time::Duration;
+
 use barque_api::exec::{ExecCreateRequest, ExecStartRequest};
+use barque_client::Client;
 
 use super::attach::{detach_keys, exit_status};
 use super::start::watch_window;
@@ -44,7 +47,21 @@ pub(crate) async fn exec(inv: &Invocation<'_>) -> CliResult<u8> {
         End::Signal(number) => return Err(Failure::silent(128u8.saturating_add(number))),
         End::Output => {}
     }
-    exit_status(client.exec_inspect(&id).await?.exit_code.unwrap_or(0))
+    exit_status(ended(client, &id).await?)
+}
+
+/// The exit status of a command whose output has ended, which other engines may tell a moment later.
+async fn ended(client: &Client, id: &str) -> CliResult<i64> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let exec = client.exec_inspect(id).await?;
+        match exec.exit_code {
+            Some(code) if !exec.running => return Ok(code),
+            _ if !exec.running => return Ok(0),
+            _ => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
 }
 
 /// The request, and whether to leave the process to itself.

@@ -161,7 +161,7 @@ async fn saved(inv: &Invocation<'_>, id: &str) -> CliResult<File> {
 /// Pushes a name of the engine's.
 pub(super) async fn push(inv: &Invocation<'_>, name: &str) -> CliResult<()> {
     let name = reference(name)?.with_default_tag();
-    let auth = auth::for_image(inv.cli.config(), &name)?;
+    let auth = auth::for_image(inv.cli.config(), &name);
     let query = PushQuery { tag: name.tag().unwrap_or_default().to_owned(), ..PushQuery::default() };
     let stream = inv.client().await?.image_push(&name.name(), &query, auth.as_ref()).await?;
     progress::show(stream, super::build_options::way(inv), |_| Ok(())).await

@@ -36,7 +36,7 @@ pub(crate) async fn pull(inv: &Invocation<'_>) -> CliResult<u8> {
         (None, Some(tag)) => tag.to_owned(),
         (None, None) => String::new(),
     };
-    let auth = auth::for_image(inv.cli.config(), &name)?;
+    let auth = auth::for_image(inv.cli.config(), &name);
     let platform = inv.cli.platform(flags);
     let query = ImageCreateQuery { from_image: name.name(), tag, platform, ..ImageCreateQuery::default() };
     let stream = inv.client().await?.image_pull(&query, auth.as_ref()).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn push(inv: &Invocation<'_>) -> CliResult<u8> {
             inv.cli.line("Using default tag: latest")?;
         }
     }
-    let auth = auth::for_image(inv.cli.config(), &name)?;
+    let auth = auth::for_image(inv.cli.config(), &name);
     let tag = name.tag().unwrap_or_default().to_owned();
     let query = PushQuery { tag, platform: platform_json(flags.text("platform"))? };
     let stream = inv.client().await?.image_push(&name.name(), &query, auth.as_ref()).await?;
