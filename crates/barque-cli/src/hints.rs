@@ -211,9 +211,15 @@ fn of_objects(program: &str, line: &str) -> Option<String> {
         () if says("unable to evaluate symlinks in Dockerfile path") => {
             format!("name the file with -f, or the directory that holds it: {program} build -f FILE DIRECTORY")
         }
+        () if says("client version ") && says(" is too new") => {
+            "let client and engine agree by themselves: unset DOCKER_API_VERSION".to_owned()
+        }
+        () if says("ontainer ") && says(" is not running") => {
+            format!("{program} ps -a tells since when and with which status, {program} start NAME starts it")
+        }
         () if says("context not found") => format!("{program} context ls lists those there are"),
         () if says("truncated tar archive") || says("archive has no manifest") => {
-            format!("is it what {program} save wrote, and whole? {program} import takes archives of plain files")
+            format!("is the file whole? {program} load takes what {program} save wrote, {program} import plain files")
         }
         () if says("Invalid signal: ") => "signals are names such as TERM, HUP, USR1, or numbers".to_owned(),
         () if says("An image does not exist locally with the tag: ") => {

@@ -24,6 +24,8 @@ pub struct Probe {
     pub is_local: bool,
     /// Its version, or why there is none.
     pub answer: Result<String, Silence>,
+    /// Where it says its data are.
+    pub data_root: Option<String>,
 }
 
 /// Why there is no answer.
@@ -59,13 +61,19 @@ async fn ask(host: Option<&str>, context: Option<&str>) -> CliResult<Option<Prob
     }
     let chosen_by = target.chosen_by();
     let is_local = is_local(&target.host);
-    let answer = version(&target, &config).await;
-    Ok(Some(Probe { address: target.address, chosen_by, is_local, answer }))
-}
-
-async fn version(target: &Target, config: &Config) -> Result<String, Silence> {
     let headers = config.map("HttpHeaders").into_iter().collect();
     let client = Client::with_options(target.host.clone(), ClientOptions { headers, ..ClientOptions::default() });
+    let answer = version(&client).await;
+    let data_root = match answer {
+        Ok(_) => {
+            tokio::time::timeout(PATIENCE, client.info()).await.ok().and_then(|info| Some(info.ok()?.docker_root_dir))
+        }
+        Err(_) => None,
+    };
+    Ok(Some(Probe { address: target.address, chosen_by, is_local, answer, data_root }))
+}
+
+async fn version(client: &Client) -> Result<String, Silence> {
     match tokio::time::timeout(PATIENCE, client.version()).await {
         Ok(Ok(version)) => Ok(version.version),
         Ok(Err(e)) => {

@@ -39,6 +39,10 @@ pub(crate) async fn connect(host: &Host) -> Result<Connection> {
             io::ErrorKind::PermissionDenied => {
                 format!("permission denied while trying to connect to the Docker daemon socket at {address}")
             }
+            // The resolver's errors have no kind and no number.
+            _ if why.raw_os_error().is_none() && why.to_string().starts_with("failed to lookup address") => {
+                return Error::connect(format!("error during connect to {address}: no such host"));
+            }
             io::ErrorKind::InvalidData => format!("error during connect to {address}"),
             _ => format!("Cannot connect to the Docker daemon at {address}. Is the docker daemon running?"),
         };

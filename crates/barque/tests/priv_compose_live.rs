@@ -294,7 +294,11 @@ services:
     assert!(run("barque compose ls").contains("running(3)"));
     assert!(run("barque compose ls --format json").contains("\"Name\":\"p\",\"Status\":\"running(3)\""));
     let top = run("barque compose top web");
-    assert!(top.contains("p-web-1\n") && top.contains("p-web-2\n") && top.contains("httpd -f -p 80"), "{top}");
+    let row = |service: &str, number: &str| {
+        let mut rows = top.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+        rows.any(|row| row.starts_with(&[service, number]) && row.ends_with(&["httpd", "-f", "-p", "80", "-h", "/"]))
+    };
+    assert!(row("web", "1") && row("web", "2"), "{top}");
     let ports = (run("barque compose port web 80"), run("barque compose port --index 2 web 80"));
     assert!(ports.0.starts_with("0.0.0.0:") && ports.1.starts_with("0.0.0.0:") && ports.0 != ports.1, "{ports:?}");
     assert_eq!(run("barque compose port web 81 2>&1 || echo status $?").lines().last(), Some("status 1"));

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use barque_api::ApiVersion;
 use barque_model::Error;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::watch;
 
 use super::body::{self, Making, model_error};
 use super::engine::Engine;
@@ -39,6 +40,8 @@ pub struct Executor<'a> {
     pub refill: bool,
     pub(super) hooks: super::pre_start::Ran,
     state: Mutex<Observed>,
+    /// Nothing further is to be started.
+    halted: watch::Sender<bool>,
     /// Containers that were stopped since they were observed.
     stopped: Mutex<BTreeSet<String>>,
 }
@@ -71,6 +74,7 @@ impl<'a> Executor<'a> {
             refill: false,
             hooks: super::pre_start::Ran::default(),
             state: Mutex::new(observed),
+            halted: watch::Sender::new(false),
             stopped: Mutex::default(),
         }
     }
@@ -108,6 +112,21 @@ impl<'a> Executor<'a> {
         self.run(plan, |action| !matches!(action, Action::Start { .. }), false).await
     }
 
+    /// Lets what is being started come up, and starts nothing else: a request that is given up may still be carried out.
+    pub fn halt(&self) {
+        self.halted.send_replace(true);
+    }
+
+    /// `work`, unless nothing is to be started any more before it is done.
+    async fn unless_halted(&self, work: impl Future<Output = Result<(), Error>>) -> Result<bool, Error> {
+        let mut halted = self.halted.subscribe();
+        tokio::select! {
+            biased;
+            _ = halted.wait_for(|halted| *halted) => Ok(false),
+            result = work => result.map(|()| true),
+        }
+    }
+
     /// Starts what was made and what was stopped; does not wait for the rest after a failure.
     ///
     /// # Errors
@@ -116,8 +135,8 @@ impl<'a> Executor<'a> {
         self.run(plan, |action| matches!(action, Action::Start { .. }), true).await
     }
 
-    /// Carries out some steps. What changes things is let finish after a failure, unless `at_once`: a start may wait for
-    /// the health of others for long.
+    /// Carries out some steps. What has begun is let finish after a failure, but with `at_once` it waits for nobody: a
+    /// start may wait for the health of others for long.
     async fn run(&self, plan: &Plan, chosen: impl Fn(&Action) -> bool, at_once: bool) -> Result<(), Error> {
         let mut waiting: Vec<usize> = (0..plan.steps.len()).filter(|i| chosen(&plan.steps[*i].action)).collect();
         let mut left: BTreeMap<usize, Vec<usize>> = waiting
@@ -127,7 +146,7 @@ impl<'a> Executor<'a> {
         let mut running = FuturesUnordered::new();
         let mut failure = None;
         loop {
-            if failure.is_none() {
+            if failure.is_none() && !*self.halted.borrow() {
                 let ready: Vec<usize> = waiting.iter().copied().filter(|i| left[i].is_empty()).collect();
                 for step in ready.into_iter().take(self.parallel.max(1).saturating_sub(running.len())) {
                     waiting.retain(|w| *w != step);
@@ -137,8 +156,10 @@ impl<'a> Executor<'a> {
             let Some((step, result)) = running.next().await else { break };
             match result {
                 Ok(()) => left.values_mut().for_each(|deps| deps.retain(|d| *d != step)),
-                Err(e) if at_once => return Err(e),
                 Err(e) => {
+                    if at_once {
+                        self.halt();
+                    }
                     failure.get_or_insert(e);
                 }
             }
@@ -298,8 +319,14 @@ impl<'a> Executor<'a> {
         waits: &[Wait],
         name: &str,
     ) -> Result<(), Error> {
-        for wait in waits {
-            self.wait_for(wait).await?;
+        let waiting = async {
+            for wait in waits {
+                self.wait_for(wait).await?;
+            }
+            Ok(())
+        };
+        if !self.unless_halted(waiting).await? {
+            return Ok(());
         }
         let id = existing.map(|c| c.id.clone()).or_else(|| {
             self.lock().of_service(&service.name).into_iter().find(|c| c.number == number).map(|c| c.id.clone())
@@ -321,7 +348,8 @@ impl<'a> Executor<'a> {
             Ok(()) => {
                 let known = self.lock().containers.iter().find(|c| c.id == id).map(Container::log_name);
                 let name = known.unwrap_or_else(|| name.to_owned());
-                hooks::run(self.engine, self.progress, &service.spec.post_start, &id, &name, "post_start").await
+                let hooks = hooks::run(self.engine, self.progress, &service.spec.post_start, &id, &name, "post_start");
+                self.unless_halted(hooks).await.map(drop)
             }
             Err(e) => Err(e),
         };

@@ -29,8 +29,6 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// So long a container may be down while it is restarted.
 const RESTART: std::time::Duration = std::time::Duration::from_secs(1);
-/// How often it is looked whether something still runs after a stop.
-const STOPS: usize = 4;
 
 /// Services whose output is shown.
 fn shown_services(ready: &Ready, args: &Up) -> Result<BTreeSet<String>, Failure> {
@@ -140,17 +138,10 @@ async fn stop(
     progress: &Progress,
     timeout: Option<i64>,
 ) -> Result<(), barque_model::Error> {
+    let found = taking_part(engine, ready).await?;
+    let how = Teardown { stop: true, remove: false, volumes: false, timeout };
     progress.title("Stopping");
-    // A start that was given up may still be with the engine: what it started is found by another look.
-    for _ in 0..STOPS {
-        let found = taking_part(engine, ready).await?;
-        if found.is_empty() {
-            break;
-        }
-        let how = Teardown { stop: true, remove: false, volumes: false, timeout };
-        progress.during(teardown::containers(engine, progress, ready.session.project.as_ref(), &found, how)).await?;
-    }
-    Ok(())
+    progress.during(teardown::containers(engine, progress, ready.session.project.as_ref(), &found, how)).await
 }
 
 async fn kill(engine: &Engine, ready: &Ready) {
@@ -210,6 +201,16 @@ impl<'a> Watch<'a> {
         let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let mut starting = Some(Box::pin(executor.start(&ready.plan)));
         let mut stopping = None;
+        let end = |starting: Option<_>| {
+            executor.halt();
+            Box::pin(async move {
+                if let Some(starting) = starting {
+                    // how it went does not matter any more
+                    let _: Result<(), barque_model::Error> = starting.await;
+                }
+                stop(engine, ready, progress, timeout).await
+            })
+        };
         let mut interrupted = false;
         while starting.is_some() || stopping.is_some() || !self.is_over() || self.linger.is_some() {
             let linger = self.linger;
@@ -237,13 +238,11 @@ impl<'a> Watch<'a> {
                     let event = event?.ok_or_else(|| Failure::new("the engine closed the stream of events"))?;
                     if self.event(&event).await && stopping.is_none() && !self.stopping {
                         self.stopping = true;
-                        starting = None;
                         cx.print("Aborting on container exit...\n");
-                        stopping = Some(Box::pin(stop(engine, ready, progress, timeout)));
+                        stopping = Some(end(starting.take()));
                     }
                 }
                 () = either(&mut interrupts, &mut terminations) => {
-                    starting = None;
                     if interrupted {
                         // its requests would count against --parallel
                         drop(stopping.take());
@@ -255,7 +254,7 @@ impl<'a> Watch<'a> {
                     self.stopping = true;
                     self.linger = None;
                     cx.print("\nGracefully Stopping... press Ctrl+C again to force\n");
-                    stopping = Some(Box::pin(stop(engine, ready, progress, timeout)));
+                    stopping = Some(end(starting.take()));
                 }
             }
         }

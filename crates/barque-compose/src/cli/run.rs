@@ -6,7 +6,7 @@ use barque_api::container::AttachQuery;
 
 use super::args::{Converge, Run};
 use super::context::{Context, Failure, Outcome};
-use super::session::{Session, api};
+use super::session::{Session, api, no_such_service};
 use super::up::{self, Request, fetch};
 use super::{exec, stream, terminal};
 use crate::apply::body::{self, Making};
@@ -33,16 +33,16 @@ pub(super) async fn run(cx: &Context, args: Run) -> Outcome {
     let mut options = cx.load_options(std::slice::from_ref(name));
     options.no_deps = false;
     let mut project = cx.load_with(&options)?;
-    let missing = || Failure::new(format!("no such service: {name}"));
+    let missing = |project: &Project| no_such_service(name, project.services.keys().chain(project.disabled.keys()));
     if !project.services.contains_key(name) {
-        return Err(missing());
+        return Err(missing(&project));
     }
     let called = !args.no_deps && up::call_providers(cx, &mut project).await?;
     let project_name = project.name.clone();
     let mut session = Session::with(cx, Some(project), project_name, "Running").await?;
     let observed = up::look(&mut session, called).await?;
     let project = session.project.as_ref().ok_or_else(|| Failure::new("no project"))?;
-    let mut service = project.services.get(name).cloned().ok_or_else(missing)?;
+    let mut service = project.services.get(name).cloned().ok_or_else(|| missing(project))?;
     let tty = !args.no_tty && !args.detach && std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     change(cx, project, &mut service, &args, command, tty)?;
     let observed = prepare(cx, &session, &service, &args, observed).await?;

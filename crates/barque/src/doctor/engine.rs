@@ -163,6 +163,7 @@ mod tests {
             chosen_by: chosen_by.into(),
             is_local: false,
             answer,
+            data_root: None,
         };
         let silence = |is_forbidden| Err(barque_cli::Silence { why: "nobody".into(), is_forbidden });
         let well = judge_named(&probe("-H", Ok("1.2".into())));

@@ -11,6 +11,7 @@ mod registry;
 mod storage;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use barque_daemon::config::{Flags, Settings, Values, merge};
 use barque_model::{Error, Result};
@@ -123,7 +124,9 @@ fn all(settings: &Settings, options: &Options) -> Vec<Finding> {
         return engine::check_named(named);
     }
     let mut findings = kernel::check();
-    findings.extend(storage::check(&settings.data_root, &settings.exec_root));
+    // An engine that is named has its data where it says; its run directory it does not tell.
+    let root = named.as_ref().ok().and_then(|probe| Some(PathBuf::from(probe.as_ref()?.data_root.as_ref()?)));
+    findings.extend(storage::check(root.as_deref().unwrap_or(&settings.data_root), &settings.exec_root));
     findings.extend(network::check(settings));
     findings.extend(engine::check(settings));
     findings.extend(match named {

@@ -81,6 +81,8 @@ fn overlay(fault: Option<String>, data: &Path) -> Finding {
     let Some(why) = fault else { return Finding::ok(STORAGE, "overlay mounts work there") };
     let cure = if why.contains("No such device") {
         "load the module: modprobe overlay (and write it into /etc/modules-load.d/overlay.conf)"
+    } else if why.contains("No space left") {
+        "free some space first: barque system df tells what takes it"
     } else if why.contains("Read-only") {
         "make the file system writable, or choose another data root"
     } else {
