@@ -174,6 +174,14 @@ pub(crate) fn store(config: &Config, auth: &AuthConfig) -> CliResult<Option<Stri
         };
         let input = json!({"ServerURL": server, "Username": user, "Secret": secret}).to_string();
         call(&helper, "store", &input).map_err(fault)?;
+        // The file tells others where there is a login.
+        let mut changed = config.clone();
+        let auths = changed.values.entry("auths").or_insert_with(|| json!({}));
+        if let Some(auths) = auths.as_object_mut()
+            && auths.insert(server.to_owned(), json!({})) != Some(json!({}))
+        {
+            changed.save().map_err(|f| fault(f.message))?;
+        }
         return Ok(None);
     }
     let mut changed = config.clone();
@@ -199,10 +207,16 @@ pub(crate) fn store(config: &Config, auth: &AuthConfig) -> CliResult<Option<Stri
 /// Removes credentials; true if there were any.
 pub(crate) fn erase(config: &mut Config, server: &str) -> CliResult<bool> {
     if let Some(helper) = helper_for(config, server) {
-        return match call(&helper, "erase", server) {
-            Ok(_) => Ok(true),
-            Err(why) => Err(Failure::new(why)),
-        };
+        call(&helper, "erase", server).map_err(Failure::new)?;
+        if config
+            .values
+            .get_mut("auths")
+            .and_then(Value::as_object_mut)
+            .is_some_and(|a| a.shift_remove(server).is_some())
+        {
+            config.save()?;
+        }
+        return Ok(true);
     }
     let Some(auths) = config.values.get_mut("auths").and_then(Value::as_object_mut) else { return Ok(false) };
     let had = auths.shift_remove(server).is_some();

@@ -213,8 +213,11 @@ async fn descend(cli: &Cli, cmd: &'static Cmd, path: String, words: &[String]) -
 /// A word after a group's that the group does not have.
 pub(crate) fn unknown(cli: &Cli, path: &str, word: &str) -> Failure {
     let program = &cli.program;
+    let words: Vec<String> = path.split(' ').skip(1).map(str::to_owned).collect();
+    let group = words.iter().try_fold(&ROOT, |cmd, word| cmd.find(word));
+    let near = group.map(|group| suggestions(group, word, program)).unwrap_or_default();
     Failure::new(format!(
-        "{program}: unknown command: {path} {word}\n\nUsage:  {path}\n\nRun '{path} --help' for more information"
+        "{program}: unknown command: {path} {word}\n\n{near}Usage:  {path}\n\nRun '{path} --help' for more information"
     ))
 }
 
@@ -272,7 +275,7 @@ fn suggestions(cmd: &Cmd, word: &str, program: &str) -> String {
     // In a short word one letter is much.
     let slips = if word.chars().count() <= 4 { 1 } else { 2 };
     let near = |c: &&&Cmd| {
-        let similar = distance(c.name, word) <= slips || c.name.starts_with(word);
+        let similar = distance(c.name, word) <= slips || c.name.starts_with(word) || is_mixed(c.name, word);
         c.category != Category::Hidden && similar && word.len() > 1
     };
     let names: Vec<&str> = cmd.subs.iter().filter(near).map(|c| c.name).collect();
@@ -280,6 +283,16 @@ fn suggestions(cmd: &Cmd, word: &str, program: &str) -> String {
         return String::new();
     }
     format!("Did you mean: {}?\n\n", names.join(", "))
+}
+
+/// The same letters in another order.
+fn is_mixed(a: &str, b: &str) -> bool {
+    let sorted = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    sorted(a) == sorted(b)
 }
 
 /// How many letters must be added, removed or changed to make one word of the other.
@@ -307,6 +320,7 @@ mod tests {
         assert_eq!(distance("run", "rum"), 1);
         assert_eq!(distance("images", "image"), 1);
         assert_eq!(suggestions(&ROOT, "rum", "barque"), "Did you mean: run, rm?\n\n");
+        assert_eq!(suggestions(&ROOT, "rnu", "barque"), "Did you mean: run?\n\n");
         assert_eq!(suggestions(&ROOT, "imgaes", "barque"), "Did you mean: images?\n\n");
         for far in ["foo", "bar", "list", "help2me"] {
             assert_eq!(suggestions(&ROOT, far, "barque"), "", "{far}");

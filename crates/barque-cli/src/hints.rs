@@ -51,11 +51,23 @@ pub(crate) async fn with_cure(cli: &Cli, message: &str) -> String {
             };
             return format!("{message}\n\nhint: {}", for_unknown(&cli.program, noun, name, &names));
         }
-        if let Some(cure) = cure(&cli.program, line).or_else(|| of_objects(&cli.program, line)) {
+        if let Some(cure) = of_line(&cli.program, line) {
             return format!("{message}\n\nhint: {cure}");
         }
     }
     message.to_owned()
+}
+
+/// The cure for a failure, where its message alone tells it.
+pub(crate) fn of_message(program: &str, message: &str) -> Option<String> {
+    if message.contains("hint: ") {
+        return None;
+    }
+    message.lines().find_map(|line| of_line(program, line))
+}
+
+fn of_line(program: &str, line: &str) -> Option<String> {
+    cure(program, line).or_else(|| of_objects(program, line)).or_else(|| of_words(line))
 }
 
 /// The object that a sentence of the engine says it does not have.
@@ -231,6 +243,34 @@ fn of_objects(program: &str, line: &str) -> Option<String> {
     })
 }
 
+/// The cure for a value that cannot be.
+fn of_words(line: &str) -> Option<String> {
+    let says = |text: &str| line.contains(text);
+    Some(
+        match () {
+            () if says("invalid containerPort: ") || says("invalid hostPort: ") => {
+                "ports are written [ADDRESS:][HOST:]CONTAINER[/udp], from 1 to 65535: -p 8080:80"
+            }
+            () if says("invalid CIDR address: ") || says("invalid subnet ") => {
+                "a subnet is an address and the number of its fixed bits: --subnet 10.9.0.0/24"
+            }
+            () if says("nvalid filter '") => {
+                "ps filters by name, status, label, ancestor, network, volume, health and more; images by reference, \
+             dangling, label, before, since; volume ls and network ls by name, driver, label, dangling"
+            }
+            () if says("can't evaluate field ") => "--format json shows the fields there are",
+            () if says("unable to prepare context: path ") && says("not found") => {
+                "the last word is the directory with the Dockerfile and what it copies; \".\" is where you are"
+            }
+            () if says("open ") && line.ends_with(": no such file or directory") => {
+                "paths begin in the directory where the command is given: pwd tells it"
+            }
+            _ => return None,
+        }
+        .to_owned(),
+    )
+}
+
 /// How to speak to an engine that asks for certificates.
 pub(crate) fn tls(program: &str) -> String {
     format!(
@@ -311,6 +351,13 @@ mod tests {
             ("An image does not exist locally with the tag: a/b", "tag IMAGE a/b"),
         ] {
             assert!(of_objects("docker", line).is_some_and(|c| c.contains(part)), "{line}");
+        }
+        for (line, part) in [
+            ("invalid argument \"x:80\" for \"-p, --publish\" flag: invalid hostPort: x", "8080:80"),
+            ("open /tmp/none.env: no such file or directory", "pwd"),
+            ("Error response from daemon: invalid filter 'nope'", "ancestor"),
+        ] {
+            assert!(of_message("docker", line).is_some_and(|c| c.contains(part)), "{line}");
         }
     }
 }

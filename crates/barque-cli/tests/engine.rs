@@ -148,7 +148,7 @@ fn templates_of_volumes_see_the_type_alone() {
         let done = engine.run(&["volume", "inspect", "-f", &format!("{{{{.{field}}}}}"), "v"]);
         let expected = format!(
             "template parsing error: template: :1:2: executing \"\" at <.{field}>: can't evaluate field {field} in type \
-             volume.Volume\n"
+             volume.Volume\n\nhint: --format json shows the fields there are\n"
         );
         assert_eq!((text(&done.stderr), done.status.code()), (expected.as_str(), Some(1)));
     }

@@ -167,3 +167,30 @@ fn priv_sizes_of_containers_are_dockers() {
         }
     });
 }
+
+#[test]
+fn priv_commands_that_never_ran_have_a_cure() {
+    in_namespaces("priv_commands_that_never_ran_have_a_cure", |dir| {
+        let engine = Engine::barque(dir, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        engine.ok(&["run", "-d", "--init", "--name", "there", "--network", "none", "box", "sleep", "1000"]);
+        let said = |words: &[&str]| {
+            let output = engine.call(words);
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (code, text) = said(&["exec", "there", "nothing"]);
+        assert!(code == Some(127) && text.contains("hint: the container has no such program"), "{code:?} {text}");
+        let (code, text) = said(&["exec", "there", "/bin"]);
+        assert!(code == Some(126) && text.contains("hint: it cannot be run"), "{code:?} {text}");
+        let (code, text) = said(&["exec", "there", "sh", "-c", "nothing"]);
+        assert!(code == Some(127) && !text.contains("hint: "), "it ran, and says so itself: {code:?} {text}");
+        let (_, text) = said(&["image", "lss"]);
+        assert!(text.contains("Did you mean: ls?"), "{text}");
+        // A helper that is missing keeps nobody from what needs no login.
+        let config = engine.dir.join("config");
+        std::fs::create_dir_all(&config).unwrap();
+        std::fs::write(config.join("config.json"), r#"{"credsStore": "is-not-there"}"#).unwrap();
+        let (_, text) = said(&["--config", config.to_str().unwrap(), "pull", "127.0.0.1:9/none"]);
+        assert!(text.contains("WARNING: error getting credentials") && text.contains("connection refused"), "{text}");
+    });
+}

@@ -21,6 +21,7 @@ pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
 pub(super) fn host(inv: &Invocation<'_>) -> CliResult<Host> {
     let (target, config) = (inv.cli.target()?.clone(), inv.cli.config().clone());
     let (for_auth, for_logins) = (config.clone(), config.clone());
+    let program = inv.cli.program.clone();
     Ok(Host {
         program: format!("{} compose", inv.cli.program),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -41,6 +42,7 @@ pub(super) fn host(inv: &Invocation<'_>) -> CliResult<Host> {
             let template = Template::parse(template).map_err(|e| format!("template parsing error: {e}"))?;
             template.execute(&row_data(row), Missing::Error)
         },
+        cure: Arc::new(move |message| crate::hints::of_message(&program, message)),
         logins: Arc::new(move || auth::as_file(&auth::all(&for_logins))),
         auth: Arc::new(move |registry| auth::get(&for_auth, auth::key_of(registry)).ok().flatten()),
     })

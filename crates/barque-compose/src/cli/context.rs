@@ -13,6 +13,9 @@ use super::args::Global;
 use crate::file::load::{Disk, Options};
 use crate::file::project::{self, LoadError, Project};
 
+/// Tells the cure for a failure by its message.
+pub type Cure = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Opens a connection to the engine, starting one if that is what the host does.
 pub type Connect =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Client, barque_model::Error>> + Send>> + Send + Sync>;
@@ -42,6 +45,8 @@ pub struct Host {
     pub nearby: fn(&barque_client::Host) -> bool,
     /// Fills a Go template with a row; the error is its text.
     pub render: fn(&str, &serde_json::Value) -> Result<String, String>,
+    /// The cure for a failure, by its message, where one is known.
+    pub cure: Cure,
 }
 
 impl Host {

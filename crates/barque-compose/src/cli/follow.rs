@@ -144,6 +144,21 @@ async fn stop(
     progress.during(teardown::containers(engine, progress, ready.session.project.as_ref(), &found, how)).await
 }
 
+/// Lets what is being started come up, and stops it with the rest.
+async fn wind_down(
+    executor: &Executor<'_>,
+    starting: Option<impl Future<Output = Result<(), barque_model::Error>>>,
+    ready: &Ready,
+    timeout: Option<i64>,
+) -> Result<(), barque_model::Error> {
+    executor.halt();
+    if let Some(starting) = starting {
+        // How it went does not matter any more.
+        let _ = starting.await;
+    }
+    stop(&ready.session.engine, ready, &ready.session.progress, timeout).await
+}
+
 async fn kill(engine: &Engine, ready: &Ready) {
     if let Ok(found) = taking_part(engine, ready).await {
         join_all(found.iter().map(|c| engine.kill(&c.id, "SIGKILL"))).await;
@@ -201,16 +216,7 @@ impl<'a> Watch<'a> {
         let (mut interrupts, mut terminations) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let mut starting = Some(Box::pin(executor.start(&ready.plan)));
         let mut stopping = None;
-        let end = |starting: Option<_>| {
-            executor.halt();
-            Box::pin(async move {
-                if let Some(starting) = starting {
-                    // how it went does not matter any more
-                    let _: Result<(), barque_model::Error> = starting.await;
-                }
-                stop(engine, ready, progress, timeout).await
-            })
-        };
+        let end = |starting| Box::pin(wind_down(executor, starting, ready, timeout));
         let mut interrupted = false;
         while starting.is_some() || stopping.is_some() || !self.is_over() || self.linger.is_some() {
             let linger = self.linger;

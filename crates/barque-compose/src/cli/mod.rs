@@ -102,7 +102,7 @@ pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
             if !failure.message.is_empty() {
                 eprintln!("{}", failure.message);
             }
-            if let Some(hint) = &failure.hint {
+            if let Some(hint) = failure.hint.or_else(|| (context.host.cure)(&failure.message)) {
                 eprintln!("hint: {hint}");
             }
             failure.code
@@ -236,6 +236,7 @@ mod tests {
             logins: std::sync::Arc::new(String::new),
             nearby: |_| false,
             render: |_, _| Err(String::new()),
+            cure: std::sync::Arc::new(|_| None),
         };
         Context { host, global: Default::default() }
     }

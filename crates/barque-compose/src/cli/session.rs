@@ -114,9 +114,13 @@ impl Session {
 /// The failure for a service that is not there, with the one that was probably meant.
 pub(super) fn no_such_service<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Failure {
     let failure = Failure::new(format!("no such service: {name}"));
-    match crate::file::diag::suggest(name, known.map(String::as_str)) {
+    let mut known: Vec<&str> = known.map(String::as_str).collect();
+    known.sort_unstable();
+    known.dedup();
+    match crate::file::diag::suggest(name, known.iter().copied()) {
         Some(near) => failure.with_hint(format!("did you mean {near:?}?")),
-        None => failure,
+        None if known.is_empty() => failure,
+        None => failure.with_hint(format!("services are: {}", known.join(", "))),
     }
 }
 

@@ -244,7 +244,7 @@ impl Engine {
             spec: entry.spec.clone(),
             running: state.task.is_some(),
             exit_code: state.exit_code,
-            pid: if state.task.is_some() { state.pid } else { 0 },
+            pid: state.pid,
             can_remove: false,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use barque_api::exec::{ExecCreateRequest, ExecStartRequest};
+use barque_api::exec::{ExecCreateRequest, ExecInspect, ExecStartRequest};
 use barque_client::Client;
 
 use super::attach::{detach_keys, exit_status};
@@ -47,19 +47,28 @@ pub(crate) async fn exec(inv: &Invocation<'_>) -> CliResult<u8> {
         End::Signal(number) => return Err(Failure::silent(128u8.saturating_add(number))),
         End::Output => {}
     }
-    exit_status(ended(client, &id).await?)
+    let exec = ended(client, &id).await?;
+    // What never ran has no process, on Barque; why, the engine wrote where its output would be.
+    let never_ran = exec.pid == 0 && client.is_barque().await?;
+    let cure = match exec.exit_code.filter(|_| never_ran) {
+        Some(127) => "the container has no such program, or no such directory as -w names",
+        Some(126) => "it cannot be run: it has to be a file with the right to (chmod +x), and -u a user there",
+        _ => return exit_status(exec.exit_code.unwrap_or(0)),
+    };
+    let program = &inv.cli.program;
+    inv.cli.err(&format!("\nhint: {cure}; look inside: {program} exec -it {container} sh"));
+    exit_status(exec.exit_code.unwrap_or(0))
 }
 
-/// The exit status of a command whose output has ended, which other engines may tell a moment later.
-async fn ended(client: &Client, id: &str) -> CliResult<i64> {
+/// What became of a command whose output has ended, which other engines may tell a moment later.
+async fn ended(client: &Client, id: &str) -> CliResult<ExecInspect> {
     let mut pause = Duration::from_millis(1);
     loop {
         let exec = client.exec_inspect(id).await?;
-        match exec.exit_code {
-            Some(code) if !exec.running => return Ok(code),
-            _ if !exec.running => return Ok(0),
-            _ => tokio::time::sleep(pause).await,
+        if !exec.running {
+            return Ok(exec);
         }
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }

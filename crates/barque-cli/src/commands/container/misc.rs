@@ -7,6 +7,7 @@ use crate::commands::{Faults, inspect::inspect_each, prune};
 use crate::error::{CliResult, Failure};
 use crate::lower;
 use crate::natural;
+use crate::output::live::Live;
 use crate::output::rows::containers::join_host;
 use crate::output::rows::misc::change_letter;
 use crate::output::tabwriter;
@@ -94,7 +95,10 @@ pub(crate) async fn commit(inv: &Invocation<'_>) -> CliResult<u8> {
         pause: Some(flags.on("pause", true)),
         changes: flags.all("change").into_iter().map(str::to_owned).collect(),
     };
-    let reply = inv.client().await?.container_commit(&query, None).await?;
+    let live = Live::new("Committing", false);
+    let reply = inv.client().await?.container_commit(&query, None).await;
+    drop(live);
+    let reply = reply?;
     inv.cli.line(&reply.id)?;
     Ok(0)
 }
