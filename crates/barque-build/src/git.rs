@@ -55,7 +55,7 @@ impl GitRef {
             remote: remote.to_owned(),
             name: tail.trim_end_matches(".git").to_owned(),
             reference: Some(reference.to_owned()).filter(|r| !r.is_empty()),
-            subdir: crate::ignore::clean(&format!("/{subdir}")).trim_start_matches('/').to_owned(),
+            subdir: barque_model::path::rooted(subdir).trim_start_matches('/').to_owned(),
             checksum: None,
             keep_git_dir: None,
             submodules: None,
@@ -87,7 +87,7 @@ impl GitRef {
                     return Err(format!("subdir conflicts: {:?} vs {value:?}", self.subdir));
                 }
                 "subdir" => {
-                    self.subdir = crate::ignore::clean(&format!("/{value}")).trim_start_matches('/').to_owned();
+                    self.subdir = barque_model::path::rooted(value).trim_start_matches('/').to_owned();
                 }
                 "checksum" | "commit" => self.checksum = Some(value.to_owned()),
                 "keep-git-dir" => self.keep_git_dir = Some(boolean(key, value)?),

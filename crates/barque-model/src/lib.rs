@@ -9,6 +9,7 @@ pub mod duration;
 pub mod error;
 pub mod id;
 pub mod idmap;
+pub mod path;
 pub mod platform;
 pub mod reference;
 pub mod signal;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use barque_model::path::{clean, rooted};
+
 use super::eval::{Build, Stage, StageResult, at, history};
 use super::planner::Source;
 use super::run::workdir;
 use super::text::upper_first_word;
 use super::{CopyOp, CopySource, FsRef, Op, PathSource};
 use crate::git::{GitRef, redacted};
-use crate::ignore::clean;
 use crate::instructions::{Files, Instruction, parse_chmod};
 use crate::lint::Rule;
 use crate::parse::Word;
@@ -157,7 +158,7 @@ impl Build<'_> {
         if *from == FsRef::Context(String::new()) {
             self.lint_ignored(instruction, text, add);
         }
-        let relative = |path: &str| clean(&format!("/{path}")).trim_start_matches('/').to_owned();
+        let relative = |path: &str| rooted(path).trim_start_matches('/').to_owned();
         let (pivot, pattern) = match text.split_once("/./").filter(|_| flags.parents) {
             Some((before, after)) => (relative(before), relative(after)),
             None => (String::new(), relative(text)),

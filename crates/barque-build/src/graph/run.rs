@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use barque_model::path::{clean, rooted};
+
 use super::args::CACHE_MOUNT_NS;
 use super::eval::{Build, Stage, StageResult, at, history};
 use super::planner::Source;
 use super::text::upper_first_word;
 use super::{FsRef, Op, PlannedKind, PlannedMount, RunOp};
-use crate::ignore::clean;
 use crate::instructions::{Instruction, Mount, MountKind, RunInstruction, Script, parse_mount};
 use crate::options::{NetworkMode, SecurityMode};
 use crate::parse::Word;
@@ -110,7 +111,7 @@ impl Build<'_> {
         let (mode, uid, gid) = (mount.mode, mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let base = |text: &str| text.rsplit('/').find(|p| !p.is_empty()).unwrap_or("").to_owned();
         let mut target = if mount.target.is_empty() { String::new() } else { absolute(stage, &mount.target) };
-        let path = clean(&format!("/{}", mount.source)).trim_start_matches('/').to_owned();
+        let path = rooted(&mount.source).trim_start_matches('/').to_owned();
         let kind = match mount.kind {
             MountKind::Bind => {
                 let from = self.mount_source(stage, instruction, mount, done).map_err(fail)?;
@@ -187,8 +188,7 @@ pub(super) fn with_shell(stage: &Stage, text: String) -> Vec<String> {
 
 /// The working directory in force, absolute.
 pub(super) fn workdir(stage: &Stage) -> String {
-    let dir = &stage.config.config.working_dir;
-    if dir.is_empty() { "/".to_owned() } else { clean(&format!("/{}", dir.trim_start_matches('/'))) }
+    rooted(&stage.config.config.working_dir)
 }
 
 /// `path` from the working directory, clean.

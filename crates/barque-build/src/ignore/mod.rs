@@ -8,6 +8,7 @@ pub mod glob;
 
 use std::fmt;
 
+use barque_model::path::clean;
 use glob::{BadPattern, Glob};
 use regex::Regex;
 
@@ -265,26 +266,6 @@ fn push_class(regex: &mut String, class: &glob::Class) {
         return;
     }
     regex.push(']');
-}
-
-/// Go's `path.Clean`: no `.`, no `//`, `..` resolved lexically, never empty.
-pub fn clean(path: &str) -> String {
-    let absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|p| *p != "..") => drop(parts.pop()),
-            ".." if absolute => {}
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (absolute, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
 }
 
 #[cfg(test)]

@@ -87,25 +87,6 @@ fn directories_are_walked_only_if_needed() {
     assert!(ignore(&["*"]).ignores_all() && !plain.ignores_all());
 }
 
-#[test]
-fn clean_works_as_in_go() {
-    let cases = [
-        ("", "."),
-        ("a/b/", "a/b"),
-        ("a//b", "a/b"),
-        ("./a", "a"),
-        ("a/..", "."),
-        ("../a", "../a"),
-        ("/..", "/"),
-        ("/a/../../b", "/b"),
-        ("a/../..", ".."),
-        ("!a/./b", "!a/b"),
-    ];
-    for (path, expected) in cases {
-        assert_eq!(clean(path), expected, "{path}");
-    }
-}
-
 proptest! {
     #[test]
     fn walking_skips_only_what_is_ignored(

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use barque_model::path::clean;
+
 use super::plain_io;
 
 /// What is known of the source or the destination.
@@ -41,7 +43,7 @@ pub fn place(source: &Info, target: &Info) -> Result<Placement, String> {
 
 /// The parent and the last part; `/.` at the end keeps its dot.
 pub fn split(path: &str) -> (String, String) {
-    let cleaned = lexical(path);
+    let cleaned = clean(path);
     let dotted = path == "." || path.ends_with("/.");
     if dotted {
         return (cleaned, ".".into());
@@ -56,28 +58,6 @@ pub fn split(path: &str) -> (String, String) {
 /// A slash or a dot at the end says that it is a directory.
 pub fn asserts_directory(path: &str) -> bool {
     path.ends_with('/') || path == "." || path.ends_with("/.")
-}
-
-/// `.` and `..` resolved as text.
-pub fn lexical(path: &str) -> String {
-    let absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|p| *p != "..") => {
-                parts.pop();
-            }
-            ".." if absolute => {}
-            part => parts.push(part),
-        }
-    }
-    let body = parts.join("/");
-    match (absolute, body.is_empty()) {
-        (true, _) => format!("/{body}"),
-        (false, true) => ".".into(),
-        (false, false) => body,
-    }
 }
 
 /// `CONTAINER:PATH` or a local path.
@@ -97,7 +77,7 @@ pub fn absolute(path: &str) -> io::Result<String> {
         true => path.to_owned(),
         false => format!("{}/{path}", std::env::current_dir()?.display()),
     };
-    let cleaned = lexical(&joined);
+    let cleaned = clean(&joined);
     Ok(if path == "." || path.ends_with("/.") {
         format!("{}/.", cleaned.trim_end_matches('/'))
     } else if path.ends_with('/') && cleaned != "/" {
@@ -144,7 +124,7 @@ pub fn local_target(path: &str) -> io::Result<Info> {
             Ok(metadata) if metadata.is_symlink() => {
                 let link = std::fs::read_link(bare)?;
                 let (parent, _) = split(&current);
-                current = lexical(&Path::new(&parent).join(link).display().to_string());
+                current = clean(&Path::new(&parent).join(link).display().to_string());
             }
             Ok(metadata) => {
                 if asserts_directory(&current) && !metadata.is_dir() {
@@ -199,9 +179,6 @@ mod tests {
         assert_eq!(split("/a/b/"), ("/a".into(), "b".into()));
         assert_eq!(split("/a/b/."), ("/a/b".into(), ".".into()));
         assert_eq!(split("/a"), ("/".into(), "a".into()));
-        assert_eq!(lexical("/a/../../b/./c"), "/b/c");
-        assert_eq!(lexical("../x"), "../x");
-        assert_eq!(lexical(""), ".");
     }
 
     #[test]

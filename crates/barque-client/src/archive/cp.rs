@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use barque_api::container::CopyQuery;
+use barque_model::path::clean;
 
 use super::copy::{self, Info, place};
 use super::pack::{Owner, Packer};
@@ -90,7 +91,7 @@ async fn followed(client: &Client, container: &str, path: &str) -> (String, Opti
         Ok(stat) if stat.is_symlink() && !copy::asserts_directory(path) => {
             let (parent, base) = copy::split(path);
             let target = Path::new(&parent).join(&stat.link_target).display().to_string();
-            (copy::lexical(&target), Some(base))
+            (clean(&target), Some(base))
         }
         _ => (path.to_owned(), None),
     }
@@ -160,7 +161,7 @@ async fn container_target(client: &Client, container: &str, given: &str) -> Resu
     let Ok(mut stat) = client.container_archive_stat(container, &path).await else { return Ok(info) };
     if stat.is_symlink() {
         let (parent, _) = copy::split(&path);
-        info.path = copy::lexical(&Path::new(&parent).join(&stat.link_target).display().to_string());
+        info.path = clean(&Path::new(&parent).join(&stat.link_target).display().to_string());
         match client.container_archive_stat(container, &info.path).await {
             Ok(followed) => stat = followed,
             Err(_) => return Ok(info),

@@ -5,19 +5,16 @@ use barque_client::build_cache::{self, Exports, Imports, Place};
 use barque_model::{Error, ErrorKind};
 
 use super::engine::Engine;
-use super::images;
-use super::progress::{Progress, Status};
-use crate::file::model::Build;
-use crate::file::project::Project;
+use super::images::{self, Job};
 
 /// Where the cache of a build goes. What this engine cannot do is left out, and said.
 ///
 /// # Errors
 /// A field that is missing or wrong.
-pub(super) fn exports(spec: &Build, ours: bool, progress: &Progress, id: &str) -> Result<Exports, Error> {
+pub(super) fn exports(job: &Job<'_>, ours: bool) -> Result<Exports, Error> {
     let mut out = Exports::default();
-    for text in &spec.cache_to {
-        let left_out = |why: &str| progress.event(id, &format!("{why}; it is left out"), Status::Warning);
+    for text in &job.spec.cache_to {
+        let left_out = |why: &str| job.warn(&format!("{why}; it is left out"));
         match Exports::parse("cache_to", [text.as_str()]) {
             Err(e) if e.kind() == ErrorKind::Unsupported => left_out(e.message()),
             Err(e) => return Err(e),
@@ -38,17 +35,11 @@ pub(super) fn exports(spec: &Build, ours: bool, progress: &Progress, id: &str) -
 ///
 /// # Errors
 /// A field that is missing; a directory that holds something else.
-pub(super) async fn imports(
-    client: &Client,
-    project: &Project,
-    spec: &Build,
-    progress: &Progress,
-    id: &str,
-) -> Result<Imports, Error> {
-    let texts = spec.cache_from.iter().map(String::as_str);
-    let imports = Imports::load(client, "cache_from", texts, &project.working_dir).await?;
+pub(super) async fn imports(job: &Job<'_>, client: &Client) -> Result<Imports, Error> {
+    let texts = job.spec.cache_from.iter().map(String::as_str);
+    let imports = Imports::load(client, "cache_from", texts, &job.project.working_dir).await?;
     for dir in &imports.absent {
-        progress.event(id, &format!("no cache in {}: nothing is imported", dir.display()), Status::Warning);
+        job.warn(&format!("no cache in {}: nothing is imported", dir.display()));
     }
     Ok(imports)
 }
@@ -57,26 +48,19 @@ pub(super) async fn imports(
 ///
 /// # Errors
 /// What the engine, the registry or the file system says, but for `ignore-error=true`.
-pub(super) async fn export(
-    engine: &Engine,
-    project: &Project,
-    exports: &Exports,
-    image: &str,
-    progress: &Progress,
-    id: &str,
-) -> Result<(), Error> {
-    let client = engine.writer()?;
+pub(super) async fn export(job: &Job<'_>, exports: &Exports, image: &str) -> Result<(), Error> {
+    let client = job.engine.writer()?;
     let mut result = Ok(());
     for export in &exports.places {
         let done = match &export.place {
             Place::Directory(dir) => {
-                let dir = project.working_dir.join(dir);
+                let dir = job.project.working_dir.join(dir);
                 build_cache::layout(client, vec![image.to_owned()], &dir).await.map_err(Error::from)
             }
-            Place::Registry(name) => push(engine, name, image).await,
+            Place::Registry(name) => push(job.engine, name, image).await,
         };
         match done.map_err(|e| e.context("exporting the cache")) {
-            Err(e) if export.may_fail => progress.event(id, &e.chain(), Status::Warning),
+            Err(e) if export.may_fail => job.warn(&e.chain()),
             Err(e) => {
                 result = Err(e);
                 break;

@@ -147,7 +147,8 @@ pub async fn build(
         progress.done(&id, "Built");
         return Ok(());
     }
-    let result = cached(engine, progress, project, service, spec, wish, &id).await;
+    let job = Job { engine, progress, project, service, spec, wish, id: &id };
+    let result = cached(&job).await;
     match &result {
         Ok(()) => progress.done(&id, "Built"),
         Err(e) => progress.failed(&id, e.message()),
@@ -155,29 +156,36 @@ pub async fn build(
     result.map_err(|e| e.context(format!("failed to build service {}", service.name)))
 }
 
+/// One image that is built: of what, where, and who hears of it.
+pub(super) struct Job<'a> {
+    pub engine: &'a Engine,
+    pub progress: &'a Progress,
+    pub project: &'a Project,
+    pub service: &'a Service,
+    pub spec: &'a Build,
+    pub wish: &'a BuildWish,
+    /// What progress calls it.
+    pub id: &'a str,
+}
+
+impl Job<'_> {
+    /// Tells of what does not stop the build.
+    pub(super) fn warn(&self, text: &str) {
+        self.progress.event(self.id, text, Status::Warning);
+    }
+}
+
 /// Builds with the caches that are named, and brings what was learnt to where they are kept.
-async fn cached(
-    engine: &Engine,
-    progress: &Progress,
-    project: &Project,
-    service: &Service,
-    spec: &Build,
-    wish: &BuildWish,
-    id: &str,
-) -> Result<(), Error> {
-    let client = engine.writer()?;
+async fn cached(job: &Job<'_>) -> Result<(), Error> {
+    let client = job.engine.writer()?;
     let ours = client.is_barque().await.map_err(|e| model_error(&e))?;
-    let caches = Caches {
-        exports: build_cache::exports(spec, ours, progress, id)?,
-        imports: build_cache::imports(client, project, spec, progress, id).await?,
-    };
-    progress.suspend();
-    let result = send(engine, progress, project, service, spec, wish, &caches).await;
-    progress.resume();
+    let caches =
+        Caches { exports: build_cache::exports(job, ours)?, imports: build_cache::imports(job, client).await? };
+    job.progress.suspend();
+    let result = send(job, &caches).await;
+    job.progress.resume();
     let result = match result {
-        Ok(told) if !told.cache.is_empty() => {
-            build_cache::export(engine, project, &caches.exports, &told.cache, progress, id).await
-        }
+        Ok(told) if !told.cache.is_empty() => build_cache::export(job, &caches.exports, &told.cache).await,
         other => other.map(drop),
     };
     // Only now: a cache to which nothing was added is the image that was imported.
@@ -203,7 +211,8 @@ pub async fn check(
     wish: &BuildWish,
 ) -> Result<Vec<String>, Error> {
     let Some(spec) = &service.spec.build else { return Ok(Vec::new()) };
-    let told = send(engine, &Progress::lines_only(), project, service, spec, wish, &Caches::default()).await;
+    let job = Job { engine, progress: &Progress::lines_only(), project, service, spec, wish, id: &service.name };
+    let told = send(&job, &Caches::default()).await;
     Ok(told.map_err(|e| e.context(format!("failed to check service {}", service.name)))?.warnings)
 }
 
@@ -243,15 +252,8 @@ impl Told {
     }
 }
 
-async fn send(
-    engine: &Engine,
-    progress: &Progress,
-    project: &Project,
-    service: &Service,
-    spec: &Build,
-    wish: &BuildWish,
-    caches: &Caches,
-) -> Result<Told, Error> {
+async fn send(job: &Job<'_>, caches: &Caches) -> Result<Told, Error> {
+    let &Job { engine, progress, project, service, spec, wish, .. } = job;
     let _turn = engine.turn().await;
     // linting changes nothing
     let client = if wish.check { engine.read().client() } else { engine.writer()? };

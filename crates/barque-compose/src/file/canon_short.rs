@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use barque_model::path::clean;
+
 use super::diag::Span;
 use super::node::{Map, Node, Value};
 
@@ -157,7 +159,7 @@ pub fn mount(spec: &str, at: &Node) -> Result<Node, String> {
     if !source.is_empty() {
         map.set("source", at.with(Value::Str(source.to_owned())));
     }
-    map.set("target", at.with(Value::Str(clean_path(target))));
+    map.set("target", at.with(Value::Str(clean(target))));
     if read_only {
         map.set("read_only", at.with(Value::Bool(true)));
     }
@@ -208,27 +210,6 @@ pub fn device(spec: &str, at: &Node) -> Result<Node, String> {
         map.set(key, at.with(Value::Str(value.to_owned())));
     }
     Ok(Node { tag: super::node::Tag::None, ..at.with(Value::Map(map)) })
-}
-
-/// `/a//b/../c/` → `/a/c`, without looking at the disk.
-pub fn clean_path(path: &str) -> String {
-    let absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|p| *p != "..") => {
-                parts.pop();
-            }
-            ".." if absolute => {}
-            part => parts.push(part),
-        }
-    }
-    match (absolute, parts.is_empty()) {
-        (true, _) => format!("/{}", parts.join("/")),
-        (false, true) => ".".to_owned(),
-        (false, false) => parts.join("/"),
-    }
 }
 
 /// A command line split into words.

@@ -1,9 +1,9 @@
 //! The merged tree → the tree Compose works with: defaults, implied dependencies and networks, names.
 
-use super::canon_short::clean_path;
 use super::diag::Span;
 use super::load::EnvSet;
 use super::node::{Map, Node, Value};
+use barque_model::path::clean;
 
 /// Sets what the long forms leave out.
 pub fn defaults(root: &mut Node) {
@@ -111,7 +111,7 @@ pub(super) fn normalize(root: &mut Node, project: &str, env: &EnvSet) {
             if let Some(target) = volume.as_map_mut().and_then(|m| m.get_mut("target"))
                 && let Value::Str(path) = &mut target.value
             {
-                *path = clean_path(path);
+                *path = clean(path);
             }
         }
         if let Some(image) = map.get("image").cloned() {

@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use super::canon_short::clean_path;
 use super::node::{Node, Value};
+use barque_model::path::clean;
 
 /// Joins a path to a base and tidies it, without looking at the disk. `~` is the home directory.
 pub fn absolute(path: &str, base: &Path, home: Option<&Path>) -> String {
     if let (Some(rest), Some(home)) = (path.strip_prefix('~'), home)
         && (rest.is_empty() || rest.starts_with('/'))
     {
-        return clean_path(&format!("{}{rest}", home.display()));
+        return clean(&format!("{}{rest}", home.display()));
     }
     if path.starts_with('/') {
-        return clean_path(path);
+        return clean(path);
     }
-    clean_path(&format!("{}/{path}", base.display()))
+    clean(&format!("{}/{path}", base.display()))
 }
 
 /// True if a build context is not a directory of this machine.

@@ -6,11 +6,11 @@ use barque_api::ApiVersion;
 use barque_api::container::{Address, ContainerConfig, ContainerInspect, ContainerState, DriverData, NetworkSettings};
 use barque_api::json::Set;
 use barque_api::network::EndpointSettings;
-use barque_engine::container::merge::clean_path;
 use barque_engine::container::spec::MountSource;
 use barque_engine::container::state::State;
 use barque_engine::container::view::ContainerView;
 use barque_model::Timestamp;
+use barque_model::path::rooted;
 
 use super::document::Document;
 use super::{endpoint, health, mounts, ports};
@@ -82,18 +82,17 @@ fn config(view: &ContainerView, document: &Document) -> ContainerConfig {
 
 /// The `Volumes` of the request and of the image, which are anonymous.
 fn declared_volumes(view: &ContainerView, document: &Document) -> Option<Set> {
-    let long_forms: Vec<String> =
-        document.host.mounts.iter().flatten().map(|mount| clean_path(&mount.target)).collect();
+    let long_forms: Vec<String> = document.host.mounts.iter().flatten().map(|mount| rooted(&mount.target)).collect();
     let mut set = document.config.volumes.clone().unwrap_or_default();
     for target in &view.spec.image_volumes {
-        if !set.keys().any(|have| clean_path(have) == clean_path(target)) {
+        if !set.keys().any(|have| rooted(have) == rooted(target)) {
             set.insert(target.clone(), barque_api::Empty);
         }
     }
     for mount in &view.spec.mounts {
         let anonymous = matches!(mount.source, MountSource::Volume { anonymous: true, .. });
-        let target = clean_path(&mount.target);
-        if anonymous && !long_forms.contains(&target) && !set.keys().any(|have| clean_path(have) == target) {
+        let target = rooted(&mount.target);
+        if anonymous && !long_forms.contains(&target) && !set.keys().any(|have| rooted(have) == target) {
             set.insert(target, barque_api::Empty);
         }
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use barque_api::container::{self as wire, ContainerConfig, HostConfig, IdMapping, Mount, MountPoint};
-use barque_engine::container::merge::clean_path;
 use barque_engine::container::spec::{MountSource, MountSpec};
 use barque_engine::container::view::MountView;
+use barque_model::path::rooted;
 use barque_model::{Error, IdMap, IdRange, Result, idmap};
 
 const PROPAGATIONS: &[&str] = &["private", "rprivate", "slave", "rslave", "shared", "rshared"];
@@ -30,7 +30,7 @@ pub(crate) fn wanted(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<
         if !target.starts_with('/') {
             return Err(Error::invalid(format!("invalid volume specification: '{target}'")));
         }
-        if !mounts.iter().any(|mount| clean_path(&mount.target) == clean_path(target)) {
+        if !mounts.iter().any(|mount| rooted(&mount.target) == rooted(target)) {
             mounts.push(MountSpec { target: target.clone(), source: volume(None, &host.volume_driver), ..bare() });
         }
     }
@@ -84,7 +84,7 @@ fn parse_bind(text: &str, driver: &str) -> Result<MountSpec> {
              invalid mount path: '{target}' mount path must be absolute"
         )));
     }
-    if clean_path(target) == "/" {
+    if rooted(target) == "/" {
         let kind = if source.is_some_and(|source| source.starts_with('/')) { "bind" } else { "volume" };
         return Err(Error::invalid(format!(
             "invalid volume specification: '{text}': invalid mount config for type {kind:?}: invalid specification: \
@@ -313,7 +313,7 @@ fn tmpfs(text: &str) -> Result<MountSource> {
 /// Mounts in force as `inspect` and lists show them; those of `--tmpfs` are not among them.
 pub(crate) fn points(mounts: &[MountView], host: &HostConfig) -> Vec<MountPoint> {
     let of_tmpfs = |mount: &&MountView| {
-        let mut targets = host.tmpfs.iter().flatten().map(|(target, _)| clean_path(target));
+        let mut targets = host.tmpfs.iter().flatten().map(|(target, _)| rooted(target));
         mount.kind == "tmpfs" && targets.any(|target| target == mount.target)
     };
     let point = |mount: &MountView| MountPoint {

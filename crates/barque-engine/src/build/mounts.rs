@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::Engine;
-use crate::container::merge::clean_path;
+use barque_model::path::rooted;
 
 /// Directories of one cache that several steps want for themselves at the same time.
 const PRIVATE_MAX: usize = 64;
@@ -50,12 +50,12 @@ pub(super) async fn prepare(engine: &Engine, mounts: &[RunMount], dir: &Path, sc
                     .clone()
                     .blocking(move || fill_cache(&engine, &filled, (&source, &path), owner, &scratch))
                     .await?;
-                bind(&clean_path(&mount.target), cache, None, mount.read_only)
+                bind(&rooted(&mount.target), cache, None, mount.read_only)
             }
             RunMountKind::Ssh { agent, mode, uid, gid, .. } => {
                 let socket = dir.join(format!("agent-{index}"));
                 out.agents.push(forward(&agent.socket, &socket, (*mode, *uid, *gid))?);
-                bind(&clean_path(&mount.target), socket, None, false)
+                bind(&rooted(&mount.target), socket, None, false)
             }
             _ => {
                 let (engine, mount) = (engine.clone(), mount.clone());
@@ -78,7 +78,7 @@ pub(super) fn bind(target: &str, path: PathBuf, subpath: Option<PathBuf>, read_o
 }
 
 fn lower(engine: &Engine, mount: &RunMount, dir: &Path, scratch: &Path, index: usize) -> Result<rs::Mount> {
-    let target = clean_path(&mount.target);
+    let target = rooted(&mount.target);
     let file = dir.join(format!("mount-{index}"));
     match &mount.kind {
         RunMountKind::Tmpfs { size } => Ok(rs::Mount {
@@ -165,7 +165,7 @@ impl Found {
 
 /// Finds `path` in what `source` stands for; links are followed inside of it only. `scratch` takes what has to be made.
 fn find(engine: &Engine, source: &MountSource, path: &str, scratch: &Path) -> Result<Found> {
-    let path = clean_path(path);
+    let path = rooted(path);
     let missing = || {
         Error::invalid(format!("failed to calculate checksum of ref: \"{path}\": not found"))
             .with_hint("source= names a path in the context, or in the image or stage of from=")

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::mounts::{self, bind};
 use super::worker::{Active, EngineWorker};
-use crate::container::merge::clean_path;
 use crate::container::request::ContainerPaths;
 use crate::container::spec::{ContainerSpec, NetworkMode};
 use crate::network::plug::{PlugRequest, Plugged};
+use barque_model::path::rooted;
 
 /// Files of the engine's own in every step.
 const OWN_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
@@ -107,7 +107,7 @@ impl EngineWorker {
     fn absent_targets(&self, active: &Active, spec: &RunSpec) -> Result<Vec<PathBuf>> {
         let view = crate::rootfs::with_upper_read_only(&active.dirs.lowers, &active.dirs.upper)?;
         let own = OWN_FILES.iter().map(|t| (*t).to_owned());
-        let targets = spec.mounts.iter().map(|m| clean_path(&m.target)).chain(own);
+        let targets = spec.mounts.iter().map(|m| rooted(&m.target)).chain(own);
         let mut absent = Vec::new();
         for target in targets {
             let mut path = PathBuf::from(target);

@@ -8,11 +8,11 @@ use barque_runtime::overlay::Layers;
 use barque_runtime::tree::{self, Base, Owners, Piece};
 use barque_store::RootDir;
 
-use super::merge::clean_path;
 use super::spec::{MountSource, MountSpec};
 use super::view::ContainerView;
 use crate::Engine;
 use crate::volume::device::MountGuard;
+use barque_model::path::rooted;
 
 /// Files of a container that does not run.
 pub(super) struct Composed {
@@ -39,9 +39,9 @@ impl Engine {
     pub(super) fn composed(&self, view: &ContainerView, writing: bool) -> Result<Composed> {
         let (mut pieces, mut failed, mut mounted) = (Vec::new(), Vec::new(), Vec::new());
         let mut mounts: Vec<&MountSpec> = view.spec.mounts.iter().collect();
-        mounts.sort_by_key(|m| clean_path(&m.target).matches('/').count());
+        mounts.sort_by_key(|m| rooted(&m.target).matches('/').count());
         for mount in mounts {
-            let target = clean_path(&mount.target);
+            let target = rooted(&mount.target);
             match self.source_tree(mount, &mut mounted) {
                 Ok(Some(tree)) => pieces.push(Piece {
                     target,

@@ -12,10 +12,10 @@ use tokio_util::io::SyncIoBridge;
 use super::composed::{Composed, inside};
 use super::driver::Handle;
 use super::files::{begun, go_mode, tar_stream};
-use super::merge::clean_path;
 use super::request::{PathStat, TarStream};
 use super::view::ContainerView;
 use crate::Engine;
+use barque_model::path::rooted;
 
 /// Links on the way to what a path leads to at the end.
 const LINKS_MAX: usize = 40;
@@ -44,7 +44,7 @@ struct Wanted {
 
 impl Wanted {
     fn parse(path: &str) -> Wanted {
-        let clean = clean_path(path);
+        let clean = rooted(path);
         let last = path.rsplit('/').next().unwrap_or_default();
         let base = match (last, clean.rsplit('/').next()) {
             (".", _) => ".",
@@ -94,7 +94,7 @@ impl Files {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
             let Ok(parent) = self.root.canonicalize(parent) else { break };
             let Ok(target) = self.root.readlink(parent.join(name)) else { return parent.join(name) };
-            path = clean_path(&parent.join(target).to_string_lossy()).into();
+            path = rooted(&parent.join(target).to_string_lossy()).into();
         }
         path
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use barque_model::path::rooted;
 use barque_model::{Context, Error, ErrorKind, Id, Platform, Result, Timestamp};
 use barque_net::Driver;
 
 use super::driver::{Core, Fixed, Handle, StoredState};
-use super::merge::{clean_path, merge_image};
+use super::merge::merge_image;
 use super::names;
 use super::request::{ContainerPaths, CreateContainer, CreatedContainer};
 use super::spec::{ContainerSpec, MountSource, MountSpec, NetworkMode};
@@ -103,7 +104,7 @@ impl Engine {
         let _valid = barque_runtime::defaults::capabilities_with(&s.cap_add, &s.cap_drop, s.privileged)?;
         let mut targets = std::collections::BTreeSet::new();
         for mount in &spec.mounts {
-            let target = clean_path(&mount.target);
+            let target = rooted(&mount.target);
             if !mount.target.starts_with('/') {
                 return Err(Error::invalid(format!(
                     "invalid mount path: '{}' mount path must be absolute",
@@ -168,11 +169,11 @@ impl Engine {
             // A tmpfs is nothing to share.
             let shared = |m: &&MountSpec| !matches!(m.source, MountSource::Tmpfs { .. });
             for mount in source.spec.mounts.iter().filter(shared) {
-                let target = clean_path(&mount.target);
-                if spec.mounts.iter().any(|m| clean_path(&m.target) == target && !is_image_volume(m)) {
+                let target = rooted(&mount.target);
+                if spec.mounts.iter().any(|m| rooted(&m.target) == target && !is_image_volume(m)) {
                     continue;
                 }
-                spec.mounts.retain(|m| clean_path(&m.target) != target);
+                spec.mounts.retain(|m| rooted(&m.target) != target);
                 let mut mount = mount.clone();
                 mount.read_only |= mode == "ro";
                 if let MountSource::Volume { no_copy, .. } = &mut mount.source {
@@ -323,7 +324,7 @@ impl Engine {
             kind: "bind".into(),
             name: None,
             source: Default::default(),
-            target: clean_path(&mount.target),
+            target: rooted(&mount.target),
             driver: None,
             mode: mount.mode.clone(),
             read_write: !mount.read_only,

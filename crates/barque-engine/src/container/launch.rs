@@ -203,7 +203,7 @@ fn own_files(spec: &ContainerSpec, mounts: &[ResolvedMount], dir: &Path) -> Vec<
     }
     files
         .into_iter()
-        .filter(|(target, _)| !mounts.iter().any(|m| super::merge::clean_path(&m.spec.target) == **target))
+        .filter(|(target, _)| !mounts.iter().any(|m| barque_model::path::rooted(&m.spec.target) == **target))
         .map(|(target, file)| rs::Mount {
             target: target.into(),
             source: rs::MountSource::Bind { path: dir.join(file), subpath: None, recursive: false, owners: None },

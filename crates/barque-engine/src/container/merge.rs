@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use barque_model::path::rooted;
 use barque_model::{Error, Result};
 
 use super::spec::{ContainerSpec, HealthSpec, HealthTest, MountSource, MountSpec, PortProto};
@@ -128,8 +129,8 @@ pub fn health_of(image: &ImageHealth) -> Option<HealthSpec> {
 }
 
 fn add_anonymous_volume(spec: &mut ContainerSpec, target: &str) {
-    let clean = clean_path(target);
-    if spec.mounts.iter().any(|m| clean_path(&m.target) == clean) {
+    let clean = rooted(target);
+    if spec.mounts.iter().any(|m| rooted(&m.target) == clean) {
         return;
     }
     spec.mounts.push(MountSpec {
@@ -149,21 +150,6 @@ fn add_anonymous_volume(spec: &mut ContainerSpec, target: &str) {
         propagation: None,
         mode: String::new(),
     });
-}
-
-/// An absolute path without `.`, `..`, doubled and trailing slashes.
-pub fn clean_path(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            other => parts.push(other),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// `80`, `80/udp`, `8000-8010/tcp`.
@@ -242,10 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn ports_and_paths() {
+    fn ports_are_read() {
         assert_eq!(parse_ports("8000-8002/udp").unwrap().len(), 3);
         assert!(parse_ports("0").is_err() && parse_ports("5-4").is_err() && parse_ports("80/foo").is_err());
-        assert_eq!(clean_path("/a//b/../c/"), "/a/c");
-        assert_eq!(clean_path("../.."), "/");
     }
 }

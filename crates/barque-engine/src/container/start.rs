@@ -281,7 +281,7 @@ impl Engine {
             mounts.push(resolved);
         }
         // Outer mounts before those inside them.
-        mounts.sort_by_key(|m| super::merge::clean_path(&m.spec.target).matches('/').count());
+        mounts.sort_by_key(|m| barque_model::path::rooted(&m.spec.target).matches('/').count());
         Ok(mounts)
     }
 

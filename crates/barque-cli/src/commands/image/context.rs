@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use barque_client::Upload;
 use barque_client::files::{IGNORE_MAX, small_text};
+use barque_model::path;
 use tokio::io::AsyncReadExt;
 
-use barque_client::archive::copy::lexical;
 use barque_client::archive::ignore::Patterns;
 use barque_client::archive::pack::{Owner, Packer};
 use barque_client::archive::pipe;
@@ -253,12 +253,12 @@ fn dockerfile(root: &Path, file: &str) -> Result<(String, Option<Vec<u8>>), Stri
     }
     let real = std::fs::canonicalize(&path).map_err(|e| {
         let shown = std::path::absolute(&path).unwrap_or(path.clone());
-        let shown = lexical(&shown.display().to_string());
+        let shown = path::clean(&shown.display().to_string());
         format!("unable to evaluate symlinks in Dockerfile path: lstat {shown}: {}", plain_io(&e))
     })?;
     // The name as it lies in the context, links included, so that the engine finds it there.
     let absolute = std::path::absolute(&path).unwrap_or(path);
-    let absolute = PathBuf::from(lexical(&absolute.display().to_string()));
+    let absolute = PathBuf::from(path::clean(&absolute.display().to_string()));
     for candidate in [&absolute, &real] {
         if let Ok(name) = candidate.strip_prefix(root) {
             return Ok((name.display().to_string(), None));

@@ -46,7 +46,7 @@ impl Index {
             let name = entry.path()?.display().to_string();
             if let Some(target) = entry.link_name()? {
                 let base = Path::new(&name).parent().unwrap_or(Path::new(""));
-                let target = barque_client::archive::copy::lexical(&base.join(target).display().to_string());
+                let target = barque_model::path::clean(&base.join(target).display().to_string());
                 links.insert(name, target);
             } else {
                 places.insert(name, (entry.raw_file_position(), entry.size()));
