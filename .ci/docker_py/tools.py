@@ -90,7 +90,7 @@ def overview():
     has(ask("GET", "/system/df"), "LayersSize Images Containers Volumes BuildCache", "disk usage")
     check(isinstance(ask("GET", "/plugins"), list), "plugins")
     for path in ("/swarm", "/services", "/nodes", "/secrets", "/configs", "/tasks"):
-        answer = ask("GET", path, status=(501, 503))
+        answer = ask("GET", path, status=501)
         if "message" not in answer:
             raise SystemExit(f"not ok: {path}: {answer}")
     check(True, "swarm's nouns answer with a message")

@@ -262,6 +262,7 @@ fn of_words(line: &str) -> Option<String> {
             () if says("unable to prepare context: path ") && says("not found") => {
                 "the last word is the directory with the Dockerfile and what it copies; \".\" is where you are"
             }
+            () if says("chdir to cwd (") && says("not a directory") => "-w names a directory, which is made if missing",
             () if says("open ") && line.ends_with(": no such file or directory") => {
                 "paths begin in the directory where the command is given: pwd tells it"
             }
@@ -279,9 +280,50 @@ pub(crate) fn tls(program: &str) -> String {
     )
 }
 
+/// Why two ends could not agree on TLS, and whose certificate is to blame. The words are rustls'.
+pub(crate) fn of_handshake(chain: &str) -> Option<&'static str> {
+    let says = |text: &str| chain.contains(text);
+    Some(match () {
+        () if says("fatal alert: CertificateRequired") => {
+            "that engine lets in only who shows a certificate: name yours with --tlscert cert.pem --tlskey key.pem, or \
+             put cert.pem and key.pem into the directory DOCKER_CERT_PATH names"
+        }
+        () if says("fatal alert: CertificateExpired") => "your certificate has run out: have a new one signed",
+        () if says("fatal alert: ") && (says("Certificate") || says("UnknownCA") || says("DecryptError")) => {
+            "that engine does not accept your certificate: it takes those that the authority it was started with \
+             (its --tlscacert) has signed for clients"
+        }
+        () if says("UnknownIssuer") || says("CaUsedAsEndEntity") || says("BadSignature") => {
+            "no authority you trust has signed that engine's certificate: take the ca.pem of whoever runs it (--tlscacert)"
+        }
+        () if says("certificate not valid for name") || says("NotValidForName") => {
+            "that engine's certificate is made out to other names: call it by one of them"
+        }
+        () if says("certificate expired") || says("Expired") || says("NotValidYet") => {
+            "that engine's certificate is not valid today: it needs a new one, or a clock is wrong (date)"
+        }
+        () if says("InvalidContentType") => {
+            "nothing speaks TLS there: leave out --tlsverify, or unset DOCKER_TLS_VERIFY and DOCKER_TLS"
+        }
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handshake_names_whose_certificate_is_to_blame() {
+        let of = |text: &str| of_handshake(text).unwrap_or_default();
+        assert!(of("connection error: received fatal alert: CertificateRequired").contains("--tlscert"));
+        assert!(of("connection error: received fatal alert: CertificateUnknown").contains("does not accept"));
+        assert!(of("invalid peer certificate: UnknownIssuer").contains("authority you trust"));
+        assert!(of("invalid peer certificate: certificate not valid for name \"x\"").contains("other names"));
+        assert!(of("invalid peer certificate: certificate expired: verification time 1").contains("clock"));
+        assert!(of("received corrupt message of type InvalidContentType").contains("nothing speaks TLS"));
+        assert!(of_handshake("connection refused").is_none());
+    }
 
     #[test]
     fn what_is_unknown_and_what_is_near() {

@@ -129,7 +129,7 @@ async fn wait_until_ready(child: &mut Child, log_start: u64, probe: &Client) -> 
     }
 }
 
-/// The last line the engine wrote.
+/// What the engine wrote last: its reason may have several lines, and a hint.
 fn last_words(from: u64) -> String {
     let read = || -> std::io::Result<String> {
         let mut log = File::open(LOG)?;
@@ -138,6 +138,27 @@ fn last_words(from: u64) -> String {
         log.take(1 << 20).read_to_string(&mut text)?;
         Ok(text)
     };
-    let text = read().unwrap_or_default();
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
+    ending(&read().unwrap_or_default())
+}
+
+/// The lines behind the last one that only tells how things go; that one, where there is nothing behind it.
+fn ending(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let told = lines.iter().rposition(|line| line.split_whitespace().nth(1) == Some("INFO"));
+    let behind = lines.get(told.map_or(0, |at| at + 1)..).unwrap_or_default().join("\n");
+    let shown = if behind.trim().is_empty() { told.map_or("it said nothing", |at| lines[at]) } else { behind.trim() };
+    shown.strip_prefix("barque: ").unwrap_or(shown).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ending;
+
+    #[test]
+    fn the_reason_is_told_whole() {
+        let log = "2026-01-01T00:00:00Z  INFO begins\nbarque: cannot start: x\n\nhint: do y\n";
+        assert_eq!(ending(log), "cannot start: x\n\nhint: do y");
+        assert_eq!(ending("2026-01-01T00:00:00Z  INFO begins\n"), "2026-01-01T00:00:00Z  INFO begins");
+        assert_eq!(ending(""), "it said nothing");
+    }
 }

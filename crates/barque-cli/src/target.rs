@@ -103,27 +103,37 @@ impl Target {
 impl Target {
     /// The failure of a connection to an engine that somebody named, with what named it and how to mend it.
     fn unreachable(&self, error: barque_client::Error) -> Failure {
-        let (named, connect, plain) =
-            (self.chosen_by(), error.is_connect(), matches!(self.host, Host::Tcp { .. }) && error.status().is_none());
-        let forbidden = error.io_kind() == Some(std::io::ErrorKind::PermissionDenied);
+        let cure = self.cure(&error);
         let mut failure = Failure::from(error);
-        let cure = if forbidden {
-            format!(
+        if let Some(cure) = cure {
+            failure.message = format!("{}\n\nhint: {cure}", failure.message);
+        }
+        failure
+    }
+
+    fn cure(&self, error: &barque_client::Error) -> Option<String> {
+        let named = self.chosen_by();
+        if error.io_kind() == Some(std::io::ErrorKind::PermissionDenied) {
+            return Some(format!(
                 "{named} names that engine; join the group that owns its socket (ls -l names it: sudo usermod -aG GROUP \
                  $USER, then log in again), or run this command as root"
-            )
-        } else if connect {
-            format!(
+            ));
+        }
+        if let Some(cure) = crate::hints::of_handshake(&error.chain()) {
+            return Some(cure.to_owned());
+        }
+        match self.host {
+            _ if error.is_connect() => Some(format!(
                 "{named} names that engine: start it, or correct the name; without {named} this machine's own is used"
-            )
-        } else if plain {
+            )),
             // A server of TLS ends a conversation that begins in plain words.
-            crate::hints::tls("barque")
-        } else {
-            return failure;
-        };
-        failure.message = format!("{}\n\nhint: {cure}", failure.message);
-        failure
+            Host::Tcp { .. } if error.status().is_none() => Some(crate::hints::tls("barque")),
+            Host::Ssh(_) if error.status().is_none() => Some(format!(
+                "{named} names that engine; ssh must get there without a question, and find barque or docker there: try \
+                 `ssh HOST barque version`"
+            )),
+            _ => None,
+        }
     }
 
     /// What names the engine: `-H`, a variable or a context.
@@ -179,7 +189,8 @@ fn tls_files(global: &Flags, config: &Config) -> Option<TlsFiles> {
     let directory = non_empty_variable("DOCKER_CERT_PATH").map_or_else(|| config.directory.clone(), Into::into);
     let mut files = TlsFiles::in_dir(&directory, verify);
     let given = |name: &str| global.get(name).map(std::path::PathBuf::from);
-    files.ca = given("tlscacert").or(files.ca);
+    // Docker's command line insists on the file here; the system's authorities are for contexts without one.
+    files.ca = given("tlscacert").or_else(|| Some(directory.join("ca.pem")));
     files.cert = given("tlscert").or(files.cert);
     files.key = given("tlskey").or(files.key);
     Some(files)

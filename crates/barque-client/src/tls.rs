@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use barque_model::plain;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 /// Certificates for a connection.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
-    /// Authorities trusted for the server.
+    /// Authorities trusted for the server; without, those of the system (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
     pub ca: Option<PathBuf>,
     /// The client's certificate, with `key`.
     pub cert: Option<PathBuf>,
@@ -33,21 +34,14 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// A file that is missing or malformed; `verify` without authorities; a certificate without its key.
+    /// A file that is missing or malformed; a certificate without its key.
     pub fn client_config(&self) -> Result<Arc<rustls::ClientConfig>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|why| Error::argument("cannot set up TLS").with_source(why))?;
         let builder = if self.verify {
-            let Some(ca) = &self.ca else {
-                return Err(Error::argument("could not read CA certificate: TLS verification needs a ca.pem"));
-            };
-            let mut roots = RootCertStore::empty();
-            for cert in read_certs(ca)? {
-                roots.add(cert).map_err(|why| unreadable("CA certificate", ca).with_source(why))?;
-            }
-            builder.with_root_certificates(roots)
+            builder.with_root_certificates(self.roots()?)
         } else {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
         };
@@ -70,6 +64,19 @@ impl TlsFiles {
         };
         Ok(Arc::new(config))
     }
+
+    fn roots(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        let Some(ca) = &self.ca else {
+            // Bundles hold the odd certificate no library reads; the rest still counts.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            return Ok(roots);
+        };
+        for cert in read_certs(ca)? {
+            roots.add(cert).map_err(|why| unreadable("CA certificate", ca).with_source(why))?;
+        }
+        Ok(roots)
+    }
 }
 
 fn unreadable(what: &str, path: &Path) -> Error {
@@ -77,9 +84,9 @@ fn unreadable(what: &str, path: &Path) -> Error {
 }
 
 fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let certs = CertificateDer::pem_file_iter(path)
-        .and_then(|certs| certs.collect::<std::result::Result<Vec<_>, _>>())
-        .map_err(|why| unreadable("certificate", path).with_source(why))?;
+    let pem = std::fs::read(path).map_err(|why| unreadable("certificate", path).with_source(plain(why.to_string())))?;
+    let certs: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certs = certs.map_err(|why| unreadable("certificate", path).with_source(why))?;
     if certs.is_empty() {
         return Err(unreadable("certificate", path).with_source("no certificate in the file"));
     }

@@ -15,9 +15,6 @@ pub(crate) const LOGS_NEED_A_STREAM: &str = "must specify at least one of 'stdou
 pub(crate) const BLANK_IMAGE_NAME: &str = "image name cannot be blank";
 /// `POST /containers/create` without a configuration.
 pub(crate) const EMPTY_CONFIG: &str = "config cannot be empty in order to create a container";
-/// Everything that needs a swarm.
-pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm \
-     join\" to connect this node to swarm and try again.";
 /// Status of a login.
 pub(crate) const LOGIN_SUCCEEDED: &str = "Login Succeeded";
 /// `POST /containers/{id}/start` with a body.
@@ -113,10 +110,6 @@ mod tests {
         assert_eq!(BLANK_IMAGE_NAME, "image name cannot be blank");
         assert_eq!(EMPTY_CONFIG, "config cannot be empty in order to create a container");
         assert_eq!(LOGIN_SUCCEEDED, "Login Succeeded");
-        assert_eq!(
-            NOT_A_MANAGER,
-            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."
-        );
         assert_eq!(
             START_BODY,
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"

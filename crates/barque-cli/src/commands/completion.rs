@@ -150,8 +150,12 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
 async fn value(cli: &Cli, cmd: &Cmd, flag: &str, started: &str) -> Vec<(String, String)> {
     match values::of_flag(cmd, flag, started) {
         [] => names(cli, value_of_flag(cmd, flag)).await,
-        words => words.iter().map(|word| ((*word).to_owned(), String::new())).collect(),
+        words => bare(words),
     }
+}
+
+fn bare(words: &[&str]) -> Vec<(String, String)> {
+    words.iter().map(|word| ((*word).to_owned(), String::new())).collect()
 }
 
 /// The flag `name` (without its first dash) if the next word is its value.
@@ -183,7 +187,11 @@ async fn candidates(cli: &Cli, cmd: &Cmd, last: &str, operands: usize) -> Vec<(S
         let shown = cmd.subs.iter().filter(|c| c.category != Category::Hidden);
         return shown.map(|c| (c.name.to_owned(), c.short.to_owned())).collect();
     }
-    names(cli, operand_kind(cmd, operands)).await
+    match values::of_operand(cmd) {
+        [] => names(cli, operand_kind(cmd, operands)).await,
+        words if operands == 0 => bare(words),
+        _ => Vec::new(),
+    }
 }
 
 /// What the engine is asked for.
@@ -245,7 +253,8 @@ async fn names(cli: &Cli, kind: Names) -> Vec<(String, String)> {
         Names::Nothing => return Vec::new(),
         Names::Contexts => {
             let stored = Store::new(&cli.config().directory).list();
-            return stored.iter().map(|c| (c.name().to_owned(), c.description().to_owned())).collect();
+            let stored = stored.iter().map(|c| (c.name().to_owned(), c.description().to_owned()));
+            return [(crate::contexts::DEFAULT.to_owned(), String::new())].into_iter().chain(stored).collect();
         }
         _ => {}
     }

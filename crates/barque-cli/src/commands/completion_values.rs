@@ -78,6 +78,13 @@ const CAPABILITIES: &[&str] = &[
     "WAKE_ALARM",
 ];
 
+/// signal(7), without those that programs make no use of.
+const SIGNALS: &[&str] = &[
+    "ABRT", "ALRM", "CONT", "HUP", "INT", "KILL", "PIPE", "QUIT", "STOP", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "USR1", "USR2", "WINCH",
+];
+const PLATFORMS: &[&str] = &["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/s390x"];
+
 /// The words that the value of a flag may be; `started` is what of it stands there already.
 pub(super) fn of_flag(cmd: &Cmd, flag: &str, started: &str) -> &'static [&'static str] {
     let launches = matches!(cmd.name, "run" | "create");
@@ -86,12 +93,41 @@ pub(super) fn of_flag(cmd: &Cmd, flag: &str, started: &str) -> &'static [&'stati
         "pull" if launches => &["missing", "always", "never"],
         "log-driver" if launches => &["json-file", "local", "none"],
         "cap-add" | "cap-drop" => CAPABILITIES,
+        "signal" | "stop-signal" => SIGNALS,
+        "log-level" => &["debug", "info", "warn", "error", "fatal"],
+        "platform" => PLATFORMS,
+        "progress" => &["auto", "plain", "tty", "quiet", "rawjson"],
+        "format" if !matches!(cmd.name, "export" | "commit") => &["json", "table"],
+        "type" if cmd.name == "inspect" => &["container", "image", "network", "volume"],
+        "attach" if launches => &["stdin", "stdout", "stderr"],
+        "cgroupns" | "ipc" | "pid" | "uts" | "userns" if launches => namespaces(flag),
+        "security-opt" if launches => {
+            &["no-new-privileges", "seccomp=", "seccomp=unconfined", "apparmor=", "systempaths=unconfined"]
+        }
         "driver" if cmd.usage.contains("NETWORK") => &["bridge", "macvlan", "ipvlan"],
         "filter" if cmd.spellings.contains(&"ps") => match started.split_once('=') {
             Some(("status", _)) => STATUSES,
             Some(("health", _)) => HEALTHS,
             _ => PS_FILTERS,
         },
+        _ => &[],
+    }
+}
+
+fn namespaces(flag: &str) -> &'static [&'static str] {
+    match flag {
+        "cgroupns" => &["host", "private"],
+        "ipc" => &["host", "private", "shareable", "none", "container:"],
+        "pid" => &["host", "container:"],
+        _ => &["host"],
+    }
+}
+
+/// The words that an operand may be.
+pub(super) fn of_operand(cmd: &Cmd) -> &'static [&'static str] {
+    match cmd.name {
+        "completion" => &["bash", "zsh", "fish", "powershell"],
+        "registry" => &["serve"],
         _ => &[],
     }
 }

@@ -4,7 +4,6 @@ use barque_model::Error;
 
 use crate::http::{self, Outcome};
 use crate::router::{Routed, inline};
-use crate::wording;
 
 /// Finds the answer for a path that no other file serves.
 pub(crate) fn route(method: &str, path: &[&str]) -> Option<Routed> {
@@ -15,10 +14,9 @@ pub(crate) fn route(method: &str, path: &[&str]) -> Option<Routed> {
             Err(Error::not_found(format!("plugin \"{}\" not found", name.join("/"))))
         }
         (_, ["plugins", ..]) => not_built("managed plugins"),
-        ("POST", ["swarm", "init" | "join"]) => not_built("swarm mode"),
-        // The engine is not part of a swarm: this is what Docker says then.
+        // Docker says 503 and names `docker swarm init`, which would only lead to this answer.
         ("GET" | "POST" | "DELETE", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => {
-            Err(Error::unavailable(wording::NOT_A_MANAGER))
+            not_built("swarm mode")
         }
         (_, ["containers", _, "checkpoints", ..]) => not_built("checkpoints"),
         ("POST", ["session"]) => not_built("BuildKit sessions"),
@@ -50,9 +48,10 @@ mod tests {
         assert_eq!(of("GET", "/plugins").await, Some((200, String::new())));
         assert_eq!(of("GET", "/plugins/a/b/json").await, Some((404, "plugin \"a/b\" not found".into())));
         assert_eq!(of("POST", "/plugins/pull").await.unwrap().0, 501);
-        assert_eq!(of("POST", "/swarm/init").await, Some((501, "not implemented yet: swarm mode".into())));
+        let swarm = Some((501, "not implemented yet: swarm mode".to_owned()));
+        assert_eq!(of("POST", "/swarm/init").await, swarm);
         for path in ["/swarm", "/nodes", "/services/x/logs", "/tasks", "/secrets", "/configs/x"] {
-            assert_eq!(of("GET", path).await, Some((503, wording::NOT_A_MANAGER.into())), "{path}");
+            assert_eq!(of("GET", path).await, swarm, "{path}");
         }
         assert_eq!(of("POST", "/session").await.unwrap().0, 501);
         assert_eq!(of("GET", "/nonsense").await, None);

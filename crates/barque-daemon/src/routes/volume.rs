@@ -11,7 +11,6 @@ use crate::convert;
 use crate::filter;
 use crate::http::{self, Outcome};
 use crate::router::{Routed, inline, keep};
-use crate::wording;
 
 /// Finds the route below `/volumes`.
 pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Routed> {
@@ -26,7 +25,7 @@ pub(crate) fn route(context: Context, method: &str, path: &[&str]) -> Option<Rou
         ("PUT", [name, "archive"]) => inline(import(context, name.to_string())),
         ("POST", [name, "clone"]) => keep(clone(context, name.to_string())),
         ("POST", [name, "rename"]) => keep(rename(context, name.to_string())),
-        ("PUT", [_]) => inline(async { Err(Error::unavailable(wording::NOT_A_MANAGER)) }),
+        ("PUT", [_]) => inline(async { Err(Error::not_implemented("cluster volumes")) }),
         _ => return None,
     })
 }

@@ -13,15 +13,6 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::sync::OnceCell;
 
-/// Where distributions keep their bundle of certificate authorities; the first that exists counts.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// Makes the TLS settings for one host at a time.
 pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
@@ -174,13 +165,9 @@ async fn host_files(dirs: &[PathBuf], authority: &str) -> io::Result<HostFiles> 
 
 async fn load_roots(extra: &[PathBuf]) -> io::Result<Arc<RootCertStore>> {
     let mut store = RootCertStore::empty();
-    for path in SYSTEM_BUNDLES {
-        if let Ok(pem) = tokio::fs::read(path).await {
-            // Bundles hold the odd certificate no library reads; the rest still counts.
-            store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
-            break;
-        }
-    }
+    let system = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await.map_err(io::Error::other)?;
+    // Bundles hold the odd certificate no library reads; the rest still counts.
+    store.add_parsable_certificates(system.certs);
     for path in extra {
         add_pem(&mut store, path).await?;
     }
