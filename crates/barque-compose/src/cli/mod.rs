@@ -83,9 +83,9 @@ pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
     let name = host.program.clone();
     let command = command().bin_name(name.clone()).override_usage(format!("{name} [OPTIONS] COMMAND"));
     let words: Vec<OsString> = std::iter::once(OsString::from(name.clone())).chain(help_words(args)).collect();
-    let cli = match parse(command, words) {
+    let cli = match parse(command, words.clone()) {
         Ok(cli) => cli,
-        Err(e) => return usage(&e),
+        Err(e) => return usage(&e, &words),
     };
     let context = Context { host, global: cli.global };
     if context.global.version {
@@ -156,11 +156,13 @@ fn help_words(mut args: Vec<OsString>) -> Vec<OsString> {
 
 /// Prints what is wrong with the words; the exit status is that of Docker Compose: 16 for flags, 1 for operands that
 /// are missing and for values out of a list.
-fn usage(error: &clap::Error) -> i32 {
+fn usage(error: &clap::Error, words: &[OsString]) -> i32 {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        // `plan` promises one status for all that goes wrong.
+        _ if is_plan(words) => 1,
         ErrorKind::MissingRequiredArgument => 1,
         ErrorKind::InvalidValue => match error.get(ContextKind::InvalidValue) {
             Some(ContextValue::String(text)) if !text.is_empty() => 1,
@@ -168,6 +170,11 @@ fn usage(error: &clap::Error) -> i32 {
         },
         _ => 16,
     }
+}
+
+fn is_plan(words: &[OsString]) -> bool {
+    let read = command().ignore_errors(true).try_get_matches_from(words);
+    read.is_ok_and(|matches| matches.subcommand_name() == Some("plan"))
 }
 
 async fn dispatch(cx: &Context, command: Command) -> Outcome {
@@ -244,8 +251,8 @@ mod tests {
     #[test]
     fn exit_statuses_of_the_words() {
         let status = |words: &str| {
-            let words = std::iter::once("compose").chain(words.split(' '));
-            usage(&command().try_get_matches_from(words).expect_err("wrong words"))
+            let words: Vec<OsString> = std::iter::once("compose").chain(words.split(' ')).map(OsString::from).collect();
+            usage(&command().try_get_matches_from(&words).expect_err("wrong words"), &words)
         };
         for words in ["up --nosuch", "nosuch", "up --scale", "logs --index x", "stop -t x", "-z ps"] {
             assert_eq!(status(words), 16, "{words}");
@@ -254,6 +261,8 @@ mod tests {
             assert_eq!(status(words), 1, "{words}");
         }
         assert_eq!(status("up --help"), 0);
+        assert_eq!(status("plan --nosuch"), 1);
+        assert_eq!(status("-p x plan --pull foo --nosuch"), 1);
     }
 
     #[test]
@@ -279,7 +288,7 @@ mod tests {
         assert!(!cli("--dry-run=false up").expect("parses").global.dry_run);
         assert!(matches!(cli("exec --no-TTY=true -d a sh -c x=true").expect("parses").command, Some(Command::Exec(_))));
         let wrong = cli("up --detach=maybe").expect_err("no boolean");
-        assert_eq!(usage(&wrong), 16);
+        assert_eq!(usage(&wrong, &[]), 16);
         let help = cli("up --help").expect_err("help");
         assert!(help.to_string().contains("-d, --detach ") && !help.to_string().contains("[="), "{help}");
     }
