@@ -65,6 +65,8 @@ crate::query! {
         filters: Filters => "filters",
         /// Answer what would be removed, and remove nothing. Barque only: Docker's engine removes all the same.
         dry_run: bool => "dry-run",
+        /// Ids of containers and images that a dry run takes for gone already.
+        without: Vec<String> => "without",
     }
 }
 

@@ -144,6 +144,13 @@ impl Client {
         }
     }
 
+    /// A client of the same engine that speaks `version`, for a call whose answer says more there.
+    #[must_use]
+    pub fn in_version(&self, version: ApiVersion) -> Client {
+        let options = ClientOptions { version: Some(version), ..self.0.options.clone() };
+        Client::with_options(self.0.host.clone(), options)
+    }
+
     /// What the server said of itself when the version was negotiated.
     ///
     /// # Errors

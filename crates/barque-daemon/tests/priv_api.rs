@@ -379,7 +379,7 @@ fn volumes_as_objects() {
         let pruned = client.volume_prune(&Default::default()).await.unwrap();
         assert_eq!(pruned.volumes_deleted, None);
         let filters = barque_api::Filters::new().with("all", "true");
-        let mut query = barque_api::container::PruneQuery { filters, dry_run: true };
+        let mut query = barque_api::container::PruneQuery { filters, dry_run: true, ..Default::default() };
         let would = client.volume_prune(&query).await.unwrap();
         assert_eq!(would.volumes_deleted.unwrap().len(), 2);
         query.dry_run = false;

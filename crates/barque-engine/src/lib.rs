@@ -20,6 +20,7 @@ pub mod system;
 pub mod volume;
 
 pub use barque_model::{Error, ErrorKind, Result};
+pub use barque_store::Gone;
 pub use barque_sys::pty::untaken_bytes;
 pub use config::EngineConfig;
 pub use engine::Engine;

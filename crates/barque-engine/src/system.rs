@@ -117,7 +117,7 @@ impl crate::Engine {
 
     async fn build_cache(&self) -> barque_model::Result<Vec<BuildCacheEntry>> {
         let engine = self.clone();
-        self.blocking(move || engine.build_cache_entries()).await
+        self.blocking(move || engine.build_cache_entries(&barque_store::Gone::default())).await
     }
 
     pub async fn disk_usage(&self) -> barque_model::Result<DiskUsage> {

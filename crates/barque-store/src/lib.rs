@@ -64,6 +64,6 @@ pub use lease::Lease;
 pub use snapshot::SnapshotDirs;
 pub use store::{Limits, Recovery, Store, StoreOptions};
 pub use tree::{CopyOptions, TarTreeOptions, TreeSummary, UntarOptions};
-pub use usage::{CacheUsage, DiskUsage, directory_size};
+pub use usage::{CacheUsage, DiskUsage, Gone, directory_size};
 
 pub use barque_sys::rootdir::RootDir;

@@ -49,6 +49,13 @@ pub struct CacheUsage {
     pub shared: bool,
 }
 
+/// What is taken for gone already when something is asked that depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Gone {
+    pub containers: HashSet<Id>,
+    pub images: HashSet<ImageId>,
+}
+
 /// What keeps layers and blobs, read at one moment.
 struct Holdings {
     images: Vec<Image>,
@@ -64,18 +71,21 @@ struct Holdings {
 }
 
 impl Holdings {
-    fn read(r: &Read<'_>) -> Result<Holdings> {
+    fn read(r: &Read<'_>, gone: &Gone) -> Result<Holdings> {
+        let containers = if gone.containers.is_empty() { Vec::new() } else { r.containers()? };
+        let freed: HashSet<Id> =
+            containers.iter().filter(|c| gone.containers.contains(&c.id)).filter_map(|c| c.snapshot).collect();
         let (mut unpacked, mut named) = (HashMap::new(), HashMap::new());
         for (digest, diff) in r.blob_diffs()? {
             unpacked.entry(digest).or_insert_with(HashSet::new).insert(diff);
         }
-        for (digest, image) in r.blob_images()? {
+        for (digest, image) in r.blob_images()?.into_iter().filter(|(_, image)| !gone.images.contains(image)) {
             named.entry(digest).or_insert_with(HashSet::new).insert(image);
         }
         Ok(Holdings {
-            images: r.images()?,
+            images: r.images()?.into_iter().filter(|image| !gone.images.contains(&image.id)).collect(),
             layers: r.layers()?.into_iter().map(|l| (l.chain_id, l)).collect(),
-            snapshots: r.snapshots()?.into_iter().filter_map(|s| s.parent).collect(),
+            snapshots: r.snapshots()?.into_iter().filter(|s| !freed.contains(&s.id)).filter_map(|s| s.parent).collect(),
             caches: r.cache_entries()?,
             blobs: r.blobs()?,
             unpacked,
@@ -188,7 +198,8 @@ impl Holdings {
 impl Store {
     /// Walks snapshots and volumes: slow on big ones.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
-        let (holdings, containers, volumes) = self.read(|r| Ok((Holdings::read(r)?, r.containers()?, r.volumes()?)))?;
+        let (holdings, containers, volumes) =
+            self.read(|r| Ok((Holdings::read(r, &Gone::default())?, r.containers()?, r.volumes()?)))?;
         let sizes = holdings.image_sizes();
         let used: HashSet<ImageId> = containers.iter().filter_map(|c| c.image).collect();
         let images = holdings.images.iter().map(|image| {
@@ -218,18 +229,18 @@ impl Store {
 
     /// Bytes of all layers and blobs of each image, and what of them other images have too.
     pub fn image_sizes(&self) -> Result<HashMap<ImageId, (u64, u64)>> {
-        Ok(self.read(Holdings::read)?.image_sizes())
+        Ok(self.read(|r| Holdings::read(r, &Gone::default()))?.image_sizes())
     }
 
-    /// Bytes that are freed when these images go, and nothing else does.
-    pub fn images_would_free(&self, images: &HashSet<ImageId>) -> Result<u64> {
-        Ok(self.read(Holdings::read)?.freed(|image| images.contains(&image.id)))
+    /// Bytes that are freed when these images go, and nothing else does but what is `gone` already.
+    pub fn images_would_free(&self, images: &HashSet<ImageId>, gone: &Gone) -> Result<u64> {
+        Ok(self.read(|r| Holdings::read(r, gone))?.freed(|image| images.contains(&image.id)))
     }
 
     /// Bytes of each record of the build cache, by its key. Where several records have one result, it counts at the one
     /// used last, which is the one that keeps it; and so does a layer below that nothing has a record of.
-    pub fn cache_usage(&self) -> Result<HashMap<String, CacheUsage>> {
-        let holdings = self.read(Holdings::read)?;
+    pub fn cache_usage(&self, gone: &Gone) -> Result<HashMap<String, CacheUsage>> {
+        let holdings = self.read(|r| Holdings::read(r, gone))?;
         Ok(cache_usage(&holdings))
     }
 }

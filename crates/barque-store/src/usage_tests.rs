@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::db::CacheEntry;
 use crate::image::tests::{container, image};
 use crate::testing::{Scratch, Tar, gzip};
+use crate::usage::Gone;
 
 /// Bytes of the regular files below a directory of the data root.
 fn walked(scratch: &Scratch, place: &str) -> u64 {
@@ -65,7 +66,8 @@ fn images_count_layers_and_content_once_and_say_what_goes() {
     assert_eq!((first.containers, second.containers), (1, 0));
     // What is said to be free is what goes.
     assert_eq!(usage.unused, unique(second));
-    let (before, said) = (on_disk(&scratch), scratch.store.images_would_free(&HashSet::from([unused.id])).unwrap());
+    let (before, said) =
+        (on_disk(&scratch), scratch.store.images_would_free(&HashSet::from([unused.id]), &Gone::default()).unwrap());
     let removal = scratch.store.prune_image(&unused.id).unwrap();
     assert_eq!((removal.reclaimed, said), (usage.unused, usage.unused));
     assert_eq!(before - on_disk(&scratch), removal.reclaimed);
@@ -84,15 +86,18 @@ fn what_only_the_build_cache_holds_counts_there() {
     record(&scratch, "old key of c", made.top, 60, 2);
     record(&scratch, "c", made.top, 60, 3);
     record(&scratch, "an ENV after it", made.top, 0, 4);
-    let usage = scratch.store.cache_usage().unwrap();
+    let usage = scratch.store.cache_usage(&Gone::default()).unwrap();
     assert!(usage.values().all(|u| u.shared), "the image has them too: {usage:?}");
     let all = scratch.store.disk_usage().unwrap();
     assert_eq!((all.layers + all.blobs, all.build_cache), (on_disk(&scratch), 0));
     let everything = on_disk(&scratch);
+    let without = Gone { images: HashSet::from([made.id, base.id]), ..Gone::default() };
+    let foretold = scratch.store.cache_usage(&without).unwrap();
     for gone in [made.id, base.id] {
         assert_eq!(scratch.store.prune_image(&gone).unwrap().reclaimed, 0, "the cache still holds all of it");
     }
-    let usage = scratch.store.cache_usage().unwrap();
+    let usage = scratch.store.cache_usage(&Gone::default()).unwrap();
+    assert_eq!(usage, foretold, "what is foretold without the images");
     let size = |key: &str| usage[key].size;
     let blob = |letter: &str| gzip(&Tar::new().file(letter, letter).done()).len() as u64;
     assert_eq!((size("b"), size("old key of c"), size("c")), (50 + blob(&b), 0, 60 + blob(&c)));
@@ -116,7 +121,7 @@ fn files_that_two_layers_share_count_once() {
     let stacked = scratch.store.stack_layer(&lease, &lower, Some(other)).unwrap();
     record(&scratch, "stacked", stacked.chain_id, 40, 1);
     drop(lease);
-    let usage = scratch.store.cache_usage().unwrap();
+    let usage = scratch.store.cache_usage(&Gone::default()).unwrap();
     assert_eq!((usage["stacked"].size, usage["stacked"].shared), (on_disk(&scratch), false));
     scratch.store.write(|tx| tx.cache_delete("stacked")).unwrap();
     assert_eq!(scratch.store.collect().unwrap().bytes, usage["stacked"].size);

@@ -26,7 +26,9 @@ fn inventory(machine: &Machine) -> BTreeSet<String> {
 
 /// What a dry run names: the first word of each line that is no title.
 fn named(text: &str) -> BTreeSet<String> {
-    let lines = text.lines().filter(|l| !l.is_empty() && !l.ends_with(':') && *l != "Nothing to delete.");
+    let titles =
+        |l: &&str| l.is_empty() || l.ends_with(':') || l.starts_with("Would free: ") || *l == "Nothing to delete.";
+    let lines = text.lines().filter(|l| !titles(l));
     lines.filter_map(|l| l.split(' ').next().map(str::to_owned)).collect()
 }
 
@@ -56,6 +58,12 @@ fn fill(machine: &Machine) {
     std::fs::write(machine.path("context/Dockerfile"), "FROM unused\nCOPY Dockerfile /\n").unwrap();
     machine.barque(&["build", "-q", "-t", "made", &machine.text("context")]);
     machine.barque(&["rmi", "made"]);
+    // An image that lost its name, and the records that go with it.
+    for text in ["one", "another"] {
+        std::fs::write(machine.path("context/more"), text.repeat(9000)).unwrap();
+        std::fs::write(machine.path("context/Dockerfile"), "FROM unused\nCOPY more /\n").unwrap();
+        machine.barque(&["build", "-q", "-t", "renamed", &machine.text("context")]);
+    }
 }
 
 #[test]
@@ -78,10 +86,17 @@ fn a_dry_run_names_what_the_prune_removes() {
     ] {
         fill(&machine);
         let before = inventory(&machine);
-        let dry = named(&machine.barque(&[prune, &["--dry-run", "--force"]].concat()));
+        let foretold = machine.barque(&[prune, &["--dry-run", "--force"]].concat());
+        let dry = named(&foretold);
         assert_eq!(inventory(&machine), before, "{prune:?}: a dry run removes nothing");
         let begin = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-        machine.barque(&[prune, &["--force"]].concat());
+        let done = machine.barque(&[prune, &["--force"]].concat());
+        let last = |text: &str, title: &str| text.lines().find_map(|l| Some(l.strip_prefix(title)?.to_owned()));
+        assert_eq!(
+            last(&foretold, "Would free: "),
+            last(&done, "Total reclaimed space: ").or(last(&done, "Total:\t")),
+            "{prune:?}: what it frees\n{foretold}\n{done}"
+        );
         if let [kind @ ("network" | "builder" | "volume" | "image" | "container"), ..] = prune {
             let (since, filter) = (format!("{begin:.9}"), "event=prune");
             let format = "{{.Type}} {{with .Actor}}{{.Attributes.reclaimed}}{{end}}";

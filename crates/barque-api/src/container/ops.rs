@@ -244,6 +244,8 @@ query! {
         filters: Filters => "filters",
         /// Answer what would be removed, and remove nothing. Barque only: Docker's engine removes all the same.
         dry_run: bool => "dry-run",
+        /// Ids of containers that a dry run takes for gone already.
+        without: Vec<String> => "without",
     }
 }
 

@@ -10,7 +10,6 @@ use crate::error::{CliResult, Failure};
 use crate::output::tabwriter;
 
 /// How the `Server` header of Barque's engine begins.
-const BARQUE: &str = "Barque/";
 
 pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let all = inv.flags.is("all");
@@ -25,9 +24,11 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
         max_used_space: bytes("max-used-space"),
         min_free_space: bytes("min-free-space"),
         dry_run: inv.flags.is("dry-run"),
+        without: Vec::new(),
     };
     if query.dry_run {
-        return pruning::dry_run(inv, "Would delete build cache objects:", &unused(inv, query).await?);
+        let (lines, freed) = unused(inv, query).await?;
+        return pruning::dry_run(inv, "Would delete build cache objects:", &lines, freed);
     }
     let what = if all { "all build cache" } else { "all dangling build cache" };
     if !pruning::confirm(inv, &format!("WARNING! This will remove {what}. Are you sure you want to continue?")) {
@@ -42,19 +43,20 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     Ok(0)
 }
 
-/// Records that a prune would remove, one line each.
+/// Records that a prune would remove, one line each, and the bytes that would free where the engine tells.
 ///
 /// Only Barque's engine is asked by a prune that is a dry run: others do not know the word and delete. What those
 /// would remove is told from the list of records.
-pub(crate) async fn unused(inv: &Invocation<'_>, query: BuildPruneQuery) -> CliResult<Vec<String>> {
+pub(crate) async fn unused(inv: &Invocation<'_>, query: BuildPruneQuery) -> CliResult<(Vec<String>, Option<u64>)> {
     let client = inv.client().await?;
     let wanted = DiskUsageQuery { kinds: vec!["build-cache".into()], verbose: true };
     let records = super::system::completed(client.disk_usage(&wanted).await?).build_cache.unwrap_or_default();
     let line = |r: &BuildCacheRecord| format!("{} ({})", r.id, pruning::size(r.size));
-    if client.server().await?.server.starts_with(BARQUE) {
+    if client.is_barque().await? {
         let reply = client.build_prune(&BuildPruneQuery { dry_run: true, ..query }).await?;
         let ids = reply.caches_deleted.unwrap_or_default();
-        return Ok(ids.into_iter().map(|id| records.iter().find(|r| r.id == id).map_or(id, line)).collect());
+        let lines = ids.into_iter().map(|id| records.iter().find(|r| r.id == id).map_or(id, line)).collect();
+        return Ok((lines, Some(reply.space_reclaimed)));
     }
     let limits = [query.keep_storage, query.reserved_space, query.max_used_space, query.min_free_space];
     if limits.iter().any(|bytes| *bytes > 0) {
@@ -69,7 +71,7 @@ pub(crate) async fn unused(inv: &Invocation<'_>, query: BuildPruneQuery) -> CliR
             lines.push(line(record));
         }
     }
-    Ok(lines)
+    Ok((lines, None))
 }
 
 /// Whether Docker's engine removes the record when nothing else is asked for.

@@ -1,6 +1,7 @@
 //! What all prunes share: filters of the configuration, the question, the report, the dry run.
 
 use barque_api::Filters;
+use barque_api::container::{ContainerSummary, PruneQuery};
 use barque_model::time::Timestamp;
 
 use crate::cli::Invocation;
@@ -41,14 +42,30 @@ pub(crate) fn report(inv: &Invocation<'_>, title: &str, deleted: &[String], recl
     Ok(0)
 }
 
-/// What would be deleted.
-pub(crate) fn dry_run(inv: &Invocation<'_>, title: &str, lines: &[String]) -> CliResult<u8> {
-    if lines.is_empty() {
-        inv.cli.line(NOTHING)?;
-    } else {
-        inv.cli.line(&format!("{title}\n{}", lines.join("\n")))?;
+/// What would be deleted, and what that would free where the engine tells.
+pub(crate) fn dry_run(inv: &Invocation<'_>, title: &str, lines: &[String], freed: Option<u64>) -> CliResult<u8> {
+    match lines {
+        [] => inv.cli.line(NOTHING)?,
+        lines => inv.cli.line(&format!("{title}\n{}{}", lines.join("\n"), total(freed)))?,
     }
     Ok(0)
+}
+
+/// The last line of a dry run. It is less than the sum of what stands above where something else keeps a part.
+pub(crate) fn total(freed: Option<u64>) -> String {
+    freed.map(|bytes| format!("\n\nWould free: {}", barque_model::size::human(bytes))).unwrap_or_default()
+}
+
+/// The query of a dry run that takes the containers `gone` for removed, for an engine that knows dry runs: others
+/// delete.
+pub(crate) async fn pretended(
+    inv: &Invocation<'_>,
+    filters: &Filters,
+    gone: &[ContainerSummary],
+) -> CliResult<Option<PruneQuery>> {
+    let without = gone.iter().map(|container| container.id.clone()).collect();
+    let query = PruneQuery { filters: filters.clone(), dry_run: true, without };
+    Ok(inv.client().await?.is_barque().await?.then_some(query))
 }
 
 /// Whether something made at `created` (Unix seconds) is before the `until` filter.

@@ -276,7 +276,7 @@ async fn prune(context: Context) -> Outcome {
     let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
     let options = PruneOptions {
         all: query.all,
-        dry_run: query.dry_run,
+        dry: super::dry(query.dry_run, &query.without)?,
         reserved_space: bytes(query.keep_storage).max(bytes(query.reserved_space)),
         max_used_space: bytes(query.max_used_space),
         min_free_space: bytes(query.min_free_space),

@@ -229,7 +229,8 @@ async fn remove(context: Context, name: String) -> Outcome {
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let (all, filter) = filter::image::prune(query.filters, Timestamp::now())?;
-    let (removed, bytes) = context.state.engine.images_prune(all, filter, query.dry_run).await?;
+    let (removed, bytes) =
+        context.state.engine.images_prune(all, filter, super::dry(query.dry_run, &query.without)?).await?;
     super::pruned(&context, "image", bytes, query.dry_run);
     let removed: Vec<_> = removed.iter().map(convert::image::removal).collect();
     http::json(&ImagesPruned { images_deleted: convert::listed(removed), space_reclaimed: bytes })

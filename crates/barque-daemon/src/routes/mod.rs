@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 use ::http::Method;
 
+use barque_engine::Gone;
+use barque_model::Error;
+
 use crate::http::Call;
 use crate::router::Routed;
 use crate::state::State;
@@ -34,6 +37,21 @@ fn pruned(context: &Context, kind: &'static str, bytes: u64, dry_run: bool) {
     if !dry_run {
         context.state.engine.events().emit(kind, "prune", "", [("reclaimed", bytes.to_string())]);
     }
+}
+
+/// What a dry run takes for gone already; `None` if it is none.
+///
+/// # Errors
+/// An id that is none of a container or an image.
+fn dry(dry_run: bool, without: &[String]) -> Result<Option<Gone>, Error> {
+    let mut gone = Gone::default();
+    for id in without {
+        match id.starts_with("sha256:") {
+            true => gone.images.insert(id.parse()?),
+            false => gone.containers.insert(id.parse()?),
+        };
+    }
+    Ok(dry_run.then_some(gone))
 }
 
 /// Finds the route of a path without its version.

@@ -92,7 +92,8 @@ async fn rename(context: Context, name: String) -> Outcome {
 async fn prune(context: Context) -> Outcome {
     let query = context.call.query(PruneQuery::from_params)?;
     let filter = filter::volume::prune(query.filters, context.call.version, Timestamp::now())?;
-    let (removed, bytes) = context.state.engine.volumes_prune(filter, query.dry_run).await?;
+    let (removed, bytes) =
+        context.state.engine.volumes_prune(filter, super::dry(query.dry_run, &query.without)?).await?;
     super::pruned(&context, "volume", bytes, query.dry_run);
     http::json(&VolumesPruned { volumes_deleted: convert::listed(removed), space_reclaimed: bytes })
 }

@@ -1,11 +1,11 @@
 //! The build cache as a list, and what is removed of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use barque_build::cache::CacheRecord;
 use barque_model::{Result, Timestamp};
-use barque_store::{CacheEntry, CacheUsage};
+use barque_store::{CacheEntry, CacheUsage, Gone};
 
 use crate::Engine;
 use crate::system::BuildCacheEntry;
@@ -17,10 +17,10 @@ const CACHE_MOUNT: &str = "exec.cachemount";
 const DATA_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What to remove, and down to which size. Sizes in bytes; 0 is no wish.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PruneOptions {
-    /// Only say what would go.
-    pub dry_run: bool,
+    /// Only say what would go, once that is gone.
+    pub dry: Option<Gone>,
     /// Records too whose layers images use: removing them frees nothing.
     pub all: bool,
     /// Keep at least this much, the most recently used.
@@ -72,9 +72,9 @@ fn chosen(mut entries: Vec<BuildCacheEntry>, used: u64, keep: u64) -> Vec<BuildC
 
 impl Engine {
     /// All records of the build cache and its mounts. Blocking: mounts are walked for their sizes.
-    pub(crate) fn build_cache_entries(&self) -> Result<Vec<BuildCacheEntry>> {
+    pub(crate) fn build_cache_entries(&self, gone: &Gone) -> Result<Vec<BuildCacheEntry>> {
         let entries = self.store().read(|r| r.cache_entries())?;
-        let usage = self.store().cache_usage()?;
+        let usage = self.store().cache_usage(gone)?;
         let mut out: Vec<_> =
             entries.into_iter().map(|e| (usage.get(&e.key).copied().unwrap_or_default(), e)).map(record).collect();
         out.extend(self.cache_mounts()?);
@@ -105,14 +105,21 @@ impl Engine {
         Ok(out)
     }
 
-    /// Removes data that made builds faster, of which no build has written anew for long: all of it once there are no
-    /// records left. Gives the bytes.
+    /// Data that made builds faster, of which no build has written anew for long, and its bytes: all of it once there
+    /// are no records left.
+    fn build_data(&self, all: bool) -> Result<Vec<(PathBuf, u64)>> {
+        let keep = if all { Duration::ZERO } else { DATA_AGE };
+        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Ok(Vec::new()) };
+        let limit = SystemTime::now() - keep;
+        let old = dir.flatten().map(|entry| entry.path()).filter(|path| is_older(path, limit));
+        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        Ok(old.map(|path| (size(&path), path)).map(|(size, path)| (path, size)).collect())
+    }
+
+    /// Removes that data; gives its bytes.
     fn discard_build_data(&self) -> Result<u64> {
-        let keep = if self.store().read(|r| r.cache_entries())?.is_empty() { Duration::ZERO } else { DATA_AGE };
-        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Ok(0) };
-        let (limit, mut bytes) = (SystemTime::now() - keep, 0);
-        for file in dir.flatten().map(|entry| entry.path()).filter(|path| is_older(path, limit)) {
-            let size = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+        let mut bytes = 0;
+        for (file, size) in self.build_data(self.store().read(|r| r.cache_entries())?.is_empty())? {
             match std::fs::remove_file(&file) {
                 Ok(()) => bytes += size,
                 Err(e) => tracing::warn!("cannot remove {}: {e}", file.display()),
@@ -129,16 +136,18 @@ impl Engine {
     ) -> Result<(Vec<String>, u64)> {
         let engine = self.clone();
         self.blocking(move || {
-            let entries = engine.build_cache_entries()?;
+            let entries = engine.build_cache_entries(&options.dry.clone().unwrap_or_default())?;
+            let all = entries.len();
             let used = entries.iter().filter(|e| !e.shared).map(|e| e.size).sum();
             let stat = rustix::fs::statvfs(&engine.config().data_root);
             let free = stat.map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize));
             let fits = |e: &BuildCacheEntry| !e.in_use && (options.all || !e.shared) && wanted(e);
             let fitting = entries.into_iter().filter(fits).collect();
             let chosen = chosen(fitting, used, options.keep(used, free));
-            if options.dry_run {
-                let bytes = chosen.iter().filter(|e| !e.shared).map(|e| e.size).sum();
-                return Ok((chosen.into_iter().map(|e| e.id).collect(), bytes));
+            if options.dry.is_some() {
+                let bytes: u64 = chosen.iter().filter(|e| !e.shared).map(|e| e.size).sum();
+                let data = engine.build_data(chosen.len() == all)?.iter().map(|(_, size)| size).sum::<u64>();
+                return Ok((chosen.into_iter().map(|e| e.id).collect(), bytes + data));
             }
             let mut bytes = 0;
             let (mounts, records): (Vec<_>, Vec<_>) = chosen.iter().partition(|e| e.kind == CACHE_MOUNT);

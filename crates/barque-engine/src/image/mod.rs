@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use barque_model::{ChainId, DiffId, Digest, Error, ErrorKind, ImageId, Platform, Reference, Result, Timestamp};
-use barque_store::{Archive, Image, LoadEvent, NewImage, Removal, RemoveImage, SaveImage};
+use barque_store::{Archive, Gone, Image, LoadEvent, NewImage, Removal, RemoveImage, SaveImage};
 
 use crate::Engine;
 use crate::container::files::{blocking_reader, tar_stream};
@@ -222,23 +222,24 @@ impl Engine {
         removals
     }
 
-    /// Removes images nobody needs: dangling ones, or with `all` every one without a container.
+    /// Removes images nobody needs: dangling ones, or with `all` every one without a container. A `dry` run only tells
+    /// what would go, once that is gone.
     pub async fn images_prune(
         &self,
         all: bool,
         wanted: impl Fn(&ImageView) -> bool + Send + Sync + 'static,
-        dry_run: bool,
+        dry: Option<Gone>,
     ) -> Result<(Vec<ImageRemoval>, u64)> {
         let engine = self.clone();
         self.blocking(move || {
             let (mut removals, mut bytes, mut going) = (Vec::new(), 0, HashSet::new());
-            for image in engine.store().prunable_images(all)? {
+            for image in engine.store().prunable_images(all, &dry.clone().unwrap_or_default())? {
                 let id = image.id;
                 let view = engine.image_view(image)?;
                 if !wanted(&view) || engine.is_mounted(&id, false).is_some() {
                     continue;
                 }
-                if dry_run {
+                if dry.is_some() {
                     removals.extend(view.tags.iter().cloned().map(ImageRemoval::Untagged));
                     removals.push(ImageRemoval::Deleted(id.to_string()));
                     going.insert(id);
@@ -249,9 +250,9 @@ impl Engine {
                 let labels = view.config.config.labels.unwrap_or_default();
                 removals.extend(engine.removals(&id, &labels, true, removal));
             }
-            bytes += match dry_run {
-                true => engine.store().images_would_free(&going)?,
-                false => engine.store().collect_interrupted()?.bytes,
+            bytes += match &dry {
+                Some(gone) => engine.store().images_would_free(&going, gone)?,
+                None => engine.store().collect_interrupted()?.bytes,
             };
             Ok((removals, bytes))
         })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use barque_model::{Context, Error, ErrorKind, Id, Result, Timestamp};
 
-use barque_store::RootDir;
+use barque_store::{Gone, RootDir};
 use barque_sys::rootdir::FileKind;
 
 use crate::Engine;
@@ -134,21 +134,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the volumes nobody uses and `wanted` accepts. Gives their names and bytes.
+    /// Removes the volumes nobody uses and `wanted` accepts. Gives their names and bytes. A `dry` run only tells what
+    /// would go, once that is gone.
     pub async fn volumes_prune(
         &self,
         wanted: impl Fn(&VolumeView) -> bool + Send + Sync + 'static,
-        dry_run: bool,
+        dry: Option<Gone>,
     ) -> Result<(Vec<String>, u64)> {
         let engine = self.clone();
-        let unused = self.volumes().await?.into_iter().filter(|v| v.used_by.is_empty());
+        let gone = |user: &Id| dry.as_ref().is_some_and(|gone| gone.containers.contains(user));
+        let unused = self.volumes().await?.into_iter().filter(|v| v.used_by.iter().all(gone));
         let unused: Vec<VolumeView> = unused.filter(|v| wanted(v)).collect();
         self.blocking(move || {
             let (mut names, mut bytes) = (Vec::new(), 0);
             for volume in unused {
                 let size = directory_size(&volume.mountpoint);
                 // One that somebody took into use meanwhile stays.
-                if dry_run || engine.volume_remove_blocking(&volume.name).is_ok() {
+                if dry.is_some() || engine.volume_remove_blocking(&volume.name).is_ok() {
                     names.push(volume.name);
                     bytes += size;
                 }

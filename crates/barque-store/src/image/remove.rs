@@ -6,6 +6,7 @@ use barque_model::{Error, Id, ImageId, Reference, Result};
 use crate::Store;
 use crate::db::{Image, Tx};
 use crate::gc::Swept;
+use crate::usage::Gone;
 
 /// One line of what `docker rmi` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,13 +81,13 @@ impl Store {
     /// Images that `image prune` would consider: without a tag, or with `all` any that no container uses;
     /// none that is nameless and has another image built on it. The caller filters and calls
     /// [`Store::prune_image`].
-    pub fn prunable_images(&self, all: bool) -> Result<Vec<Image>> {
+    pub fn prunable_images(&self, all: bool, gone: &Gone) -> Result<Vec<Image>> {
         self.read(|r| {
             let mut found = Vec::new();
             for image in r.images()? {
                 let nameless = image.tags.is_empty() && image.digests.is_empty();
                 let wanted = all || image.tags.is_empty();
-                if !wanted || !r.image_users(&image.id)?.is_empty() {
+                if !wanted || r.image_users(&image.id)?.iter().any(|user| !gone.containers.contains(user)) {
                     continue;
                 }
                 if (nameless || !all) && !r.image_children(&image.id)?.is_empty() {

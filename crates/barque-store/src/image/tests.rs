@@ -3,6 +3,7 @@
 use barque_model::{ChainId, ErrorKind, Id, ImageId, Reference, Timestamp};
 
 use super::*;
+use crate::Gone;
 use crate::db::{Container, Snapshot};
 use crate::testing::{Scratch, Tar, gzip};
 
@@ -282,7 +283,8 @@ fn prune_takes_what_nobody_needs() {
     let named = image(&scratch, &["b"], &["named"], None);
     let used = image(&scratch, &["c"], &[], None);
     container(&scratch, &used, "box");
-    let ids = |all| scratch.store.prunable_images(all).unwrap().iter().map(|i| i.id).collect::<Vec<_>>();
+    let ids =
+        |all| scratch.store.prunable_images(all, &Gone::default()).unwrap().iter().map(|i| i.id).collect::<Vec<_>>();
     assert_eq!(ids(false), [dangling.id]);
     assert_eq!(ids(true).len(), 2);
     let removal = scratch.store.prune_image(&dangling.id).unwrap();

@@ -131,7 +131,8 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let filters = prune::filters(inv);
     if inv.flags.is("dry-run") {
         let lines: Vec<String> = stopped(inv, &filters).await?.iter().map(line).collect();
-        return prune::dry_run(inv, "Would delete containers:", &lines);
+        let freed = would_free(inv, &filters).await?;
+        return prune::dry_run(inv, "Would delete containers:", &lines, freed);
     }
     let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
     if !prune::confirm(inv, question) {
@@ -146,6 +147,12 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
 pub(crate) fn line(container: &ContainerSummary) -> String {
     let name = container.names.first().map_or("", |n| n.trim_start_matches('/'));
     format!("{} ({name})", container.id)
+}
+
+/// Bytes that go with the stopped containers.
+pub(crate) async fn would_free(inv: &Invocation<'_>, filters: &barque_api::Filters) -> CliResult<Option<u64>> {
+    let Some(query) = prune::pretended(inv, filters, &[]).await? else { return Ok(None) };
+    Ok(Some(inv.client().await?.container_prune(&query).await?.space_reclaimed))
 }
 
 /// The containers that are left when `gone` are removed.

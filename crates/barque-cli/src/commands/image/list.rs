@@ -1,7 +1,7 @@
 //! `images`, `history`, `inspect`, `tag`, `rmi`, `prune`.
 
 use barque_api::container::{ContainerSummary, PruneQuery};
-use barque_api::image::{ImageInspect, ImageInspectQuery, ImageListQuery, ImageRemoveQuery};
+use barque_api::image::{ImageInspect, ImageInspectQuery, ImageListQuery, ImageRemoveQuery, ImageSummary};
 
 use super::{platform_json, reference};
 use crate::cli::Invocation;
@@ -128,8 +128,10 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     filters.remove("dangling");
     filters.add("dangling", (!all).to_string());
     if inv.flags.is("dry-run") {
-        let lines = dangling(inv, all, &filters, &[]).await?;
-        return pruning::dry_run(inv, "Would delete images:", &lines);
+        let going = dangling(inv, all, &filters, &[]).await?;
+        let lines: Vec<String> = going.iter().map(line).collect();
+        let freed = would_free(inv, &filters, &[]).await?;
+        return pruning::dry_run(inv, "Would delete images:", &lines, freed);
     }
     let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
     if !pruning::confirm(inv, &format!("WARNING! This will remove {what}.\nAre you sure you want to continue?")) {
@@ -151,13 +153,29 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     pruning::report(inv, "Deleted Images:", &lines, reply.space_reclaimed)
 }
 
-/// Images that a prune would remove when the containers `gone` are removed already, one line each.
+/// An image in the list of what a prune would remove.
+pub(crate) fn line(image: &ImageSummary) -> String {
+    let name = image.repo_tags.first().map_or("<none>", String::as_str);
+    format!("{} ({name}, {})", image.id, pruning::size(image.size))
+}
+
+/// Bytes that go with the unused images when the containers `gone` are removed already; `filters` name `dangling`.
+pub(crate) async fn would_free(
+    inv: &Invocation<'_>,
+    filters: &barque_api::Filters,
+    gone: &[ContainerSummary],
+) -> CliResult<Option<u64>> {
+    let Some(query) = pruning::pretended(inv, filters, gone).await? else { return Ok(None) };
+    Ok(Some(inv.client().await?.image_prune(&query).await?.space_reclaimed))
+}
+
+/// Images that a prune would remove when the containers `gone` are removed already.
 pub(crate) async fn dangling(
     inv: &Invocation<'_>,
     all: bool,
     filters: &barque_api::Filters,
     gone: &[ContainerSummary],
-) -> CliResult<Vec<String>> {
+) -> CliResult<Vec<ImageSummary>> {
     let client = inv.client().await?;
     let mut wanted = filters.clone();
     wanted.remove("until");
@@ -169,14 +187,13 @@ pub(crate) async fn dangling(
     let found = client.image_list(&ImageListQuery { filters: wanted, ..ImageListQuery::default() }).await?;
     let remaining = crate::commands::container::remaining(inv, gone).await?;
     let used: std::collections::HashSet<String> = remaining.into_iter().map(|c| c.image_id).collect();
-    let mut lines = Vec::new();
-    for image in found.iter().filter(|image| !used.contains(&image.id)) {
+    let mut going = Vec::new();
+    for image in found.into_iter().filter(|image| !used.contains(&image.id)) {
         let labels = image.labels.clone().unwrap_or_default();
         let labels_match = !filters.contains("label!") || !filters.match_labels("label!", &labels);
         if labels_match && pruning::is_old_enough(filters, image.created)? {
-            let name = image.repo_tags.first().map_or("<none>", String::as_str);
-            lines.push(format!("{} ({name}, {})", image.id, pruning::size(image.size)));
+            going.push(image);
         }
     }
-    Ok(lines)
+    Ok(going)
 }

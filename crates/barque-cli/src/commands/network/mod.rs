@@ -123,7 +123,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let filters = pruning::filters(inv);
     if inv.flags.is("dry-run") {
         let lines = unused(inv, &filters).await?;
-        return pruning::dry_run(inv, "Would delete networks:", &lines);
+        return pruning::dry_run(inv, "Would delete networks:", &lines, None);
     }
     let question = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure \
                     you want to continue?";

@@ -1,5 +1,6 @@
 //! `system df`.
 
+use barque_api::ApiVersion;
 use barque_api::container::ContainerSummary;
 use barque_api::image::ImageSummary;
 use barque_api::system::{DiskUsage, DiskUsageQuery};
@@ -14,7 +15,16 @@ use crate::template::{Data, Struct};
 pub(crate) async fn df(inv: &Invocation<'_>) -> CliResult<u8> {
     let verbose = inv.flags.is("verbose");
     let query = DiskUsageQuery { verbose: true, ..DiskUsageQuery::default() };
-    let usage = completed(inv.client().await?.disk_usage(&query).await?);
+    let client = inv.client().await?;
+    // Since this version engines tell what removing all unused images frees; before, it is reckoned from their sizes,
+    // which is too much where the build cache keeps layers.
+    let telling = ApiVersion::new(1, 52);
+    let known = client.server().await?.api_version.parse().is_ok_and(|newest: ApiVersion| newest >= telling);
+    let usage = match known && std::env::var_os("DOCKER_API_VERSION").is_none() {
+        true => client.in_version(telling).disk_usage(&query).await?,
+        false => client.disk_usage(&query).await?,
+    };
+    let usage = completed(usage);
     let format = listing::choose(inv.flags.text("format"), None, false);
     if verbose {
         return match format {

@@ -80,25 +80,34 @@ fn question(filters: &barque_api::Filters, all: bool, volumes: bool) -> String {
 async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool, volumes: bool) -> CliResult<u8> {
     // What they alone use goes with them.
     let gone = container::stopped(inv, filters).await?;
+    let mut freed = container::would_free(inv, filters).await?;
     let mut parts = vec![
         ("Would delete containers:", gone.iter().map(container::line).collect()),
         ("Would delete networks:", network::unused(inv, filters).await?),
     ];
+    let add = |sum: Option<u64>, more: Option<u64>| Some(sum? + more?);
     if volumes {
         parts.push(("Would delete volumes:", volume::unused(inv, filters, true, &gone).await?));
+        freed = add(freed, volume::would_free(inv, filters, &gone).await?);
     }
-    parts.push(("Would delete images:", image::dangling(inv, all, filters, &gone).await?));
-    let query = BuildPruneQuery { all, filters: filters.clone(), ..BuildPruneQuery::default() };
-    parts.push(("Would delete build cache objects:", builder::unused(inv, query).await?));
-    inv.cli.line(&preview(&parts))?;
+    let images = image::dangling(inv, all, filters, &gone).await?;
+    parts.push(("Would delete images:", images.iter().map(image::line).collect()));
+    let mut wanted = filters.clone();
+    wanted.add("dangling", (!all).to_string());
+    freed = add(freed, image::would_free(inv, &wanted, &gone).await?);
+    let without = gone.into_iter().map(|c| c.id).chain(images.into_iter().map(|i| i.id)).collect();
+    let query = BuildPruneQuery { all, filters: filters.clone(), without, ..BuildPruneQuery::default() };
+    let (records, more) = builder::unused(inv, query).await?;
+    parts.push(("Would delete build cache objects:", records));
+    inv.cli.line(&preview(&parts, add(freed, more)))?;
     Ok(0)
 }
 
 /// The parts that are not empty, each under its title.
-fn preview(parts: &[(&str, Vec<String>)]) -> String {
+fn preview(parts: &[(&str, Vec<String>)], freed: Option<u64>) -> String {
     let full = parts.iter().filter(|(_, lines)| !lines.is_empty());
-    let full: Vec<String> = full.map(|(title, lines)| format!("{title}\n{}\n", lines.join("\n"))).collect();
-    if full.is_empty() { pruning::NOTHING.to_owned() } else { full.join("\n") }
+    let full: Vec<String> = full.map(|(title, lines)| format!("{title}\n{}", lines.join("\n"))).collect();
+    if full.is_empty() { pruning::NOTHING.to_owned() } else { full.join("\n\n") + &pruning::total(freed) }
 }
 
 #[cfg(test)]
@@ -108,10 +117,11 @@ mod tests {
     #[test]
     fn a_dry_run_that_finds_nothing_says_so() {
         assert_eq!(
-            preview(&[("Would delete containers:", vec![]), ("Would delete images:", vec![])]),
+            preview(&[("Would delete containers:", vec![]), ("Would delete images:", vec![])], Some(0)),
             "Nothing to delete."
         );
         let some = [("A:", vec!["1".to_owned(), "2".to_owned()]), ("B:", vec![]), ("C:", vec!["3".to_owned()])];
-        assert_eq!(preview(&some), "A:\n1\n2\n\nC:\n3\n");
+        assert_eq!(preview(&some, None), "A:\n1\n2\n\nC:\n3");
+        assert_eq!(preview(&some, Some(2000)), "A:\n1\n2\n\nC:\n3\n\nWould free: 2kB");
     }
 }
