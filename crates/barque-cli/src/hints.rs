@@ -230,7 +230,7 @@ fn of_objects(program: &str, line: &str) -> Option<String> {
             format!("{program} ps -a tells since when and with which status, {program} start NAME starts it")
         }
         () if says("context not found") => format!("{program} context ls lists those there are"),
-        () if says("truncated tar archive") || says("archive has no manifest") => {
+        () if says("truncated tar archive") || says("archive has no manifest") || says("in a tar header") => {
             format!("is the file whole? {program} load takes what {program} save wrote, {program} import plain files")
         }
         () if says("Invalid signal: ") => "signals are names such as TERM, HUP, USR1, or numbers".to_owned(),
@@ -256,7 +256,31 @@ fn of_words(line: &str) -> Option<String> {
             }
             () if says("nvalid filter '") => {
                 "ps filters by name, status, label, ancestor, network, volume, health and more; images by reference, \
-             dangling, label, before, since; volume ls and network ls by name, driver, label, dangling"
+             dangling, label, before, since; volume ls and network ls by name, driver, label, dangling; builder prune by \
+             until, id, parent, type, description, inuse, shared, private"
+            }
+            () if says("volume name is too short") => {
+                "a volume's name has two characters at least; a directory of this machine begins with / or ./"
+            }
+            () if says("invalid mode: ") => {
+                "behind the second colon stand, with commas between: ro, rw, z, Z, nocopy, and one of private, rprivate, \
+                 slave, rslave, shared, rshared"
+            }
+            () if says("invalid IP address: ") => {
+                "ports are written [ADDRESS:][HOST:]CONTAINER[/udp]: -p 8080:80, -p 127.0.0.1:8080:80"
+            }
+            () if says("user specified IP address is supported on user defined networks only") => {
+                "make a network first: network create --subnet 10.9.0.0/24 NAME, then --network NAME --ip 10.9.0.5"
+            }
+            () if line.ends_with("invalid reference format") => {
+                "an image is written [HOST/]NAME[:TAG] in small letters; is there a space too much before it?"
+            }
+            () if says("the input device is not a TTY") => {
+                "there is no terminal here (a pipe, a script, CI): leave out -t, keep -i"
+            }
+            () if says("invalid output path: ") => "that directory has to be there before: mkdir -p makes it",
+            () if says("manifest unknown") => {
+                "the registry has no such image or tag: check the spelling; HOST/v2/NAME/tags/list names the tags"
             }
             () if says("can't evaluate field ") => "--format json shows the fields there are",
             () if says("unable to prepare context: path ") && says("not found") => {

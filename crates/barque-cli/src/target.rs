@@ -123,6 +123,9 @@ impl Target {
             return Some(cure.to_owned());
         }
         match self.host {
+            Host::Ssh(_) if error.is_connect() => {
+                Some("install the client of ssh: apt install openssh-client, or dnf install openssh-clients".to_owned())
+            }
             _ if error.is_connect() => Some(format!(
                 "{named} names that engine: start it, or correct the name; without {named} this machine's own is used"
             )),

@@ -43,6 +43,11 @@ pub(crate) async fn connect(host: &Host) -> Result<Connection> {
             _ if why.raw_os_error().is_none() && why.to_string().starts_with("failed to lookup address") => {
                 return Error::connect(format!("error during connect to {address}: no such host"));
             }
+            io::ErrorKind::NotFound if matches!(host, Host::Ssh(_)) => {
+                let text =
+                    format!("error during connect to {address}: exec: \"ssh\": executable file not found in $PATH");
+                return Error::connect(text);
+            }
             io::ErrorKind::InvalidData => format!("error during connect to {address}"),
             _ => format!("Cannot connect to the Docker daemon at {address}. Is the docker daemon running?"),
         };

@@ -54,7 +54,7 @@ impl Host {
                 let (host, port, base) = split_address(rest, 2375).ok_or_else(|| bad("invalid address"))?;
                 Ok(Host::Tcp { host, port, base })
             }
-            "ssh" => parse_ssh(rest).map(Host::Ssh).ok_or_else(|| bad("invalid ssh address")),
+            "ssh" => parse_ssh(rest).map(Host::Ssh).map_err(bad),
             "fd" => Err(bad("fd:// is only for the daemon")),
             "npipe" => Err(bad("named pipes exist on Windows only")),
             other => Err(bad(&format!("unknown scheme {other}"))),
@@ -138,7 +138,10 @@ fn split_address(text: &str, default_port: u16) -> Option<(String, u16, String)>
     Some((host.to_owned(), port, base.to_owned()))
 }
 
-fn parse_ssh(text: &str) -> Option<SshHost> {
+fn parse_ssh(text: &str) -> Result<SshHost, &'static str> {
+    if text.contains('?') {
+        return Err("query parameters are not allowed after an ssh address");
+    }
     let (address, socket) = match text.find('/') {
         Some(slash) => (&text[..slash], Some(&text[slash..]).filter(|path| path.len() > 1)),
         None => (text, None),
@@ -151,13 +154,19 @@ fn parse_ssh(text: &str) -> Option<SshHost> {
         Some((host, tail)) => (host, tail.strip_prefix(':')),
         None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
     };
-    let port = port.map(str::parse).transpose().ok()?;
+    let port = port.map(str::parse).transpose().map_err(|_| "invalid port of an ssh address")?;
     // ssh would read a leading dash as an option; a password in the URL would show in `ps`.
     let plain = |word: &str| !word.is_empty() && !word.starts_with('-') && !word.contains(char::is_whitespace);
-    if !plain(host) || user.is_some_and(|user| !plain(user) || user.contains(':')) {
-        return None;
+    if host.is_empty() {
+        return Err("the hostname is empty");
     }
-    Some(SshHost { user: user.map(str::to_owned), host: host.to_owned(), port, socket: socket.map(str::to_owned) })
+    if user.is_some_and(|user| user.contains(':')) {
+        return Err("plain-text password is not supported: let ssh use a key");
+    }
+    if !plain(host) || user.is_some_and(|user| !plain(user)) {
+        return Err("invalid ssh address");
+    }
+    Ok(SshHost { user: user.map(str::to_owned), host: host.to_owned(), port, socket: socket.map(str::to_owned) })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 pub mod archive;
 mod body;
 pub mod build_cache;
+pub mod builder;
 mod calls;
 mod client;
 mod connect;

@@ -84,6 +84,11 @@ pub(crate) fn settings(flags: &Flags) -> Result<Settings> {
         Ok(text) => Some(text),
         Err(e) if e.kind() == ErrorKind::NotFound && !required => None,
         Err(e) => {
+            let e = if required {
+                e.with_hint("--config-file names it; without, /etc/barque/daemon.json is read if there")
+            } else {
+                e
+            };
             return Err(e.context(format!("unable to configure the daemon with file {path}")));
         }
     };

@@ -6,7 +6,7 @@ use barque_daemon::config::CERTS_DIRS;
 use barque_engine::config::RegistrySettings;
 use barque_model::{Context, Error, Result};
 use barque_registry::Credentials;
-use barque_registry::server::{MirrorConfig, ServerConfig, TlsFiles, serve};
+use barque_registry::server::{MirrorConfig, ServerConfig, TlsFiles, open};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
@@ -45,6 +45,7 @@ pub fn run(words: &[String]) -> Result<()> {
 }
 
 async fn listen(options: Options) -> Result<()> {
+    let registry = open(options.config).await?;
     let mut listeners = Vec::new();
     for address in &options.listen {
         let listener =
@@ -60,7 +61,8 @@ async fn listen(options: Options) -> Result<()> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    serve(options.config, listeners, stop).await
+    registry.serve(listeners, stop).await;
+    Ok(())
 }
 
 /// How the upstream is reached: as the engine reaches registries, with the login that stands in the address.

@@ -9,8 +9,6 @@ use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::output::tabwriter;
 
-/// How the `Server` header of Barque's engine begins.
-
 pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let all = inv.flags.is("all");
     let filters = pruning::filters(inv);

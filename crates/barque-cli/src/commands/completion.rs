@@ -148,6 +148,10 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
 
 /// What the value of a flag may be.
 async fn value(cli: &Cli, cmd: &Cmd, flag: &str, started: &str) -> Vec<(String, String)> {
+    if flag == "env" {
+        let set = std::env::vars().map(|(name, _)| (name, String::new()));
+        return set.collect();
+    }
     match values::of_flag(cmd, flag, started) {
         [] => names(cli, value_of_flag(cmd, flag)).await,
         words => bare(words),
@@ -389,7 +393,9 @@ fn compose_pages(command: &clap::Command, name: &str, directory: &Path) -> CliRe
     let mut out = Vec::new();
     clap_mangen::Man::new(command.clone().name(name.to_owned())).render(&mut out)?;
     std::fs::write(&file, out).map_err(|e| path_error("open", &file.display().to_string(), &e))?;
+    let everywhere: Vec<&clap::Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).collect();
     for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let sub = &sub.clone().args(everywhere.iter().copied());
         compose_pages(sub, &format!("{name}-{}", sub.get_name()), directory)?;
     }
     Ok(())

@@ -78,6 +78,27 @@ const CAPABILITIES: &[&str] = &[
     "WAKE_ALARM",
 ];
 
+/// setrlimit(2), in Docker's words.
+const ULIMITS: &[&str] = &[
+    "as=",
+    "core=",
+    "cpu=",
+    "data=",
+    "fsize=",
+    "locks=",
+    "memlock=",
+    "msgqueue=",
+    "nice=",
+    "nofile=",
+    "nproc=",
+    "rss=",
+    "rtprio=",
+    "rttime=",
+    "sigpending=",
+    "stack=",
+];
+const EVENT_FILTERS: &[&str] =
+    &["container=", "daemon=", "event=", "image=", "label=", "network=", "scope=", "type=", "volume="];
 /// signal(7), without those that programs make no use of.
 const SIGNALS: &[&str] = &[
     "ABRT", "ALRM", "CONT", "HUP", "INT", "KILL", "PIPE", "QUIT", "STOP", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
@@ -96,6 +117,8 @@ pub(super) fn of_flag(cmd: &Cmd, flag: &str, started: &str) -> &'static [&'stati
         "signal" | "stop-signal" => SIGNALS,
         "log-level" => &["debug", "info", "warn", "error", "fatal"],
         "platform" => PLATFORMS,
+        "ulimit" if launches => ULIMITS,
+        "filter" if cmd.name == "events" => EVENT_FILTERS,
         "progress" => &["auto", "plain", "tty", "quiet", "rawjson"],
         "format" if !matches!(cmd.name, "export" | "commit") => &["json", "table"],
         "type" if cmd.name == "inspect" => &["container", "image", "network", "volume"],

@@ -37,11 +37,7 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
             return Err(Failure::not_implemented(what));
         }
     }
-    if let Some(builder) = args.builder.as_deref().filter(|b| !matches!(*b, "" | "default")) {
-        return Err(Failure::new(format!("no builder {builder:?} found")).with_hint(
-            "images are built by the engine itself, the builder \"default\"; -H and --context name another",
-        ));
-    }
+    barque_client::builder::check(args.builder.as_deref().unwrap_or_default())?;
     cx.warn_ignored(&[
         (args.compress, "compress"),
         (args.force_rm, "force-rm"),

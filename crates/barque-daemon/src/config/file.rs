@@ -11,6 +11,13 @@ use super::values::{Value, Values};
 /// Options that are grouped in an object of their own.
 const GROUPS: &[&str] = &["proxies"];
 
+fn not_json(why: &str) -> Error {
+    Error::invalid(format!("invalid JSON: {why}")).with_hint(
+        "an object in braces, names and texts in double quotes, commas between entries and none after the last: \
+         {\"debug\": true}; `barque daemon --validate` checks the file",
+    )
+}
+
 /// Reads the text of a configuration file.
 ///
 /// # Errors
@@ -21,9 +28,9 @@ pub fn parse_file(text: &str) -> Result<Values> {
     if text.is_empty() {
         return Ok(Values::default());
     }
-    let document: Json = serde_json::from_str(text).map_err(|why| Error::invalid(format!("invalid JSON: {why}")))?;
+    let document: Json = serde_json::from_str(text).map_err(|why| not_json(&why.to_string()))?;
     let Json::Object(entries) = document else {
-        return Err(Error::invalid("invalid JSON: the configuration file must hold an object"));
+        return Err(not_json("the configuration file must hold an object"));
     };
     let mut flat = Vec::new();
     for (key, value) in entries {

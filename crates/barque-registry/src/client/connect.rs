@@ -161,8 +161,28 @@ fn tls_reason(error: &io::Error) -> String {
         Some(rustls::Error::InvalidCertificate(why)) if is_unknown(why) => {
             "failed to verify certificate: certificate signed by unknown authority".to_owned()
         }
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            format!("failed to verify certificate: {}", certificate_fault(why))
+        }
         Some(other) => format!("failed to verify certificate or to agree on parameters: {other}"),
         None => error.to_string(),
+    }
+}
+
+/// In the words of Docker's engine, which is Go's.
+fn certificate_fault(why: &rustls::CertificateError) -> String {
+    use rustls::CertificateError::{ExpiredContext, NotValidForNameContext, NotValidYetContext};
+    let day = |time: &rustls::pki_types::UnixTime| {
+        barque_model::Timestamp::from_secs(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+    };
+    let period = "certificate has expired or is not yet valid: current time";
+    match why {
+        ExpiredContext { time, not_after } => format!("{period} {} is after {}", day(time), day(not_after)),
+        NotValidYetContext { time, not_before } => format!("{period} {} is before {}", day(time), day(not_before)),
+        NotValidForNameContext { expected, presented } => {
+            format!("certificate is valid for {}, not {}", presented.join(", "), expected.to_str())
+        }
+        other => other.to_string(),
     }
 }
 

@@ -101,9 +101,7 @@ impl Failure {
             }
             Self::Transport { request, why } => Error::unavailable(format!("{request}: {why}")),
             Self::Refused(refusal) => refusal.as_error(),
-            Self::NoCredentials { .. } => {
-                Error::new(ErrorKind::Unauthorized, NO_CREDENTIALS).with_hint("log in to the registry")
-            }
+            Self::NoCredentials { url } => Error::new(ErrorKind::Unauthorized, NO_CREDENTIALS).with_hint(log_in(url)),
             Self::Final(error) => copy(error),
         }
     }
@@ -112,7 +110,7 @@ impl Failure {
     pub(super) fn pull_error(&self, reference: &Reference) -> Error {
         if let Self::NoCredentials { url } = self {
             let message = format!("{}: {NO_CREDENTIALS}", request_text(&Method::HEAD, url));
-            return Error::new(ErrorKind::Unauthorized, message).with_hint("log in to the registry");
+            return Error::new(ErrorKind::Unauthorized, message).with_hint(log_in(url));
         }
         let Some(refusal) = self.refusal() else {
             return self.as_error();
@@ -136,6 +134,13 @@ impl Failure {
             _ => refusal.as_error(),
         }
     }
+}
+
+/// Nobody is known at this registry.
+fn log_in(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("log in to the registry first: barque login {host}{port}")
 }
 
 impl Refusal {
@@ -201,6 +206,10 @@ fn connect_hint(why: &str) -> Option<&'static str> {
         Some("the registry speaks plain HTTP: add it to the insecure registries to allow that")
     } else if why.contains("unknown authority") {
         Some("put the authority's certificate into certs.d/HOST/ca.crt, or add the host to the insecure registries")
+    } else if why.contains("certificate has expired") {
+        Some("the registry needs a new certificate, or this machine's clock is wrong (date)")
+    } else if why.contains("certificate is valid for") {
+        Some("call the registry by a name that its certificate is made out to")
     } else if why.contains("no such host") {
         Some("check the registry's name and this machine's name servers")
     } else if why.contains("connection refused") {

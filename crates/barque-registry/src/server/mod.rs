@@ -121,33 +121,58 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// Serves until `shutdown` completes, then lets requests in flight finish for a moment.
+/// A registry whose directory, certificate and password file are in order.
+pub struct Registry {
+    app: Arc<App>,
+    tls: Option<TlsAcceptor>,
+}
+
+/// Opens the directory and the files that the configuration names.
 ///
 /// # Errors
 /// When the directory, certificate or htpasswd file cannot be used.
-pub async fn serve<S>(config: ServerConfig, listeners: Vec<TcpListener>, shutdown: S) -> Result<()>
-where
-    S: Future<Output = ()> + Send + 'static,
-{
+pub async fn open(config: ServerConfig) -> Result<Registry> {
     let tls = match &config.tls {
         None => None,
         Some(files) => Some(acceptor(files).await?),
     };
     let opened = tokio::task::spawn_blocking(move || App::new(config)).await;
     let app = Arc::new(opened.map_err(|error| Error::internal(error.to_string()))??);
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    for listener in listeners {
-        tasks.spawn(accept(app.clone(), listener, tls.clone(), stopped.clone()));
-    }
-    if let Some(interval) = app.config.gc_interval {
-        tasks.spawn(collect_regularly(app.clone(), interval, stopped));
-    }
-    shutdown.await;
-    let _ = stop.send(true);
-    // Whoever needs longer is cut off: uploads can be resumed.
-    let _ = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    Ok(Registry { app, tls })
+}
+
+/// Opens and serves.
+///
+/// # Errors
+/// As [`open`].
+pub async fn serve<S>(config: ServerConfig, listeners: Vec<TcpListener>, shutdown: S) -> Result<()>
+where
+    S: Future<Output = ()> + Send + 'static,
+{
+    open(config).await?.serve(listeners, shutdown).await;
     Ok(())
+}
+
+impl Registry {
+    /// Serves until `shutdown` completes, then lets requests in flight finish for a moment.
+    pub async fn serve<S>(self, listeners: Vec<TcpListener>, shutdown: S)
+    where
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let Registry { app, tls } = self;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(accept(app.clone(), listener, tls.clone(), stopped.clone()));
+        }
+        if let Some(interval) = app.config.gc_interval {
+            tasks.spawn(collect_regularly(app.clone(), interval, stopped));
+        }
+        shutdown.await;
+        let _ = stop.send(true);
+        // Whoever needs longer is cut off: uploads can be resumed.
+        let _ = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    }
 }
 
 /// Collects garbage in a directory that no registry serves at the moment; one that does collects by itself.

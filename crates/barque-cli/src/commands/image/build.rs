@@ -30,6 +30,8 @@ struct Manner {
 
 pub(crate) async fn build(inv: &Invocation<'_>) -> CliResult<u8> {
     let variable = |name: &str| std::env::var(name).ok();
+    let builder = inv.flags.get("builder").map(str::to_owned).or_else(|| variable("BUILDX_BUILDER"));
+    barque_client::builder::check(&builder.unwrap_or_default())?;
     let query = build_options::query(inv, &variable)?;
     let outputs = build_options::outputs(inv)?;
     let kept = outputs.is_empty() || outputs.iter().any(Output::is_kept);
