@@ -159,7 +159,12 @@ fn help_and_usage_errors_are_the_same() {
             let messages = text(&done.stderr).replace("\nSRun ", "\nRun ");
             // A cure is a paragraph of its own, which the reference does not have.
             let kept: Vec<&str> = messages.split("\n\n").filter(|part| !part.starts_with("hint: ")).collect();
-            let all = format!("{:?}\n{}\n{}", done.status.code(), text(&done.stdout), kept.join("\n\n"));
+            let mut kept = kept.join("\n\n");
+            // One that stood last took the end of the line with it.
+            if messages.ends_with('\n') && !kept.ends_with('\n') {
+                kept.push('\n');
+            }
+            let all = format!("{:?}\n{}\n{kept}", done.status.code(), text(&done.stdout));
             (case, all.replace(&home.path().display().to_string(), "HOME"))
         };
         cases.clone().map(of).collect::<BTreeMap<_, _>>()

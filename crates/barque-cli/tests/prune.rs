@@ -116,10 +116,15 @@ fn our_engine_is_asked_what_it_would_do() {
         "POST /build/prune?dry-run=1" | "POST /build/prune?keep-storage=5242880&dry-run=1" => {
             Answer::Json(200, "{\"CachesDeleted\":[\"front\",\"unlisted\"],\"SpaceReclaimed\":5}".into())
         }
+        line if line.starts_with("POST ") && line.contains("dry-run=1") => {
+            let images = if line.starts_with("POST /images/prune?") { 300 } else { 20 };
+            Answer::Json(200, format!("{{\"CachesDeleted\":[\"unlisted\"],\"SpaceReclaimed\":{images}}}"))
+        }
         line => lists(line),
     });
-    let expected = "Would delete build cache objects:\nfront (2MB)\nunlisted\n";
-    assert_eq!(said(&engine, &["builder", "prune", "--dry-run"]), expected);
-    assert_eq!(said(&engine, &["builder", "prune", "--dry-run", "--keep-storage", "5MB"]), expected);
-    assert!(said(&engine, &["system", "prune", "--dry-run"]).contains(expected));
+    let listed = "Would delete build cache objects:\nfront (2MB)\nunlisted\n\nWould free: 5B\n";
+    assert_eq!(said(&engine, &["builder", "prune", "--dry-run"]), listed);
+    assert_eq!(said(&engine, &["builder", "prune", "--dry-run", "--keep-storage", "5MB"]), listed);
+    let whole = said(&engine, &["system", "prune", "--dry-run"]);
+    assert!(whole.ends_with("Would delete build cache objects:\nunlisted\n\nWould free: 340B\n"), "{whole}");
 }
