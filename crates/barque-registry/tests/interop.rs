@@ -166,9 +166,10 @@ async fn skopeo_with_a_password_over_tls() {
     if !installed("skopeo") {
         return;
     }
-    let files = tempfile::tempdir().unwrap();
+    // skopeo would take a key beside the authority for half a client certificate.
+    let (files, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let (cert, key) = (files.path().join("ca.crt"), files.path().join("key.pem"));
+    let (cert, key) = (files.path().join("ca.crt"), keys.path().join("key.pem"));
     std::fs::write(&cert, signed.cert.pem()).unwrap();
     std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
     let passwords = files.path().join("htpasswd");
@@ -185,8 +186,6 @@ async fn skopeo_with_a_password_over_tls() {
     let source = format!("oci:{}:all", dir.path().display());
     let target = format!("docker://{}/secure/app:1", server.host());
     let certs = format!("--dest-cert-dir={}", files.path().display());
-    // skopeo would take key.pem for half a client certificate.
-    std::fs::remove_file(files.path().join("key.pem")).unwrap();
     let args = ["copy", "--all", "--preserve-digests", &certs, "--dest-creds", "pupil:secret", &source, &target];
     tokio::task::block_in_place(|| skopeo(&args));
     let name: Reference = format!("{}/secure/app:1", server.host()).parse().unwrap();

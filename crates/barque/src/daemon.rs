@@ -83,12 +83,10 @@ pub(crate) fn settings(flags: &Flags) -> Result<Settings> {
     let text = match read_capped(path) {
         Ok(text) => Some(text),
         Err(e) if e.kind() == ErrorKind::NotFound && !required => None,
-        Err(e) => {
-            let e = if required {
-                e.with_hint("--config-file names it; without, /etc/barque/daemon.json is read if there")
-            } else {
-                e
-            };
+        Err(mut e) => {
+            if required {
+                e = e.with_hint("--config-file names it; without, /etc/barque/daemon.json is read if there");
+            }
             return Err(e.context(format!("unable to configure the daemon with file {path}")));
         }
     };

@@ -148,11 +148,9 @@ pub(crate) async fn complete(inv: &Invocation<'_>) -> CliResult<u8> {
 
 /// What the value of a flag may be.
 async fn value(cli: &Cli, cmd: &Cmd, flag: &str, started: &str) -> Vec<(String, String)> {
-    if flag == "env" {
-        let set = std::env::vars().map(|(name, _)| (name, String::new()));
-        return set.collect();
-    }
+    let elsewhere = values::known_elsewhere(flag);
     match values::of_flag(cmd, flag, started) {
+        [] if !elsewhere.is_empty() => elsewhere.into_iter().map(|word| (word, String::new())).collect(),
         [] => names(cli, value_of_flag(cmd, flag)).await,
         words => bare(words),
     }

@@ -3,7 +3,10 @@
 
 use std::os::unix::process::CommandExt as _;
 
+use barque_model::Signal;
+
 use crate::cmdline::Cmd;
+use crate::opts::limits::ULIMITS;
 
 /// Filters of `ps`.
 const PS_FILTERS: &[&str] = &[
@@ -78,33 +81,19 @@ const CAPABILITIES: &[&str] = &[
     "WAKE_ALARM",
 ];
 
-/// setrlimit(2), in Docker's words.
-const ULIMITS: &[&str] = &[
-    "as=",
-    "core=",
-    "cpu=",
-    "data=",
-    "fsize=",
-    "locks=",
-    "memlock=",
-    "msgqueue=",
-    "nice=",
-    "nofile=",
-    "nproc=",
-    "rss=",
-    "rtprio=",
-    "rttime=",
-    "sigpending=",
-    "stack=",
-];
 const EVENT_FILTERS: &[&str] =
     &["container=", "daemon=", "event=", "image=", "label=", "network=", "scope=", "type=", "volume="];
-/// signal(7), without those that programs make no use of.
-const SIGNALS: &[&str] = &[
-    "ABRT", "ALRM", "CONT", "HUP", "INT", "KILL", "PIPE", "QUIT", "STOP", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
-    "USR1", "USR2", "WINCH",
-];
 const PLATFORMS: &[&str] = &["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/s390x"];
+
+/// Values that stand in no list of completion's own: variables that are set, names of signals and of limits.
+pub(super) fn known_elsewhere(flag: &str) -> Vec<String> {
+    match flag {
+        "env" => std::env::vars().map(|(name, _)| name).collect(),
+        "signal" | "stop-signal" => Signal::names().map(|(name, _)| name.to_owned()).collect(),
+        "ulimit" => ULIMITS.iter().map(|name| format!("{name}=")).collect(),
+        _ => Vec::new(),
+    }
+}
 
 /// The words that the value of a flag may be; `started` is what of it stands there already.
 pub(super) fn of_flag(cmd: &Cmd, flag: &str, started: &str) -> &'static [&'static str] {
@@ -114,10 +103,8 @@ pub(super) fn of_flag(cmd: &Cmd, flag: &str, started: &str) -> &'static [&'stati
         "pull" if launches => &["missing", "always", "never"],
         "log-driver" if launches => &["json-file", "local", "none"],
         "cap-add" | "cap-drop" => CAPABILITIES,
-        "signal" | "stop-signal" => SIGNALS,
         "log-level" => &["debug", "info", "warn", "error", "fatal"],
         "platform" => PLATFORMS,
-        "ulimit" if launches => ULIMITS,
         "filter" if cmd.name == "events" => EVENT_FILTERS,
         "progress" => &["auto", "plain", "tty", "quiet", "rawjson"],
         "format" if !matches!(cmd.name, "export" | "commit") => &["json", "table"],

@@ -56,16 +56,34 @@ pub(crate) fn total(freed: Option<u64>) -> String {
     freed.map(|bytes| format!("\n\nWould free: {}", barque_model::size::human(bytes))).unwrap_or_default()
 }
 
-/// The query of a dry run that takes the containers `gone` for removed, for an engine that knows dry runs: others
-/// delete.
-pub(crate) async fn pretended(
+/// What a dry run of the engine's own is asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Containers,
+    Volumes,
+    /// The filters name `dangling`.
+    Images,
+}
+
+/// Bytes that such a prune frees once the containers `gone` are removed; nothing of an engine that knows no dry runs,
+/// because it deletes.
+pub(crate) async fn would_free(
     inv: &Invocation<'_>,
+    kind: Kind,
     filters: &Filters,
     gone: &[ContainerSummary],
-) -> CliResult<Option<PruneQuery>> {
+) -> CliResult<Option<u64>> {
+    let client = inv.client().await?;
+    if !client.is_barque().await? {
+        return Ok(None);
+    }
     let without = gone.iter().map(|container| container.id.clone()).collect();
     let query = PruneQuery { filters: filters.clone(), dry_run: true, without };
-    Ok(inv.client().await?.is_barque().await?.then_some(query))
+    Ok(Some(match kind {
+        Kind::Containers => client.container_prune(&query).await?.space_reclaimed,
+        Kind::Volumes => client.volume_prune(&query).await?.space_reclaimed,
+        Kind::Images => client.image_prune(&query).await?.space_reclaimed,
+    }))
 }
 
 /// Whether something made at `created` (Unix seconds) is before the `until` filter.

@@ -88,7 +88,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let anonymous_only = !all && client.version_used().await?.at_least(42);
     if inv.flags.is("dry-run") {
         let lines = unused(inv, &filters, anonymous_only, &[]).await?;
-        let freed = would_free(inv, &filters, &[]).await?;
+        let freed = pruning::would_free(inv, pruning::Kind::Volumes, &filters, &[]).await?;
         return pruning::dry_run(inv, "Would delete volumes:", &lines, freed);
     }
     let what = if anonymous_only { "anonymous local volumes" } else { "all local volumes" };
@@ -101,16 +101,6 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let reply = client.volume_prune(&PruneQuery { filters, ..PruneQuery::default() }).await?;
     let deleted = reply.volumes_deleted.unwrap_or_default();
     pruning::report(inv, "Deleted Volumes:", &deleted, reply.space_reclaimed)
-}
-
-/// Bytes that go with the unused volumes when the containers `gone` are removed already.
-pub(crate) async fn would_free(
-    inv: &Invocation<'_>,
-    filters: &barque_api::Filters,
-    gone: &[ContainerSummary],
-) -> CliResult<Option<u64>> {
-    let Some(query) = pruning::pretended(inv, filters, gone).await? else { return Ok(None) };
-    Ok(Some(inv.client().await?.volume_prune(&query).await?.space_reclaimed))
 }
 
 /// The label of volumes that nobody named.

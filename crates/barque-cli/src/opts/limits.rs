@@ -2,7 +2,8 @@
 
 use barque_api::container::{ThrottleDevice, Ulimit, WeightDevice};
 
-const ULIMITS: [&str; 15] = [
+/// Names of limits.
+pub(crate) const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
     "data",

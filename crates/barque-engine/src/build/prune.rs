@@ -107,19 +107,22 @@ impl Engine {
 
     /// Data that made builds faster, of which no build has written anew for long, and its bytes: all of it once there
     /// are no records left.
-    fn build_data(&self, all: bool) -> Result<Vec<(PathBuf, u64)>> {
+    fn build_data(&self, all: bool) -> Vec<(PathBuf, u64)> {
         let keep = if all { Duration::ZERO } else { DATA_AGE };
-        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Ok(Vec::new()) };
+        let Ok(dir) = std::fs::read_dir(self.build_data_dir()) else { return Vec::new() };
         let limit = SystemTime::now() - keep;
         let old = dir.flatten().map(|entry| entry.path()).filter(|path| is_older(path, limit));
-        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-        Ok(old.map(|path| (size(&path), path)).map(|(size, path)| (path, size)).collect())
+        let sized = |path: PathBuf| {
+            let size = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            (path, size)
+        };
+        old.map(sized).collect()
     }
 
     /// Removes that data; gives its bytes.
     fn discard_build_data(&self) -> Result<u64> {
         let mut bytes = 0;
-        for (file, size) in self.build_data(self.store().read(|r| r.cache_entries())?.is_empty())? {
+        for (file, size) in self.build_data(self.store().read(|r| r.cache_entries())?.is_empty()) {
             match std::fs::remove_file(&file) {
                 Ok(()) => bytes += size,
                 Err(e) => tracing::warn!("cannot remove {}: {e}", file.display()),
@@ -146,7 +149,7 @@ impl Engine {
             let chosen = chosen(fitting, used, options.keep(used, free));
             if options.dry.is_some() {
                 let bytes: u64 = chosen.iter().filter(|e| !e.shared).map(|e| e.size).sum();
-                let data = engine.build_data(chosen.len() == all)?.iter().map(|(_, size)| size).sum::<u64>();
+                let data = engine.build_data(chosen.len() == all).iter().map(|(_, size)| size).sum::<u64>();
                 return Ok((chosen.into_iter().map(|e| e.id).collect(), bytes + data));
             }
             let mut bytes = 0;

@@ -140,7 +140,9 @@ impl Failure {
 fn log_in(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("log in to the registry first: barque login {host}{port}")
+    // Docker Hub is what a login without a name means; the host that serves it is nobody's login.
+    let named = if host.ends_with("docker.io") { String::new() } else { format!(" {host}{port}") };
+    format!("log in to the registry first: barque login{named}")
 }
 
 impl Refusal {

@@ -131,7 +131,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     let filters = prune::filters(inv);
     if inv.flags.is("dry-run") {
         let lines: Vec<String> = stopped(inv, &filters).await?.iter().map(line).collect();
-        let freed = would_free(inv, &filters).await?;
+        let freed = prune::would_free(inv, prune::Kind::Containers, &filters, &[]).await?;
         return prune::dry_run(inv, "Would delete containers:", &lines, freed);
     }
     let question = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?";
@@ -147,12 +147,6 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
 pub(crate) fn line(container: &ContainerSummary) -> String {
     let name = container.names.first().map_or("", |n| n.trim_start_matches('/'));
     format!("{} ({name})", container.id)
-}
-
-/// Bytes that go with the stopped containers.
-pub(crate) async fn would_free(inv: &Invocation<'_>, filters: &barque_api::Filters) -> CliResult<Option<u64>> {
-    let Some(query) = prune::pretended(inv, filters, &[]).await? else { return Ok(None) };
-    Ok(Some(inv.client().await?.container_prune(&query).await?.space_reclaimed))
 }
 
 /// The containers that are left when `gone` are removed.

@@ -19,6 +19,6 @@ pub(crate) use launch::{create, run};
 pub(crate) use life::{kill, pause, rename, restart, rm, stop, unpause, wait};
 pub(crate) use list::ls;
 pub(crate) use logs::logs;
-pub(crate) use misc::{commit, diff, export, inspect, line, port, prune, remaining, stopped, top, update, would_free};
+pub(crate) use misc::{commit, diff, export, inspect, line, port, prune, remaining, stopped, top, update};
 pub(crate) use start::start;
 pub(crate) use stats::stats;

@@ -130,7 +130,7 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
     if inv.flags.is("dry-run") {
         let going = dangling(inv, all, &filters, &[]).await?;
         let lines: Vec<String> = going.iter().map(line).collect();
-        let freed = would_free(inv, &filters, &[]).await?;
+        let freed = pruning::would_free(inv, pruning::Kind::Images, &filters, &[]).await?;
         return pruning::dry_run(inv, "Would delete images:", &lines, freed);
     }
     let what = if all { "all images without at least one container associated to them" } else { "all dangling images" };
@@ -157,16 +157,6 @@ pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
 pub(crate) fn line(image: &ImageSummary) -> String {
     let name = image.repo_tags.first().map_or("<none>", String::as_str);
     format!("{} ({name}, {})", image.id, pruning::size(image.size))
-}
-
-/// Bytes that go with the unused images when the containers `gone` are removed already; `filters` name `dangling`.
-pub(crate) async fn would_free(
-    inv: &Invocation<'_>,
-    filters: &barque_api::Filters,
-    gone: &[ContainerSummary],
-) -> CliResult<Option<u64>> {
-    let Some(query) = pruning::pretended(inv, filters, gone).await? else { return Ok(None) };
-    Ok(Some(inv.client().await?.image_prune(&query).await?.space_reclaimed))
 }
 
 /// Images that a prune would remove when the containers `gone` are removed already.

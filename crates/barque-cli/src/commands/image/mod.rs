@@ -13,7 +13,7 @@ mod transfer;
 mod tree;
 
 pub(crate) use build::build;
-pub(crate) use list::{dangling, history, inspect, line, ls, prune, rm, tag, would_free};
+pub(crate) use list::{dangling, history, inspect, line, ls, prune, rm, tag};
 pub(crate) use nearby::shares_files;
 pub(crate) use transfer::{file, import, load, pull, push, save};
 

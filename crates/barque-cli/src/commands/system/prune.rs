@@ -4,7 +4,8 @@ use barque_api::build::BuildPruneQuery;
 use barque_api::container::PruneQuery;
 
 use crate::cli::Invocation;
-use crate::commands::{builder, container, image, network, prune as pruning, volume};
+use crate::commands::prune::{self as pruning, Kind};
+use crate::commands::{builder, container, image, network, volume};
 use crate::error::{CliResult, Failure};
 
 pub(crate) async fn prune(inv: &Invocation<'_>) -> CliResult<u8> {
@@ -80,7 +81,7 @@ fn question(filters: &barque_api::Filters, all: bool, volumes: bool) -> String {
 async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool, volumes: bool) -> CliResult<u8> {
     // What they alone use goes with them.
     let gone = container::stopped(inv, filters).await?;
-    let mut freed = container::would_free(inv, filters).await?;
+    let mut freed = pruning::would_free(inv, Kind::Containers, filters, &[]).await?;
     let mut parts = vec![
         ("Would delete containers:", gone.iter().map(container::line).collect()),
         ("Would delete networks:", network::unused(inv, filters).await?),
@@ -88,13 +89,13 @@ async fn dry_run(inv: &Invocation<'_>, filters: &barque_api::Filters, all: bool,
     let add = |sum: Option<u64>, more: Option<u64>| Some(sum? + more?);
     if volumes {
         parts.push(("Would delete volumes:", volume::unused(inv, filters, true, &gone).await?));
-        freed = add(freed, volume::would_free(inv, filters, &gone).await?);
+        freed = add(freed, pruning::would_free(inv, Kind::Volumes, filters, &gone).await?);
     }
     let images = image::dangling(inv, all, filters, &gone).await?;
     parts.push(("Would delete images:", images.iter().map(image::line).collect()));
     let mut wanted = filters.clone();
     wanted.add("dangling", (!all).to_string());
-    freed = add(freed, image::would_free(inv, &wanted, &gone).await?);
+    freed = add(freed, pruning::would_free(inv, Kind::Images, &wanted, &gone).await?);
     let without = gone.into_iter().map(|c| c.id).chain(images.into_iter().map(|i| i.id)).collect();
     let query = BuildPruneQuery { all, filters: filters.clone(), without, ..BuildPruneQuery::default() };
     let (records, more) = builder::unused(inv, query).await?;
