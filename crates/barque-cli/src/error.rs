@@ -94,7 +94,9 @@ impl From<barque_model::Error> for Failure {
 
 impl From<barque_client::Error> for Failure {
     fn from(error: barque_client::Error) -> Failure {
-        let code = if error.kind() == ErrorKind::Unsupported { 125 } else { 1 };
+        // Docker has refusals of that kind, too (a log driver that cannot be read), and ends with 1.
+        let unbuilt = error.kind() == ErrorKind::Unsupported && error.message().starts_with("not implemented yet");
+        let code = if unbuilt { 125 } else { 1 };
         // The sentence already says it all: "no such file" after it would only repeat it.
         let forbidden = error.io_kind() == Some(std::io::ErrorKind::PermissionDenied);
         let whole = error.is_connect() && (forbidden || error.message().ends_with("running?"));

@@ -211,6 +211,8 @@ pub(crate) fn normalize(text: &str, tls: bool) -> CliResult<String> {
         None => ("tcp", text),
     };
     match scheme {
+        // A variable that is not set, in a script.
+        "tcp" if text.is_empty() => Ok(format!("unix://{DEFAULT_SOCKET}")),
         "unix" if rest.is_empty() => Ok(format!("unix://{DEFAULT_SOCKET}")),
         "tcp" if rest.is_empty() => Ok(format!("tcp://localhost:{port}")),
         "unix" | "ssh" | "fd" | "http" | "https" => Ok(format!("{scheme}://{rest}")),
@@ -237,6 +239,7 @@ mod tests {
         let ok = |text| normalize(text, false).expect(text);
         assert_eq!(ok("unix:///x.sock"), "unix:///x.sock");
         assert_eq!(ok("/x.sock"), "unix:///x.sock");
+        assert_eq!(ok(""), format!("unix://{DEFAULT_SOCKET}"));
         assert_eq!(ok("box"), "tcp://box:2375");
         assert_eq!(ok("tcp://box:99"), "tcp://box:99");
         assert_eq!(ok("tcp://[::1]"), "tcp://[::1]:2375");

@@ -18,9 +18,13 @@ pub(crate) fn timestamp(text: &str, flag: &str) -> CliResult<String> {
 
 /// Reads a time relative to `now`.
 fn parse(text: &str, now: Timestamp) -> Result<String, String> {
-    if let Ok(ago) = barque_model::duration::parse(text) {
-        let nanos = now.nanos().saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX));
-        return Ok(seconds(nanos));
+    let (sign, bare) = text.strip_prefix('-').map_or((1, text), |bare| (-1, bare));
+    // 0 alone is the beginning of time, not now.
+    if let Ok(ago) = barque_model::duration::parse(bare)
+        && text != "0"
+    {
+        let ago = i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX);
+        return Ok(seconds(now.nanos().saturating_sub(sign * ago)));
     }
     if let Some((digits, fraction)) = unix(text) {
         return Ok(if fraction.is_empty() { digits.to_owned() } else { format!("{digits}.{fraction:0<9}") });
@@ -57,6 +61,8 @@ mod tests {
         let ok = |text| parse(text, now).expect(text);
         assert_eq!(ok("10s"), "999999990.500000000");
         assert_eq!(ok("0s"), "1000000000.500000000");
+        assert_eq!(ok("0"), "0");
+        assert_eq!(ok("-10s"), "1000000010.500000000");
         assert_eq!(ok("1136073845"), "1136073845");
         assert_eq!(ok("1136073845.5"), "1136073845.500000000");
         assert_eq!(ok("2006-01-02T15:04:05Z"), "1136214245.000000000");

@@ -350,3 +350,21 @@ fn priv_restarts_at_the_same_time_remove_nothing() {
         engine.ok(&["rm", "-f", "slow"]);
     });
 }
+
+#[test]
+fn priv_a_row_of_restarts_ends_with_a_kill() {
+    in_namespaces("priv_a_row_of_restarts_ends_with_a_kill", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        engine.ok(&["run", "-d", "--name", "row", "--network", "none", "--restart", "always", "box", "false"]);
+        until("a wait between two", || {
+            restarts(&engine, "row") > 2 && inspect(&engine, ".State.Status", "row") == "restarting"
+        });
+        engine.fails(&["exec", "row", "true"], "is restarting, wait until the container is running");
+        assert_eq!(engine.ok(&["kill", "row"]), "row");
+        assert_eq!(inspect(&engine, ".State.Status", "row"), "exited");
+        let count = restarts(&engine, "row");
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!((inspect(&engine, ".State.Status", "row").as_str(), restarts(&engine, "row")), ("exited", count));
+    });
+}

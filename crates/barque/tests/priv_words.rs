@@ -3,7 +3,7 @@
 
 mod pair;
 
-use pair::{Engine, in_namespaces};
+use pair::{Engine, in_namespaces, sh};
 
 #[test]
 fn priv_a_shared_network_has_one_host_name() {
@@ -192,5 +192,61 @@ fn priv_commands_that_never_ran_have_a_cure() {
         std::fs::write(config.join("config.json"), r#"{"credsStore": "is-not-there"}"#).unwrap();
         let (_, text) = said(&["--config", config.to_str().unwrap(), "pull", "127.0.0.1:9/none"]);
         assert!(text.contains("WARNING: error getting credentials") && text.contains("connection refused"), "{text}");
+    });
+}
+
+#[test]
+fn priv_shared_namespaces_stay_those_of_the_same_container() {
+    in_namespaces("priv_shared_namespaces_stay_those_of_the_same_container", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let id = engine.ok(&["run", "-d", "--name", "first", "--ipc", "shareable", "box", "sleep", "1000"]);
+        let modes =
+            ["--network", "container:first", "--pid", &format!("container:{}", &id[..8]), "--ipc", "container:first"];
+        engine.ok(&[&["run", "-d", "--name", "guest"][..], &modes, &["box", "sleep", "1000"]].concat());
+        let shown = "{{.HostConfig.NetworkMode}} {{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}";
+        let whole = format!("container:{id}");
+        assert_eq!(engine.ok(&["inspect", "-f", shown, "guest"]), [whole.as_str(); 3].join(" "));
+        engine.ok(&["rename", "first", "second"]);
+        engine.ok(&["run", "-d", "--name", "first", "--network", "none", "box", "sleep", "1000"]);
+        engine.ok(&["restart", "-t", "0", "guest"]);
+        assert!(engine.ok(&["exec", "guest", "ls", "/sys/class/net"]).contains("eth0"), "the one it was made with");
+        engine.fails(&["create", "--pid", "container:nope", "box"], "No such container: nope");
+        engine.fails(&["create", "--ipc", "container:nope", "box"], "No such container: nope");
+    });
+}
+
+fn post(engine: &Engine, path: &str, body: &str) -> String {
+    let socket = engine.dir.join("sock").display().to_string();
+    sh(&format!("curl -sg -H 'Content-Type: application/json' -d '{body}' --unix-socket {socket} 'http://d{path}'"))
+}
+
+#[test]
+fn priv_an_exec_has_the_limits_of_its_container_and_may_be_tried_again() {
+    in_namespaces("priv_an_exec_has_the_limits_of_its_container_and_may_be_tried_again", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        engine.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--network",
+            "none",
+            "--ulimit",
+            "nofile=100:200",
+            "box",
+            "sleep",
+            "1000",
+        ]);
+        assert_eq!(engine.ok(&["exec", "web", "sh", "-c", "ulimit -n; ulimit -Hn"]), "100\n200");
+        let made = post(&engine, "/v1.41/containers/web/exec", "{\"Cmd\":[\"true\"]}");
+        let exec = made.split('"').nth(3).unwrap().to_owned();
+        let start = || post(&engine, &format!("/v1.41/exec/{exec}/start"), "{\"Detach\":true}");
+        engine.ok(&["pause", "web"]);
+        assert!(start().contains("is paused"), "refused");
+        engine.ok(&["unpause", "web"]);
+        assert_eq!(start(), "");
+        assert!(start().contains("has already run"));
     });
 }

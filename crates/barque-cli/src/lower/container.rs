@@ -166,8 +166,8 @@ fn host_config(flags: &Flags, inputs: &Inputs<'_>) -> Result<HostConfig, String>
         volume_driver: text("volume-driver"),
         volumes_from: list("volumes-from"),
         annotations: Some(opts::map(flags.all("annotation"))),
-        cap_add: list("cap-add"),
-        cap_drop: list("cap-drop"),
+        cap_add: some(opts::capabilities::normalized(&flags.all("cap-add"))),
+        cap_drop: some(opts::capabilities::normalized(&flags.all("cap-drop"))),
         cgroupns_mode: options::one_of(
             flags.text("cgroupns"),
             &["", "private", "host"],

@@ -130,7 +130,7 @@ fn security() {
     );
     let host = &r["HostConfig"];
     assert_eq!(host["SecurityOpt"], json!(["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}", "no-new-privileges"]));
-    assert_eq!((&host["MaskedPaths"], &host["CapAdd"]), (&json!([]), &json!(["NET_ADMIN"])));
+    assert_eq!((&host["MaskedPaths"], &host["CapAdd"]), (&json!([]), &json!(["CAP_NET_ADMIN"])));
     assert_eq!(fault("--security-opt foo busybox"), "Invalid --security-opt: \"foo\"");
     assert!(
         fault("--security-opt seccomp=none.json busybox").starts_with("opening seccomp profile (none.json) failed")

@@ -3,6 +3,7 @@
 //! Each has one pure parser; the `check_…` functions are the same parsers as the command line calls them, so
 //! that a bad value is refused while the flags are read, with the flag's name.
 
+pub(crate) mod capabilities;
 pub(crate) mod device;
 pub(crate) mod env;
 pub(crate) mod filter;

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use crate::error::{CliResult, Failure};
 
 /// The signals that are passed on: all that can be caught, but for those that mean this program alone.
-fn proxied() -> impl Iterator<Item = i32> {
-    // CHLD, STOP, KILL, PIPE, URG, WINCH, and those of faults are this program's own.
-    const OWN: [i32; 12] = [4, 5, 7, 8, 9, 11, 13, 17, 19, 23, 28, 31];
-    (1..=31).filter(|n| !OWN.contains(n))
+fn proxied(tty: bool) -> impl Iterator<Item = i32> {
+    // CHLD, STOP, KILL, PIPE, URG, and those of faults are this program's own; the C library's are 32 and 33.
+    const OWN: [i32; 11] = [4, 7, 8, 9, 11, 13, 17, 19, 23, 32, 33];
+    (1..=64).filter(move |n| !(OWN.contains(n) || tty && *n == Signal::WINCH.number()))
 }
 
 /// How many times a program may be asked to end before this one ends without it.
@@ -23,10 +23,10 @@ pub(crate) struct Caught {
 }
 
 impl Caught {
-    /// Begins to catch. From here on, Ctrl-C does not end this program.
-    pub(crate) fn all() -> Caught {
+    /// Begins to catch; how big a terminal is, is told another way. From here on, Ctrl-C does not end this program.
+    pub(crate) fn all(tty: bool) -> Caught {
         let (sender, arrived) = mpsc::unbounded_channel();
-        for number in proxied() {
+        for number in proxied(tty) {
             // Real-time and reserved signals that cannot be caught are left alone.
             let Ok(mut stream) = signal(SignalKind::from_raw(number)) else { continue };
             let sender = sender.clone();

@@ -171,7 +171,7 @@ pub(crate) fn updated(old: &wire::Resources, new: &wire::Resources) -> Result<wi
         cpuset_cpus: text(&old.cpuset_cpus, &new.cpuset_cpus),
         cpuset_mems: text(&old.cpuset_mems, &new.cpuset_mems),
         blkio_weight: number(old.blkio_weight, new.blkio_weight),
-        pids_limit: new.pids_limit.or(old.pids_limit),
+        pids_limit: new.pids_limit.map(|limit| limit.max(0)).or(old.pids_limit),
         memory_swappiness: new.memory_swappiness.or(old.memory_swappiness),
         oom_kill_disable: new.oom_kill_disable.or(old.oom_kill_disable),
         blkio_weight_device: new.blkio_weight_device.clone().filter(|l| !l.is_empty()),

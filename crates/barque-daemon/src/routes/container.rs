@@ -8,6 +8,7 @@ use barque_api::container::{
     WaitResponse,
 };
 use barque_api::error::IdResponse;
+use barque_engine::Engine;
 use barque_engine::container::request::{CommitOptions, RemoveOptions, StopOptions, UpdateContainer, WaitCondition};
 use barque_engine::container::spec::{NetworkMode, Resources};
 use barque_engine::container::view::ContainerView;
@@ -144,7 +145,10 @@ async fn create(context: Context) -> Outcome {
     let Context { state, mut call } = context;
     let query = call.query(ContainerCreateQuery::from_params)?;
     let version = call.version;
-    let request: ContainerCreateRequest = call.json().await?;
+    let mut request: ContainerCreateRequest = call.json().await?;
+    if let Some(host) = &mut request.host_config {
+        pin_shared(&state.engine, host)?;
+    }
     let settings = state.settings();
     let around = Surroundings { version, settings: &settings, cgroup_v2: state.cgroup_v2, machine: &state.machine };
     let (request, mut warnings) = create::container(query, request, &around)?;
@@ -157,6 +161,22 @@ async fn create(context: Context) -> Outcome {
     })?;
     warnings.extend(created.warnings);
     http::created(&ContainerCreateResponse { id: created.id.to_string(), warnings })
+}
+
+/// Namespaces of another container are those of that one, however it is called later: its id stands for the name.
+///
+/// # Errors
+/// No such container, but for the network, which Docker looks for at the start.
+fn pin_shared(engine: &Engine, host: &mut barque_api::container::HostConfig) -> Result<()> {
+    for (mode, may_come) in [(&mut host.network_mode, true), (&mut host.pid_mode, false), (&mut host.ipc_mode, false)] {
+        let Some(name) = mode.strip_prefix("container:").filter(|name| !name.is_empty()) else { continue };
+        match engine.container(name) {
+            Ok(view) => *mode = format!("container:{}", view.id),
+            Err(_) if may_come => {}
+            Err(error) => return Err(error.with_kind(ErrorKind::InvalidArgument)),
+        }
+    }
+    Ok(())
 }
 
 async fn inspect_one(context: Context, id: String) -> Outcome {

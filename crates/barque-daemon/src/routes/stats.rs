@@ -26,6 +26,9 @@ pub(super) async fn stats(context: Context, id: String) -> Outcome {
     let view = engine.container(&id)?;
     let version = call.version;
     if query.stream.unwrap_or(true) {
+        if query.one_shot && version.at_least(41) {
+            return Err(barque_model::Error::invalid("cannot have stream=true and one-shot=true"));
+        }
         return Ok(http::stream("application/json", readings(engine, view, version)));
     }
     let full = view.id.to_string();

@@ -201,6 +201,10 @@ impl Core {
     pub fn running_task(&self) -> Result<Arc<Task>> {
         match (&self.state, &self.task) {
             (State::Running(_), Some(task)) => Ok(task.clone()),
+            (State::Restarting { .. }, _) => Err(Error::conflict(format!(
+                "Container {} is restarting, wait until the container is running",
+                self.fixed.id
+            ))),
             _ => Err(Error::conflict(format!("container {} is not running", self.fixed.id))),
         }
     }
@@ -466,18 +470,22 @@ impl Engine {
         }
     }
 
-    /// Sends a signal to the first process.
+    /// Sends a signal to the first process. One that asks to end ends a row of restarts, too, between two of them.
     pub(crate) async fn signal_handle(&self, handle: &Arc<Handle>, signal: Signal) -> Result<()> {
-        let stops = {
+        let (waits, stops) = {
             let core = handle.lock().await;
-            core.running_task().map_err(|_| {
+            let waits = matches!(core.state, State::Restarting { .. });
+            if !waits && core.running_task().is_err() {
                 let id = handle.id;
-                Error::conflict(format!("Cannot kill container: {id}: Container {id} is not running"))
-            })?;
-            signal == Signal::KILL || core.spec.stop_signal.map_or_else(|| asks_to_end(signal), |own| own == signal)
+                let text = format!("Cannot kill container: {id}: Container {id} is not running");
+                return Err(Error::conflict(text));
+            }
+            let own = core.spec.stop_signal;
+            (waits, signal == Signal::KILL || own.map_or_else(|| asks_to_end(signal), |own| own == signal))
         };
-        if stops {
-            self.request_stop(handle).await?;
+        let started = if stops { self.request_stop(handle).await?.is_some() } else { false };
+        if waits && !started {
+            return Ok(());
         }
         let core = handle.lock().await;
         let task = core.running_task()?;

@@ -100,6 +100,8 @@ impl Engine {
     pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<AttachStream>> {
         let entry = self.exec_entry(id)?;
         let handle = self.find(&entry.container.to_string())?;
+        // What is refused for the container's state may be started later.
+        able_to_exec(&*handle.lock().await)?;
         {
             let mut state = entry.state();
             if state.started {
@@ -152,13 +154,7 @@ impl Engine {
     ) -> Result<Arc<Task>, LaunchError> {
         let (container, spec, link_env) = {
             let core = handle.lock().await;
-            if core.state.running().is_some_and(|r| r.paused) {
-                let id = handle.id;
-                return Err(
-                    Error::conflict(format!("Container {id} is paused, unpause the container before exec")).into()
-                );
-            }
-            (core.running_task()?, core.spec.clone(), core.link_env.clone())
+            (able_to_exec(&core)?, core.spec.clone(), core.link_env.clone())
         };
         let mut runtime = self.exec_runtime(&spec, &entry.spec, &link_env)?;
         runtime.id = entry.id.to_string();
@@ -197,6 +193,7 @@ impl Engine {
         let mut security = spec.security.clone();
         security.privileged |= exec.privileged;
         let mut runtime = super::launch::process(&process, &security, env)?;
+        runtime.rlimits = super::launch::rlimits(&spec.ulimits, &self.config().default_ulimits)?;
         runtime.no_new_privileges = spec.security.no_new_privileges.unwrap_or(self.config().no_new_privileges);
         Ok(rs::ExecSpec {
             id: String::new(),
@@ -272,6 +269,15 @@ impl Engine {
             None => Err(Error::conflict(format!("exec process {id} is not running"))),
         }
     }
+}
+
+/// The task a command may be started beside.
+fn able_to_exec(core: &Core) -> Result<Arc<Task>> {
+    if core.state.running().is_some_and(|r| r.paused) {
+        let id = core.fixed.id;
+        return Err(Error::conflict(format!("Container {id} is paused, unpause the container before exec")));
+    }
+    core.running_task()
 }
 
 /// What a client of an exec that could not start reads.

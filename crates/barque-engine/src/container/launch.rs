@@ -302,7 +302,7 @@ fn propagation(spec: &MountSpec) -> Result<rs::Propagation> {
     })
 }
 
-fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<rs::Rlimit>> {
+pub(super) fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<rs::Rlimit>> {
     let value = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
     let from_defaults = defaults.iter().filter(|d| !own.iter().any(|o| o.name == d.name));
     own.iter()

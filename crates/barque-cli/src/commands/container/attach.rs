@@ -27,7 +27,7 @@ pub(crate) async fn attach(inv: &Invocation<'_>) -> CliResult<u8> {
         stderr: true,
         ..AttachQuery::default()
     };
-    let caught = (inv.flags.on("sig-proxy", true) && !tty).then(Caught::all);
+    let caught = (inv.flags.on("sig-proxy", true) && !tty).then(|| Caught::all(false));
     let hijacked = client.container_attach(name, &query).await?;
     // It may have ended in between; then nothing would ever come.
     running(client, name).await?;

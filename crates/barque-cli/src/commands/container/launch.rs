@@ -80,7 +80,7 @@ async fn run_attached(inv: &Invocation<'_>, id: &str, wanted: Wanted) -> CliResu
         stderr: wanted.stderr,
         ..AttachQuery::default()
     };
-    let caught = inv.flags.on("sig-proxy", true).then(Caught::all);
+    let caught = inv.flags.on("sig-proxy", true).then(|| Caught::all(inv.flags.is("tty")));
     let hijacked = client.container_attach(id, &query).await?;
     let wait = wait_for_end(client, id, wanted.removed).await?;
     if let Err(e) = client.container_start(id, &StartQuery::default()).await {
@@ -164,6 +164,10 @@ async fn make(inv: &Invocation<'_>, mut launch: Launch) -> CliResult<String> {
         known.map_err(|e| Failure::new(format!("error parsing specified platform: {e}")))?;
     }
     let client = inv.client().await?;
+    if client.version_used().await?.at_least(44) {
+        // The endpoint has it; here it would only be warned of.
+        launch.request.config.mac_address.clear();
+    }
     let logins = match flags.is("use-api-socket") {
         true => api_socket::mount(inv, &mut launch.request)?,
         false => None,

@@ -65,7 +65,7 @@ async fn start_attached(inv: &Invocation<'_>, interactive: bool) -> CliResult<u8
         stderr: true,
         ..AttachQuery::default()
     };
-    let caught = (!tty).then(Caught::all);
+    let caught = (!tty).then(|| Caught::all(false));
     let hijacked = client.container_attach(id, &query).await?;
     let removed = container.host_config.auto_remove;
     let wait = wait_for_end(client, id, removed).await?;
