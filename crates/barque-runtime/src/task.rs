@@ -360,9 +360,6 @@ fn ended() -> Error {
 
 fn refused(what: &str, answer: &Message) -> Error {
     match answer {
-        Message::Failed { errno } if *errno == Errno::NOTTY.raw_os_error() => {
-            Error::conflict(format!("cannot {what} the task: it has no terminal"))
-        }
         Message::Failed { errno } => {
             let source = std::io::Error::from_raw_os_error(*errno);
             Error::internal(format!("cannot {what} the task")).with_source(source)

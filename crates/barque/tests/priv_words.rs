@@ -243,6 +243,7 @@ fn priv_an_exec_has_the_limits_of_its_container_and_may_be_tried_again() {
         let made = post(&engine, "/v1.41/containers/web/exec", "{\"Cmd\":[\"true\"]}");
         let exec = made.split('"').nth(3).unwrap().to_owned();
         let start = || post(&engine, &format!("/v1.41/exec/{exec}/start"), "{\"Detach\":true}");
+        assert_eq!(post(&engine, "/v1.41/containers/web/resize?h=10&w=10", ""), "", "without a terminal");
         engine.ok(&["pause", "web"]);
         assert!(start().contains("is paused"), "refused");
         engine.ok(&["unpause", "web"]);

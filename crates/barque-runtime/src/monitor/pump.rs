@@ -366,7 +366,8 @@ impl Pump {
             }
             Message::Resize { rows, cols } => done(match &self.task.master {
                 Some(master) => pty::set_size(master, *rows, *cols).map_err(|_| Errno::IO),
-                None => Err(Errno::NOTTY),
+                // Clients tell their size without asking whether there is a terminal; Docker takes it.
+                None => Ok(()),
             }),
             Message::ReopenLog => done(self.log.as_mut().map_or(Ok(()), Log::reopen)),
             Message::CloseStdin => {
