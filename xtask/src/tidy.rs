@@ -10,8 +10,9 @@ const FILE_MAX: usize = 600;
 const FUNCTION_MAX: usize = 70;
 
 /// Who may depend on whom (INV-1). Siblings never import one another; arrows point down only.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("barque-model", &[]),
+    ("barque-template", &["barque-model"]),
     ("barque-sys", &["barque-model"]),
     ("barque-runtime", &["barque-model", "barque-sys"]),
     ("barque-net", &["barque-model", "barque-sys"]),
@@ -32,9 +33,12 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "barque-build",
         ],
     ),
-    ("barque-daemon", &["barque-api", "barque-model", "barque-engine", "barque-registry", "barque-build"]),
+    (
+        "barque-daemon",
+        &["barque-api", "barque-model", "barque-engine", "barque-registry", "barque-build", "barque-template"],
+    ),
     ("barque-compose", &["barque-api", "barque-client", "barque-model"]),
-    ("barque-cli", &["barque-api", "barque-client", "barque-compose", "barque-model"]),
+    ("barque-cli", &["barque-api", "barque-client", "barque-compose", "barque-model", "barque-template"]),
     (
         "barque",
         &[

@@ -1,5 +1,7 @@
 //! Git sources: `https://host/repo.git#ref:subdir`, `git@host:repo`, `git://…`, and their query form.
 
+use barque_model::strconv::parse_bool;
+
 use crate::worker::GitRequest;
 
 /// A git source as written in `ADD` or given as a build context.
@@ -158,9 +160,8 @@ fn prefixed(prefix: &str, value: &str) -> String {
 
 fn boolean(key: &str, value: &str) -> Result<bool, String> {
     match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("invalid {key} value: {value:?}")),
+        "" => Ok(true),
+        _ => parse_bool(value).map_err(|_| format!("invalid {key} value: {value:?}")),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use barque_model::strconv::parse_bool;
+
 use crate::parse::Directive;
 use crate::span::{Source, Span};
 
@@ -158,11 +160,10 @@ fn options(text: &str) -> Result<(Skip, bool), String> {
             "skip" => skip.rules.extend(value.split(',').map(|r| r.trim().to_owned())),
             // No rule here is experimental.
             "experimental" => {}
-            "error" => match value {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => error = true,
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => error = false,
-                _ => return Err(format!("failed to parse check option {part:?}: invalid syntax")),
-            },
+            "error" => {
+                error =
+                    parse_bool(value).map_err(|_| format!("failed to parse check option {part:?}: invalid syntax"))?;
+            }
             key => return Err(format!("invalid check option {key:?}")),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use barque_model::strconv::parse_bool;
 use barque_model::{Platform, Timestamp};
 
 use crate::context::ContextDir;
@@ -137,7 +138,7 @@ impl BuildOptions {
 
     /// Whether a build argument switches something on (`BUILDKIT_INLINE_CACHE=1`).
     pub fn flag(&self, name: &str) -> bool {
-        matches!(self.argument(name), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+        self.argument(name).is_some_and(|value| parse_bool(value) == Ok(true))
     }
 
     /// The platform built for.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use barque_client::Client;
 
-use crate::cmdline::{self, Category, Cmd, Flags, Outcome};
+use crate::cmdline::{self, Category, Cmd, Flag, Flags, Outcome};
 use crate::config::Config;
 use crate::error::{CliResult, Failure};
 use crate::tables::ROOT;
@@ -155,6 +155,12 @@ async fn dispatch(words: &[String], program: &str) -> CliResult<u8> {
         cli.line(&crate::commands::version::short(program))?;
         return Ok(0);
     }
+    let level = cli.global.text("log-level");
+    if !["", "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"]
+        .contains(&level.to_ascii_lowercase().as_str())
+    {
+        return Err(Failure::new(format!("Unable to parse logging level: {level}")));
+    }
     let Some((first, rest)) = rest.split_first() else {
         cli.err(help_text(&ROOT, program).trim_end());
         return Ok(0);
@@ -205,9 +211,23 @@ async fn descend(cli: &Cli, cmd: &'static Cmd, path: String, words: &[String]) -
     };
     cmdline::check_args(cmd, &cli.program, &path, operands.len())?;
     let invocation = Invocation { cli, cmd, path, flags, operands };
+    check_system(&invocation)?;
     check_versions(&invocation).await?;
     check_trust(&invocation)?;
     run(&invocation).await
+}
+
+/// Flags for engines on Windows, which are none of Linux.
+fn check_system(invocation: &Invocation<'_>) -> CliResult<()> {
+    let foreign = |flag: &&Flag| flag.usage.ends_with("(Windows only)") && invocation.flags.given(flag.name);
+    let sentence = |flag: &Flag| {
+        format!(
+            "\"--{}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux",
+            flag.name
+        )
+    };
+    let lines: Vec<String> = invocation.cmd.flags.iter().copied().flatten().filter(foreign).map(sentence).collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure::new(lines.join("\n"))) }
 }
 
 /// A word after a group's that the group does not have.

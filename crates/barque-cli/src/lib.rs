@@ -22,7 +22,6 @@ mod save;
 mod start;
 mod tables;
 mod target;
-mod template;
 mod term;
 mod when;
 

@@ -79,7 +79,12 @@ impl Target {
     /// Connects, and settles the version.
     pub(crate) async fn connect(&self, config: &Config) -> CliResult<Client> {
         let headers: Vec<(String, String)> = config.map("HttpHeaders").into_iter().collect();
-        let fixed = non_empty_variable("DOCKER_API_VERSION").and_then(|v| v.parse().ok());
+        let fixed = match non_empty_variable("DOCKER_API_VERSION") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                Failure::new(format!("invalid API version {text:?} in DOCKER_API_VERSION: versions are like 1.45"))
+            })?),
+        };
         let client = |version| {
             let options = ClientOptions { version, headers: headers.clone(), ..ClientOptions::default() };
             Client::with_options(self.host.clone(), options)

@@ -150,8 +150,14 @@ fn version_of<'a, 'b>(segments: &'a [&'b str], oldest: ApiVersion) -> Result<(Ap
         return Ok((ApiVersion::MAX, segments));
     }
     let text = &first[1..];
-    // Numbers out of range are too new; `v1` and `v1.2.3` are no versions.
-    let version: ApiVersion = text.parse().map_err(|_| Error::not_found(wording::PAGE_NOT_FOUND))?;
+    let Ok(version) = text.parse::<ApiVersion>() else {
+        // `v1` and `v9` have an order, though they are no versions; `v1.40.1` is nothing.
+        return Err(match text.parse::<u64>() {
+            Ok(0 | 1) => Error::invalid(wording::version_too_old(text, oldest)),
+            Ok(_) => Error::invalid(wording::version_too_new(text)),
+            Err(_) => Error::not_found(wording::PAGE_NOT_FOUND),
+        });
+    };
     if version < oldest {
         return Err(Error::invalid(wording::version_too_old(version, oldest)));
     }
@@ -185,7 +191,12 @@ mod tests {
             "client version 1.12 is too old. Minimum supported API version is 1.24, \
              please upgrade your client to a newer version"
         );
-        assert_eq!(of("/v1/info").unwrap_err().kind(), ErrorKind::NotFound);
+        for (path, expected) in
+            [("/v1/info", "client version 1 is too old. "), ("/v9/info", "client version 9 is too new. ")]
+        {
+            assert!(of(path).unwrap_err().to_string().starts_with(expected), "{path}");
+        }
+        assert_eq!(of("/v1.40.1/info").unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

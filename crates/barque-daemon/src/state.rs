@@ -35,8 +35,6 @@ impl Default for Product {
 pub(crate) struct State {
     pub(crate) engine: Engine,
     pub(crate) product: Product,
-    /// The machine has the unified hierarchy: containers get a cgroup namespace of their own.
-    pub(crate) cgroup_v2: bool,
     pub(crate) machine: Machine,
     /// True when the daemon stops: streams without an end of their own end then.
     pub(crate) stop: watch::Receiver<bool>,
@@ -52,9 +50,8 @@ impl State {
         settings: Arc<RwLock<Arc<Settings>>>,
         stop: watch::Receiver<bool>,
     ) -> State {
-        let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let machine = Machine::this();
-        State { engine, product, cgroup_v2, machine, stop, activity: Notify::new(), settings }
+        State { engine, product, machine, stop, activity: Notify::new(), settings }
     }
 
     /// The settings in force; a reload replaces them.

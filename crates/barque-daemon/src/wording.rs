@@ -1,6 +1,6 @@
 //! Docker's exact sentences, where users and scripts know them by heart.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use barque_api::ApiVersion;
 use barque_model::{Error, ErrorKind};
@@ -21,14 +21,14 @@ pub(crate) const LOGIN_SUCCEEDED: &str = "Login Succeeded";
 pub(crate) const START_BODY: &str =
     "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
 
-pub(crate) fn version_too_old(version: ApiVersion, oldest: ApiVersion) -> String {
+pub(crate) fn version_too_old(version: impl Display, oldest: ApiVersion) -> String {
     format!(
         "client version {version} is too old. Minimum supported API version is {oldest}, \
          please upgrade your client to a newer version"
     )
 }
 
-pub(crate) fn version_too_new(version: ApiVersion) -> String {
+pub(crate) fn version_too_new(version: impl Display) -> String {
     format!("client version {version} is too new. Maximum supported API version is {}", ApiVersion::MAX)
 }
 

@@ -1,4 +1,5 @@
-//! Shared vocabulary: ids, digests, references, platforms, errors, sizes, durations, times, signals, id mappings.
+//! Shared vocabulary: ids, digests, references, platforms, errors, sizes, durations, times, signals, id
+//! mappings.
 //!
 //! Nothing here touches the world except [`Id::random`] (kernel randomness) and [`time::Timestamp::now`].
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod platform;
 pub mod reference;
 pub mod signal;
 pub mod size;
+pub mod strconv;
 pub mod time;
 
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};

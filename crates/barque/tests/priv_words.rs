@@ -82,6 +82,31 @@ fn priv_refusals_say_and_return_what_docker_does() {
                 125,
                 "daemon: failed to initialize logging driver: invalid size: 'foo'",
             ),
+            (
+                &["create", "--log-opt", "tag={{.Nope}}", "box", "true"],
+                1,
+                "daemon: failed to initialize logging driver: template: log-tag:1:2: executing \"log-tag\" at <.Nope>",
+            ),
+            (
+                &["create", "--log-driver", "local", "--log-opt", "labels=a", "box"],
+                1,
+                "unknown log opt 'labels' for log driver local",
+            ),
+            (
+                &["run", "--rm", "--cpu-count", "2", "box", "true"],
+                1,
+                "\"--cpu-count\" is only supported on a Docker daemon running on windows",
+            ),
+            (
+                &["run", "--rm", "--network", "host", "--mac-address", "02:42:00:00:00:01", "box", "true"],
+                125,
+                "conflicting options: mac-address and the network mode",
+            ),
+            (&["run", "--rm", "--network", "none", "--mac-address", "02:42:00:00:00:01", "box", "true"], 0, ""),
+            (&["ps", "-f", "is-task=foo"], 1, "invalid filter 'is-task=[foo]'"),
+            (&["run", "--rm", "--volumes-from", "web:ro:z", "box", "true"], 125, "invalid mode: ro:z"),
+            (&["run", "--rm", "--volumes-from", "web:ro,z", "box", "true"], 0, ""),
+            (&["-l", "bogus", "ps"], 1, "Unable to parse logging level: bogus"),
             (&["run", "--rm", "-m", "64m", "--memory-swap", "32m", "box", "true"], 125, "Minimum memoryswap limit"),
             (
                 &["run", "--rm", "--cpuset-cpus", "8000", "box", "true"],
@@ -249,5 +274,24 @@ fn priv_an_exec_has_the_limits_of_its_container_and_may_be_tried_again() {
         engine.ok(&["unpause", "web"]);
         assert_eq!(start(), "");
         assert!(start().contains("has already run"));
+    });
+}
+
+/// The line is Docker's own for the same options.
+#[test]
+fn priv_logs_are_marked_as_their_options_say() {
+    in_namespaces("priv_logs_are_marked_as_their_options_say", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let marks = ["tag={{.Name}}/{{.ImageName}}", "labels-regex=^a", "env-regex=^F", "env=BAR"];
+        let mut args =
+            vec!["run", "--name", "marked", "--label", "abc=1", "--label", "b=2", "-e", "FOO=1", "-e", "BAR=a b"];
+        marks.iter().for_each(|mark| args.extend(["--log-opt", mark]));
+        args.extend(["box", "echo", "hi"]);
+        engine.ok(&args);
+        assert_eq!(engine.ok(&["logs", "--details", "marked"]), "BAR=a+b,FOO=1,abc=1,tag=marked%2Fbox hi");
+        assert_eq!(engine.ok(&["logs", "marked"]), "hi");
+        engine.ok(&["create", "--name", "own", "--log-driver", "local", "box", "true"]);
+        assert_eq!(engine.ok(&["inspect", "-f", "{{.LogPath}}", "own"]), "");
     });
 }

@@ -1,6 +1,7 @@
 //! `RUN --mount=…`.
 
 use barque_model::size;
+use barque_model::strconv::parse_bool;
 
 use crate::parse::Word;
 use crate::span::Diagnostic;
@@ -156,10 +157,10 @@ fn option(key: &str, value: &str, field: &str, mount: &mut Mount, read_only: &mu
         "from" => mount.from = Some(value.to_owned()),
         "source" | "src" => mount.source = value.to_owned(),
         "target" | "dst" | "destination" => mount.target = value.to_owned(),
-        "readonly" | "ro" => *read_only = Some(boolean(value).ok_or_else(invalid)?),
-        "readwrite" | "rw" => *read_only = Some(!boolean(value).ok_or_else(invalid)?),
+        "readonly" | "ro" => *read_only = Some(parse_bool(value).map_err(|_| invalid())?),
+        "readwrite" | "rw" => *read_only = Some(!parse_bool(value).map_err(|_| invalid())?),
         "required" if matches!(mount.kind, MountKind::Secret | MountKind::Ssh) => {
-            mount.required = boolean(value).ok_or_else(invalid)?;
+            mount.required = parse_bool(value).map_err(|_| invalid())?;
         }
         "size" if mount.kind == MountKind::Tmpfs => mount.size = size::parse_binary(value).map_err(|_| invalid())?,
         "required" | "size" => return Err(format!("unexpected key '{key}' for mount type '{}'", mount.kind.name())),
@@ -219,15 +220,6 @@ fn validate(mut mount: Mount) -> Result<Mount, String> {
         return Err(format!("a {} mount needs a target, such as target=/path", mount.kind.name()));
     }
     Ok(mount)
-}
-
-/// Go's `strconv.ParseBool`.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// One line of CSV (RFC 4180).

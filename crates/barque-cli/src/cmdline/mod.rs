@@ -12,4 +12,4 @@ mod validate;
 pub(crate) use help::{help, usage_line, width_of_terminal};
 pub(crate) use parse::{Flags, Outcome, check_args, parse};
 pub(crate) use spec::{Args, Category, Cmd, Flag, Kind, flag};
-pub(crate) use validate::{parse_bool, parse_cpus, parse_int};
+pub(crate) use validate::parse_cpus;

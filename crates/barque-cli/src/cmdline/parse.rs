@@ -1,5 +1,7 @@
 //! Splits a command's words into flags and operands.
 
+use barque_model::strconv;
+
 use super::spec::{Args, Cmd, Flag, Kind};
 use super::validate;
 
@@ -66,7 +68,7 @@ impl Parser<'_> {
         };
         let Some(flag) = self.cmd.all_flags().find(|f| f.name == name) else {
             if name == "help" {
-                self.help = value.is_none_or(|v| validate::parse_bool(v).unwrap_or(false));
+                self.help = value.is_none_or(|v| strconv::parse_bool(v).unwrap_or(false));
                 return Ok(());
             }
             return Err(format!("unknown flag: --{name}"));
@@ -153,7 +155,7 @@ impl Flags {
 
     /// A yes-or-no flag, with its default.
     pub(crate) fn on(&self, name: &str, default: bool) -> bool {
-        self.get(name).and_then(|v| validate::parse_bool(v).ok()).unwrap_or(default)
+        self.get(name).and_then(|v| strconv::parse_bool(v).ok()).unwrap_or(default)
     }
 
     /// A yes-or-no flag that is off by default.
@@ -163,7 +165,7 @@ impl Flags {
 
     /// A whole number, checked when it was parsed.
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
-        self.get(name).and_then(|v| validate::parse_int(v).ok())
+        self.get(name).and_then(|v| strconv::parse_int(v).ok())
     }
 
     /// A size in bytes; -1 for swap without limit.

@@ -9,7 +9,7 @@ use crate::auth;
 use crate::cli::Invocation;
 use crate::error::CliResult;
 use crate::output::rows::label_method;
-use crate::template::{Data, Missing, Struct, Template};
+use barque_template::{Data, Missing, Struct, Template};
 
 pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
     let host = host(inv)?;

@@ -69,7 +69,7 @@ fn endpoint(inv: &Invocation<'_>) -> CliResult<(String, bool, TlsMaterial)> {
             "ca" => material.push(file("ca.pem")?),
             "cert" => material.push(file("cert.pem")?),
             "key" => material.push(file("key.pem")?),
-            "skip-tls-verify" => skip = crate::cmdline::parse_bool(&value).map_err(fault)?,
+            "skip-tls-verify" => skip = barque_model::strconv::parse_bool(&value).map_err(fault)?,
             "from" => {
                 let other = find(inv, &value)?;
                 (host, skip) = (other.host().to_owned(), other.skip_verify());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::output::tabwriter::{self, Layout};
-use crate::template::{Data, Missing, Template, typed};
+use barque_template::{Data, Missing, Template, typed};
 
 /// The release of the `docker` client whose behaviour this one has.
 const DOCKER: &str = "28.2.2";
@@ -214,7 +214,7 @@ fn document(client: &Client, server: Option<&Version>) -> Data {
             }),
         ));
     }
-    let client = crate::template::Struct::shown("system.clientVersion", shown);
+    let client = barque_template::Struct::shown("system.clientVersion", shown);
     let server = server.map_or(Data::Nil, typed);
-    crate::template::Struct::shown("system.versionInfo", vec![("Client", client), ("Server", server)])
+    barque_template::Struct::shown("system.versionInfo", vec![("Client", client), ("Server", server)])
 }

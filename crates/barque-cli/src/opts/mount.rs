@@ -49,7 +49,7 @@ fn set(
     absolute: &dyn Fn(&str) -> String,
 ) -> Result<(), String> {
     let bad = || format!("invalid value for {key}: {value}");
-    let flag = || crate::cmdline::parse_bool(value).map_err(|_| bad());
+    let flag = || barque_model::strconv::parse_bool(value).map_err(|_| bad());
     match key {
         "type" => mount.kind = value.to_lowercase(),
         "source" | "src" => {

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{CliResult, Failure};
 use crate::output::json;
-use crate::template::{Data, Missing, Template};
+use barque_template::{Data, Missing, Template};
 
 /// One object: as the engine wrote it, and as a template sees it.
 pub(crate) struct Object {
@@ -21,7 +21,7 @@ impl Object {
         T: serde::de::DeserializeOwned + serde::Serialize,
     {
         let typed = match barque_api::json::from_str::<T>(raw.get()) {
-            Ok(value) => crate::template::typed(&value),
+            Ok(value) => barque_template::typed(&value),
             Err(_) => Data::Nil,
         };
         Object { raw, typed, open: true }
@@ -33,7 +33,7 @@ impl Object {
         T: serde::de::DeserializeOwned + serde::Serialize,
     {
         match barque_api::json::from_str::<T>(raw.get()) {
-            Ok(value) => Object { raw, typed: crate::template::typed_as(&value, type_name), open: false },
+            Ok(value) => Object { raw, typed: barque_template::typed_as(&value, type_name), open: false },
             Err(_) => Object { raw, typed: Data::Nil, open: true },
         }
     }

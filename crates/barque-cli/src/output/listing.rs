@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::error::{CliResult, Failure};
 use crate::output::tabwriter;
-use crate::template::{Data, Missing, Template};
+use barque_template::{Data, Missing, Template};
 
 /// Column titles by field.
 pub(crate) type Titles = &'static [(&'static str, &'static str)];
@@ -68,12 +68,12 @@ pub(crate) fn choose<'a>(flag: &'a str, configured: Option<&'a str>, quiet: bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::Struct;
+    use barque_template::Struct;
 
     const TITLES: Titles = &[("ID", "CONTAINER ID"), ("Names", "NAMES")];
 
     fn rows() -> Vec<Data> {
-        let label: crate::template::Method = Rc::new(|_| Ok(Data::str("v")));
+        let label: barque_template::Method = Rc::new(|_| Ok(Data::str("v")));
         let row = |id: &str, name: &str| {
             let fields =
                 vec![("Names", Data::str(name)), ("ID", Data::str(id)), ("Label", Data::Method(label.clone()))];

@@ -175,7 +175,7 @@ pub struct Attach {
     #[arg(long)]
     pub no_stdin: bool,
     /// Proxy all received signals to the process
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::boolean)]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = barque_model::strconv::parse_bool)]
     pub sig_proxy: bool,
     #[arg(value_name = "SERVICE")]
     pub service: String,
@@ -543,7 +543,7 @@ pub struct Ps {
     #[arg(long)]
     pub no_trunc: bool,
     /// Include orphaned services (not declared by project)
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::boolean)]
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = barque_model::strconv::parse_bool)]
     pub orphans: bool,
     /// Only display IDs
     #[arg(short = 'q', long)]

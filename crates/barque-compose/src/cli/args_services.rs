@@ -59,7 +59,7 @@ pub struct Run {
     #[arg(long, value_name = "stringArray", action = ArgAction::Append)]
     pub env_from_file: Vec<PathBuf>,
     /// Keep STDIN open even if not attached
-    #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::boolean, action = ArgAction::Set, default_value_t = true)]
+    #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = barque_model::strconv::parse_bool, action = ArgAction::Set, default_value_t = true)]
     pub interactive: bool,
     /// Add or override a label
     #[arg(short = 'l', long, value_name = "stringArray", action = ArgAction::Append)]
@@ -293,7 +293,7 @@ pub struct Commit {
     #[arg(short = 'm', long, value_name = "string")]
     pub message: Option<String>,
     /// Pause container during commit
-    #[arg(short = 'p', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = super::boolean, action = ArgAction::Set, default_value_t = true)]
+    #[arg(short = 'p', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = barque_model::strconv::parse_bool, action = ArgAction::Set, default_value_t = true)]
     pub pause: bool,
     #[arg(value_name = "SERVICE")]
     pub service: String,

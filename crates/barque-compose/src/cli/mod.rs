@@ -129,19 +129,10 @@ fn with_boolean_values(command: clap::Command) -> clap::Command {
             .require_equals(true)
             .default_missing_value("true")
             .default_value("false")
-            .value_parser(boolean),
+            .value_parser(barque_model::strconv::parse_bool),
         _ => arg,
     };
     command.mut_args(with_value).mut_subcommands(with_boolean_values)
-}
-
-/// The words Go's `strconv.ParseBool` knows.
-fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
 }
 
 /// `help` and `help COMMAND` → `--help` and `COMMAND --help`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use barque_model::strconv::parse_bool;
 use barque_model::{Error, Result};
 
 use super::options::{self, Kind, Opt};
@@ -59,14 +60,14 @@ impl Flags {
                 return Ok(());
             }
             "validate" => {
-                self.validate = parse_bool(text).ok_or_else(|| invalid("it is not a boolean"))?;
+                self.validate = parse_bool(text).map_err(|_| invalid("it is not a boolean"))?;
                 return Ok(());
             }
             _ => {}
         }
         let have = self.values.0.remove(opt.name());
         let value = match opt.kind {
-            Kind::Bool => Value::Bool(parse_bool(text).ok_or_else(|| invalid("it is not a boolean"))?),
+            Kind::Bool => Value::Bool(parse_bool(text).map_err(|_| invalid("it is not a boolean"))?),
             Kind::Int => Value::Int(text.parse().map_err(|_| invalid("it is not a number"))?),
             Kind::Text => Value::Text(text.to_owned()),
             Kind::List => {
@@ -120,15 +121,6 @@ fn split(word: &str) -> Result<(String, &'static Opt, Option<String>)> {
     Ok((format!("-{letter}, --{}", opt.flag), opt, value))
 }
 
-/// Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 /// The document that a flag of a structured option adds to.
 fn document(flag: &str, have: Option<Value>, text: &str) -> Result<serde_json::Value, String> {
     use serde_json::{Map, Value as Json, json};
@@ -159,7 +151,7 @@ fn document(flag: &str, have: Option<Value>, text: &str) -> Result<serde_json::V
     let (key, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let value = match flag {
         "add-runtime" => json!({"path": value}),
-        "feature" => Json::Bool(parse_bool(value).ok_or("expected NAME=true or NAME=false")?),
+        "feature" => Json::Bool(parse_bool(value).map_err(|_| "expected NAME=true or NAME=false")?),
         "default-ulimit" => {
             let (soft, hard) = value.split_once(':').unwrap_or((value, value));
             let number = |text: &str| text.parse::<i64>().map_err(|_| "expected NAME=SOFT[:HARD]".to_owned());

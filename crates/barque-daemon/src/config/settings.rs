@@ -267,11 +267,9 @@ impl Settings {
                  Please set --icc or --iptables to true",
             ));
         }
-        if let Some(kind) = &self.log_driver {
-            let config = Some(self.log_opts.clone());
-            crate::convert::log::spec(&LogConfig { kind: kind.clone(), config })
-                .map_err(|error| error.context("invalid log-driver"))?;
-        }
+        let kind = self.log_driver.clone().unwrap_or_else(|| "json-file".into());
+        crate::convert::log::spec(&LogConfig { kind, config: Some(self.log_opts.clone()) })
+            .map_err(|error| error.context("failed to set log opts"))?;
         for host in &self.hosts {
             crate::listen::check_address(host)?;
         }

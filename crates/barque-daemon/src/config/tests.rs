@@ -117,7 +117,7 @@ fn a_file_of_the_usual_kind() {
 fn what_cannot_be_honoured_is_not_taken_in_silence() {
     for (words, expected) in [
         (["--default-runtime", "crun"], "specified default runtime 'crun' does not exist"),
-        (["--log-driver", "journald"], "invalid log-driver: not implemented yet: the log driver journald"),
+        (["--log-driver", "journald"], "failed to set log opts: not implemented yet: the log driver journald"),
         (["--log-format", "json"], "not implemented yet: log-format json"),
     ] {
         assert_eq!(settings(&words, "").unwrap_err().chain(), expected);

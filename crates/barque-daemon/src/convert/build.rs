@@ -82,7 +82,7 @@ fn limits(query: &BuildQuery, machine: &Machine) -> Result<()> {
         cpuset_mems: query.cpuset_mems.clone(),
         ..Default::default()
     };
-    let _none_of_these = super::limits::check(&limits, machine)?;
+    let _none_of_these = super::limits::check(&limits, 0, machine)?;
     if query.cpu_shares != 0 && !SHARES.contains(&query.cpu_shares) {
         let text =
             format!("--cpu-shares {}: it must be between {} and {}", query.cpu_shares, SHARES.start(), SHARES.end());

@@ -16,7 +16,6 @@ use crate::wording;
 pub(crate) struct Surroundings<'a> {
     pub(crate) version: ApiVersion,
     pub(crate) settings: &'a Settings,
-    pub(crate) cgroup_v2: bool,
     pub(crate) machine: &'a Machine,
 }
 
@@ -41,7 +40,7 @@ pub(crate) fn container(
     }
     let mac = container_mac(&mut config, around.version, &mut warnings)?;
     check_env(&config)?;
-    let host = with_defaults(host, around.settings, around.cgroup_v2);
+    let host = with_defaults(host, around.settings, around.machine.cgroup_v2);
     refuse_unsupported(&host)?;
     let (limits, dangers) = resources::limits(&host.resources, host.oom_score_adj, around.machine)?;
     warnings.extend(dangers);
@@ -171,7 +170,9 @@ fn check_mode(config: &ContainerConfig, host: &HostConfig, mode: &NetworkMode) -
     let published = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
     let exposed = config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty());
     let shared = matches!(mode, NetworkMode::Container(_));
+    let addressed = !config.mac_address.is_empty();
     let sentence = match mode {
+        NetworkMode::Host | NetworkMode::Container(_) if addressed => "mac-address and the network mode",
         _ if named && host.uts_mode == "host" => "hostname and the UTS mode",
         NetworkMode::Host if linked => {
             "host type networking can't be used with links. This would result in undefined behavior"
@@ -269,7 +270,9 @@ mod tests {
 
     fn at(version: ApiVersion, json: &str) -> Result<(CreateContainer, Vec<String>)> {
         let settings = settings();
-        let around = Surroundings { version, settings: &settings, cgroup_v2: true, machine: &Machine::with_two_cpus() };
+        let mut machine = Machine::with_two_cpus();
+        machine.cgroup_v2 = true;
+        let around = Surroundings { version, settings: &settings, machine: &machine };
         container(ContainerCreateQuery::default(), barque_api::json::from_str(json).unwrap(), &around)
     }
 

@@ -88,6 +88,16 @@ pub(crate) fn wishes(
     if wishes.iter().filter(fixed).any(|wish| wish.ipv4.is_some() || wish.ipv6.is_some()) {
         return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
     }
+    // Nothing is plugged in there: what is wished for has no effect, but an address that others have.
+    let own = match mode {
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        _ => "",
+    };
+    if own == "host" && wishes.iter().any(|wish| wish.network == own && wish.mac_address.is_some()) {
+        return Err(Error::invalid("conflicting options: mac-address and the network mode"));
+    }
+    wishes.retain(|wish| wish.network != own);
     let main = match mode {
         NetworkMode::Default => "bridge",
         NetworkMode::Named(name) => name,

@@ -35,7 +35,7 @@ pub(crate) fn container(view: &ContainerView, sizes: Option<(u64, u64)>, version
         resolv_conf_path: text(&view.resolv_conf_path),
         hostname_path: text(&view.hostname_path),
         hosts_path: text(&view.hosts_path),
-        log_path: if host.log_config.kind == "none" { String::new() } else { text(&view.log_path) },
+        log_path: if host.log_config.kind == "json-file" { text(&view.log_path) } else { String::new() },
         name: format!("/{}", view.name),
         restart_count: i64::from(view.restart_count),
         driver: "overlay2".into(),

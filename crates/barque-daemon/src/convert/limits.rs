@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use barque_api::container::Resources;
+use barque_api::container::{Resources, Ulimit};
 use barque_model::{Error, Result};
+use rustix::process::{Resource, getrlimit};
 
 const MEMORY_MIN: i64 = 6 << 20;
 /// Microseconds (sched-bwc(7)): the kernel takes no others.
@@ -12,40 +13,92 @@ const QUOTA_MIN: i64 = 1_000;
 /// No machine has a CPU of a higher number: longer lists are not taken apart.
 const CPU_MAX: u32 = 8191;
 
-/// CPUs and memory nodes of the machine.
+/// What the machine has, and what it lets the engine do.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) cpus: usize,
     /// As in cpuset(7), "List format".
     cpu_list: String,
     node_list: String,
+    /// The unified hierarchy: containers get a cgroup namespace of their own.
+    pub(crate) cgroup_v2: bool,
+    /// Block I/O has weights (cgroup v1 without CFQ or BFQ has none).
+    weights: bool,
+    /// CAP_SYS_RESOURCE: hard limits may be raised, OOM scores lowered.
+    may_raise: bool,
+    /// The engine's own hard limits by the names of `--ulimit`; `None`: without limit.
+    hard: Vec<(&'static str, Option<u64>)>,
+    oom_score_adj: i64,
 }
+
+/// capabilities(7), proc_pid_status(5).
+const CAP_SYS_RESOURCE: u32 = 24;
+
+const LIMITS: [(&str, Resource); 16] = [
+    ("cpu", Resource::Cpu),
+    ("fsize", Resource::Fsize),
+    ("data", Resource::Data),
+    ("stack", Resource::Stack),
+    ("core", Resource::Core),
+    ("rss", Resource::Rss),
+    ("nproc", Resource::Nproc),
+    ("nofile", Resource::Nofile),
+    ("memlock", Resource::Memlock),
+    ("as", Resource::As),
+    ("locks", Resource::Locks),
+    ("sigpending", Resource::Sigpending),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice", Resource::Nice),
+    ("rtprio", Resource::Rtprio),
+    ("rttime", Resource::Rttime),
+];
 
 impl Machine {
     pub(crate) fn this() -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let status = read("/proc/self/status");
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(u64::MAX);
+        let there = |path: &str| std::path::Path::new(path).exists();
+        let cgroup_v2 = there("/sys/fs/cgroup/cgroup.controllers");
         Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             cpu_list: read("/sys/devices/system/cpu/online"),
             node_list: read("/sys/devices/system/node/online"),
+            cgroup_v2,
+            weights: cgroup_v2
+                || ["weight", "bfq.weight"].iter().any(|f| there(&format!("/sys/fs/cgroup/blkio/blkio.{f}"))),
+            may_raise: effective & (1 << CAP_SYS_RESOURCE) != 0,
+            hard: LIMITS.iter().map(|(name, resource)| (*name, getrlimit(*resource).maximum)).collect(),
+            oom_score_adj: read("/proc/self/oom_score_adj").parse().unwrap_or(0),
         }
     }
 
     #[cfg(test)]
     pub(crate) fn with_two_cpus() -> Machine {
-        Machine { cpus: 2, cpu_list: "0-1".into(), node_list: "0".into() }
+        Machine {
+            cpus: 2,
+            cpu_list: "0-1".into(),
+            node_list: "0".into(),
+            cgroup_v2: false,
+            weights: true,
+            may_raise: true,
+            hard: vec![("nofile", Some(20_000)), ("core", None)],
+            oom_score_adj: 0,
+        }
     }
 }
 
-/// Warnings on limits that are dangerous.
+/// Warnings on limits that are dangerous, or cannot be had here.
 ///
 /// # Errors
 /// Docker's sentences on limits that the kernel would refuse, or that contradict each other.
-pub(crate) fn check(limits: &Resources, machine: &Machine) -> Result<Vec<String>> {
+pub(crate) fn check(limits: &Resources, oom_score_adj: i64, machine: &Machine) -> Result<Vec<String>> {
     memory(limits)?;
     processors(limits, machine)?;
-    let mut warnings = Vec::new();
-    if limits.oom_kill_disable == Some(true) && limits.memory <= 0 {
+    let mut warnings = discarded(limits, machine);
+    warnings.extend(beyond_rights(limits, oom_score_adj, machine));
+    if limits.oom_kill_disable == Some(true) && limits.memory <= 0 && !machine.cgroup_v2 {
         warnings.push(
             "OOM killer is disabled for the container, but no memory limit is set, this can result in the system \
              running out of resources."
@@ -53,6 +106,53 @@ pub(crate) fn check(limits: &Resources, machine: &Machine) -> Result<Vec<String>
         );
     }
     Ok(warnings)
+}
+
+/// What the kernel has no means for, in Docker's words.
+fn discarded(limits: &Resources, machine: &Machine) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if limits.blkio_weight != 0 && !machine.weights {
+        let lacking = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.";
+        warnings.push(lacking.into());
+    }
+    if machine.cgroup_v2 && limits.oom_kill_disable == Some(true) {
+        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+    }
+    if machine.cgroup_v2 && limits.memory_swappiness.is_some_and(|value| value != -1) {
+        warnings.push(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory \
+             swappiness discarded."
+                .into(),
+        );
+    }
+    warnings
+}
+
+/// What the engine lacks the right for. Docker's container would not start; here it does, with less.
+fn beyond_rights(limits: &Resources, oom_score_adj: i64, machine: &Machine) -> Vec<String> {
+    if machine.may_raise {
+        return Vec::new();
+    }
+    let bare = |name: &str| name.to_ascii_lowercase().trim_start_matches("rlimit_").to_owned();
+    let above = |limit: &Ulimit| {
+        let own = machine.hard.iter().find(|(name, _)| *name == bare(&limit.name))?.1?;
+        // -1 is no limit.
+        let beyond = u64::try_from(limit.hard).map_or(true, |hard| hard > own);
+        beyond.then(|| {
+            format!(
+                "ulimit {}: the engine may not raise its own hard limit here (CAP_SYS_RESOURCE is missing): it stays {own}",
+                limit.name
+            )
+        })
+    };
+    let mut warnings: Vec<String> = limits.ulimits.iter().flatten().filter_map(above).collect();
+    if oom_score_adj != 0 && oom_score_adj < machine.oom_score_adj {
+        warnings.push(format!(
+            "OOM score {oom_score_adj}: the engine may not go below its own here (CAP_SYS_RESOURCE is missing): it stays {}",
+            machine.oom_score_adj
+        ));
+    }
+    warnings
 }
 
 fn memory(limits: &Resources) -> Result<()> {
@@ -142,7 +242,8 @@ mod tests {
     const MB: i64 = 1 << 20;
 
     fn said(limits: &Resources) -> String {
-        check(limits, &Machine::with_two_cpus()).map_or_else(|error| error.to_string(), |warnings| warnings.join("; "))
+        check(limits, 0, &Machine::with_two_cpus())
+            .map_or_else(|error| error.to_string(), |warnings| warnings.join("; "))
     }
 
     #[test]
@@ -190,6 +291,33 @@ mod tests {
         ] {
             assert_eq!(said(&limits), expected, "{limits:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_had_here_is_said() {
+        let ulimit = |name: &str, hard: i64| Ulimit { name: name.into(), soft: 1, hard };
+        let limits = Resources {
+            blkio_weight: 100,
+            oom_kill_disable: Some(true),
+            memory_swappiness: Some(50),
+            ulimits: Some(vec![ulimit("nofile", 20_001), ulimit("core", -1), ulimit("nofile", 20_000)]),
+            ..Resources::default()
+        };
+        let plenty = check(&limits, -500, &Machine::with_two_cpus()).unwrap();
+        assert!(plenty.len() == 1 && plenty[0].starts_with("OOM killer is disabled"), "{plenty:?}");
+        let poor = Machine { cgroup_v2: true, weights: false, may_raise: false, ..Machine::with_two_cpus() };
+        let warnings = check(&limits, -500, &poor).unwrap();
+        let begin = |warning: &String| warning.split([':', '.']).next().unwrap_or_default().to_owned();
+        assert_eq!(
+            warnings.iter().map(begin).collect::<Vec<_>>(),
+            [
+                "Your kernel does not support Block I/O weight or the cgroup is not mounted",
+                "Your kernel does not support OomKillDisable",
+                "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted",
+                "ulimit nofile",
+                "OOM score -500",
+            ]
+        );
     }
 
     #[test]

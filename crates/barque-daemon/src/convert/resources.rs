@@ -16,7 +16,7 @@ pub(crate) fn limits(
     machine: &Machine,
 ) -> Result<(Resources, Vec<String>)> {
     refuse_unsupported(wire)?;
-    let warnings = limits::check(wire, machine)?;
+    let warnings = limits::check(wire, oom_score_adj, machine)?;
     if !(-1000..=1000).contains(&oom_score_adj) {
         return Err(Error::invalid(format!("Invalid value {oom_score_adj}, range for oom score adj is [-1000, 1000]")));
     }

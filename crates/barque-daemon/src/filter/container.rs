@@ -3,6 +3,7 @@
 use barque_api::Filters;
 use barque_engine::container::spec::PortProto;
 use barque_engine::container::view::ContainerView;
+use barque_model::strconv::parse_bool;
 use barque_model::{Error, ImageId, Result, Timestamp};
 
 use super::Patterns;
@@ -65,6 +66,10 @@ impl ListFilter {
         if let Some(bad) = filters.get("health").find(|status| !health.contains(status)) {
             return Err(wording::invalid_filter_value("health", bad));
         }
+        // Docker's words for a value are its list.
+        if let Some(bad) = filters.get("is-task").find(|text| parse_bool(&text.to_ascii_lowercase()).is_err()) {
+            return Err(Error::invalid(format!("invalid filter 'is-task=[{bad}]'")));
+        }
         let code = |text: &str| text.parse().map_err(|_| wording::invalid_filter_value("exited", text));
         let exited = filters.get("exited").map(code).collect::<Result<_>>()?;
         let mut ports = Vec::new();
@@ -101,7 +106,7 @@ impl ListFilter {
             && super::labels(filters, &view.spec.labels)
             && any("status", &|status| view.state.status() == status)
             && any("health", &|status| view.health.as_ref().map_or("none", |h| h.status.as_str()) == status)
-            && any("is-task", &|value| matches!(value, "false" | "0"))
+            && any("is-task", &|value| parse_bool(value) == Ok(false))
             && any("isolation", &|value| value == "default")
             && any("volume", &|wanted| uses_volume(view, wanted))
             && any("network", &|wanted| on_network(view, wanted))

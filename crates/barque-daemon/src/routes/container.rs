@@ -150,7 +150,7 @@ async fn create(context: Context) -> Outcome {
         pin_shared(&state.engine, host)?;
     }
     let settings = state.settings();
-    let around = Surroundings { version, settings: &settings, cgroup_v2: state.cgroup_v2, machine: &state.machine };
+    let around = Surroundings { version, settings: &settings, machine: &state.machine };
     let (request, mut warnings) = create::container(query, request, &around)?;
     let created = state.engine.container_create(request).await.map_err(|error| match error.kind() {
         // Clients take 404 for "pull the image and try again".

@@ -1,18 +1,17 @@
 //! `GET /containers/{id}/logs`.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use barque_api::container::LogsQuery;
 use barque_api::stdcopy;
 use barque_api::time::{parse_unix, rfc3339_fixed};
 use barque_engine::container::request::{LogOptions, LogRecord};
-use barque_engine::container::spec::ContainerSpec;
 use barque_model::{Error, Result, Timestamp};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::Context;
+use crate::convert::log;
 use crate::http::{self, Outcome};
 use crate::wording;
 
@@ -33,7 +32,7 @@ pub(super) async fn logs(context: Context, id: String) -> Outcome {
         until: moment("until", &query.until)?,
     };
     let tty = view.spec.process.tty;
-    let details = query.details.then(|| details(&view.spec));
+    let details = query.details.then(|| log::details(&view));
     let records = state.engine.container_logs(&id, options).await?;
     let pieces = records.map(move |record| match record {
         Ok(record) => Ok(Bytes::from(piece(&record, query.timestamps, details.as_deref(), tty))),
@@ -52,28 +51,6 @@ pub(super) fn moment(name: &str, text: &str) -> Result<Option<Timestamp>> {
     Ok(parsed.map(|(seconds, nanoseconds)| {
         Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(nanoseconds)))
     }))
-}
-
-/// The labels and variables that the log options name, as `a=1,b=2`.
-fn details(spec: &ContainerSpec) -> String {
-    let options = spec.log.as_ref().map(|log| log.options.clone()).unwrap_or_default();
-    let names = |key: &str| -> Vec<String> {
-        options.get(key).map(|text| text.split(',').map(|name| name.trim().to_owned()).collect()).unwrap_or_default()
-    };
-    let mut pairs = BTreeMap::new();
-    for name in names("labels") {
-        if let Some(value) = spec.labels.get(&name) {
-            pairs.insert(name, value.clone());
-        }
-    }
-    for name in names("env") {
-        let value = spec.process.env.iter().find_map(|entry| entry.strip_prefix(&name)?.strip_prefix('='));
-        if let Some(value) = value {
-            pairs.insert(name, value.to_owned());
-        }
-    }
-    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.join(",")
 }
 
 /// One record on the wire.

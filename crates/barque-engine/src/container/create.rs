@@ -160,11 +160,11 @@ impl Engine {
     /// `--volumes-from`: mounts of other containers, where this one has none at that place.
     fn take_over_volumes(&self, spec: &mut ContainerSpec) -> Result<()> {
         for from in spec.volumes_from.clone() {
-            let (name, mode) = match from.rsplit_once(':') {
-                Some((name, mode)) if matches!(mode, "ro" | "rw" | "z" | "Z") => (name, mode),
-                Some((_, mode)) => return Err(Error::invalid(format!("invalid mode: {mode}"))),
-                None => (from.as_str(), "rw"),
-            };
+            let (name, modes) = from.split_once(':').unwrap_or((&from, "rw"));
+            if !modes.split(',').all(|mode| matches!(mode, "ro" | "rw" | "z" | "Z")) {
+                return Err(Error::invalid(format!("invalid mode: {modes}")));
+            }
+            let read_only = modes.split(',').any(|mode| mode == "ro");
             let source = self.container(name)?;
             // A tmpfs is nothing to share.
             let shared = |m: &&MountSpec| !matches!(m.source, MountSource::Tmpfs { .. });
@@ -175,7 +175,7 @@ impl Engine {
                 }
                 spec.mounts.retain(|m| rooted(&m.target) != target);
                 let mut mount = mount.clone();
-                mount.read_only |= mode == "ro";
+                mount.read_only |= read_only;
                 if let MountSource::Volume { no_copy, .. } = &mut mount.source {
                     // What the other container has made of the volume is what is wanted, be it nothing.
                     *no_copy = true;

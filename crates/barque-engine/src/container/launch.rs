@@ -17,10 +17,6 @@ use super::spec::{
 };
 use crate::config::EngineConfig;
 
-/// Bytes per log file and number of files where the options name none: logs rotate by default.
-const LOG_MAX_SIZE: u64 = 20 << 20;
-const LOG_MAX_FILES: u32 = 5;
-
 /// What the engine has prepared for one start.
 pub struct Prepared {
     pub id: String,
@@ -319,12 +315,7 @@ pub(super) fn rlimits(own: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<rs::Rli
         .collect()
 }
 
-/// How Docker begins to say that a log cannot be kept as wished.
-const NO_LOG: &str = "failed to initialize logging driver: ";
-
 fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {
-    let max_size = log.options.get("max-size").map(String::as_str);
-    let max_file = log.options.get("max-file").map(String::as_str);
     match log.driver.as_str() {
         "none" => return Ok(None),
         "json-file" | "local" | "" => {}
@@ -333,23 +324,7 @@ fn log_config(log: &LogSpec, path: PathBuf) -> Result<Option<rs::LogConfig>> {
                 .with_hint("json-file, local and none are there: --log-driver json-file"));
         }
     }
-    let max_size = match max_size {
-        None => Some(LOG_MAX_SIZE),
-        Some("-1") => None,
-        Some(text) => {
-            let size = barque_model::size::parse_binary(text);
-            let size = size.map_err(|_| Error::invalid(format!("{NO_LOG}invalid size: '{text}'")))?;
-            Some(size).filter(|n| *n > 0)
-        }
-    };
-    let max_files = match max_file {
-        None => LOG_MAX_FILES,
-        Some(text) => match text.parse() {
-            Ok(0) => return Err(Error::invalid(format!("{NO_LOG}max-file cannot be less than 1"))),
-            Ok(n) => n,
-            Err(_) => return Err(Error::invalid(format!("{NO_LOG}invalid value for log option max-file: '{text}'"))),
-        },
-    };
+    let (max_size, max_files) = log.limits()?;
     Ok(Some(rs::LogConfig { path, max_size, max_files }))
 }
 
@@ -415,7 +390,7 @@ mod tests {
     #[test]
     fn logs_rotate_by_default() {
         let log = log_config(&LogSpec::default(), "/l".into()).unwrap().unwrap();
-        assert_eq!((log.max_size, log.max_files), (Some(LOG_MAX_SIZE), LOG_MAX_FILES));
+        assert_eq!((log.max_size, log.max_files), (Some(20 << 20), 5));
         let named = |k: &str, v: &str| LogSpec { options: [(k.to_owned(), v.to_owned())].into(), ..LogSpec::default() };
         assert_eq!(log_config(&named("max-size", "-1"), "/l".into()).unwrap().unwrap().max_size, None);
         assert!(log_config(&named("max-file", "0"), "/l".into()).is_err());

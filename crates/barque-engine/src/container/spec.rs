@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use barque_model::{IdMap, ImageId, Signal};
+use barque_model::{Error, IdMap, ImageId, Result, Signal};
 use serde::{Deserialize, Serialize};
 
 /// The definition of a container after merging the image's configuration.
@@ -349,6 +349,38 @@ pub struct LogSpec {
     /// `json-file`, `local` (same file format here) or `none`.
     pub driver: String,
     pub options: BTreeMap<String, String>,
+}
+
+/// Bytes per log file and number of files where the options name none: logs rotate by default.
+const LOG_MAX_SIZE: u64 = 20 << 20;
+const LOG_MAX_FILES: u32 = 5;
+
+impl LogSpec {
+    /// The most bytes a file of the log may have (`None`: no limit), and how many files are kept.
+    ///
+    /// # Errors
+    /// A `max-size` or `max-file` that is none.
+    pub fn limits(&self) -> Result<(Option<u64>, u32)> {
+        let option = |key: &str| self.options.get(key).map(String::as_str);
+        let max_size = match option("max-size") {
+            None => Some(LOG_MAX_SIZE),
+            Some("-1") => None,
+            Some(text) => {
+                let size = barque_model::size::parse_binary(text);
+                let size = size.map_err(|_| Error::invalid(format!("invalid size: '{text}'")))?;
+                Some(size).filter(|n| *n > 0)
+            }
+        };
+        let max_files = match option("max-file").map(|text| (text, text.parse())) {
+            None => LOG_MAX_FILES,
+            Some((_, Ok(0))) => return Err(Error::invalid("max-file cannot be less than 1")),
+            Some((_, Ok(files))) => files,
+            Some((text, Err(_))) => {
+                return Err(Error::invalid(format!("invalid value for log option max-file: '{text}'")));
+            }
+        };
+        Ok((max_size, max_files))
+    }
 }
 
 impl Default for LogSpec {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use barque_model::strconv::parse_bool;
 use barque_model::{Error, Id, Result};
 
 use super::{
@@ -76,11 +77,8 @@ fn gateway_mode(value: Option<&str>, internal: bool) -> Result<GatewayMode> {
 fn flag(options: &Options, key: &str, default: bool) -> Result<bool> {
     match options.get(key).map(String::as_str) {
         None | Some("") => Ok(default),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(other) => {
-            Err(Error::invalid(format!("invalid value for {key}: {other}")).with_hint("write true or false"))
-        }
+        Some(text) => parse_bool(text)
+            .map_err(|_| Error::invalid(format!("invalid value for {key}: {text}")).with_hint("write true or false")),
     }
 }
 

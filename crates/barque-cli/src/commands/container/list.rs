@@ -10,7 +10,7 @@ use crate::error::{CliResult, Failure};
 use crate::opts::filter;
 use crate::output::listing;
 use crate::output::rows::containers;
-use crate::template::{Data, Missing, Template};
+use barque_template::{Data, Missing, Template};
 
 pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;

@@ -10,7 +10,7 @@ use crate::cli::Invocation;
 use crate::error::CliResult;
 use crate::output::rows::{containers, disk_usage as rows, images, misc};
 use crate::output::{human, listing};
-use crate::template::{Data, Struct};
+use barque_template::{Data, Struct};
 
 pub(crate) async fn df(inv: &Invocation<'_>) -> CliResult<u8> {
     let verbose = inv.flags.is("verbose");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::Invocation;
 use crate::commands::{inspect::fetch, version};
 use crate::error::{CliResult, Failure};
-use crate::template::{Data, Missing, Struct, Template, typed};
+use barque_template::{Data, Missing, Struct, Template, typed};
 
 pub(crate) async fn info(inv: &Invocation<'_>) -> CliResult<u8> {
     let format = inv.flags.text("format");

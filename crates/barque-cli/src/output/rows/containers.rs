@@ -8,7 +8,7 @@ use barque_model::Reference;
 use super::{label_method, labels};
 use crate::output::human;
 use crate::output::listing::Titles;
-use crate::template::{Data, Struct};
+use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("ID", "CONTAINER ID"),
@@ -77,7 +77,7 @@ fn build(c: &ContainerSummary, trunc: bool, size: Data) -> Data {
             ("ID", Data::str(if trunc { human::short_id(&c.id) } else { &c.id })),
             ("Names", Data::from(names(&c.names, trunc))),
             ("Image", Data::from(image(c, trunc))),
-            ("Command", Data::from(crate::template::go_quote(&command))),
+            ("Command", Data::from(barque_template::go_quote(&command))),
             ("CreatedAt", Data::lazy(move || Data::from(human::local_time(created)))),
             ("RunningFor", Data::from(human::ago(created))),
             ("Ports", Data::from(ports(&c.ports))),

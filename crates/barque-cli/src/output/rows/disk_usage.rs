@@ -9,7 +9,7 @@ use barque_model::time::Timestamp;
 
 use crate::output::human;
 use crate::output::listing::Titles;
-use crate::template::{Data, Struct};
+use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("Type", "TYPE"),

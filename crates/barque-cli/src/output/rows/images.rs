@@ -5,7 +5,7 @@ use barque_model::Reference;
 
 use crate::output::human;
 use crate::output::listing::Titles;
-use crate::template::{Data, Struct};
+use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("ID", "IMAGE ID"),
@@ -192,8 +192,8 @@ mod tests {
 
     fn flat(image: &ImageSummary, digests: bool) -> Vec<String> {
         let view = View { trunc: true, digests, needs_digest: digests };
-        let template = crate::template::Template::parse("{{.Repository}}:{{.Tag}}@{{.Digest}}").expect("parses");
-        let run = |row: &Data| template.execute(row, crate::template::Missing::NoValue).expect("runs");
+        let template = barque_template::Template::parse("{{.Repository}}:{{.Tag}}@{{.Digest}}").expect("parses");
+        let run = |row: &Data| template.execute(row, barque_template::Missing::NoValue).expect("runs");
         rows(image, view).iter().map(run).collect()
     }
 

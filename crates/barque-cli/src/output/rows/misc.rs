@@ -8,7 +8,7 @@ use barque_api::volume::Volume;
 use super::{label_method, labels};
 use crate::output::human;
 use crate::output::listing::Titles;
-use crate::template::{Data, Struct};
+use barque_template::{Data, Struct};
 
 pub(crate) const NETWORK_TITLES: Titles = &[
     ("ID", "NETWORK ID"),

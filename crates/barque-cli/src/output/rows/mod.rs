@@ -9,7 +9,7 @@ pub(crate) mod stats;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::template::{Data, Method};
+use barque_template::{Data, Method};
 
 /// `key=value` of all labels, separated by commas.
 pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {

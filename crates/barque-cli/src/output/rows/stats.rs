@@ -4,7 +4,7 @@ use barque_api::container::ContainerStats;
 
 use crate::output::human;
 use crate::output::listing::Titles;
-use crate::template::{Data, Struct};
+use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("Container", "CONTAINER"),

@@ -11,12 +11,12 @@ use serde::ser::{self, Serialize};
 use super::data::{Data, Field, Struct};
 
 /// `value` as a template sees it.
-pub(crate) fn typed<T: Serialize + ?Sized>(value: &T) -> Data {
+pub fn typed<T: Serialize + ?Sized>(value: &T) -> Data {
     value.serialize(Builder { field: "" }).unwrap_or(Data::Nil)
 }
 
 /// As [`typed`], under the type name that errors show.
-pub(crate) fn typed_as<T: Serialize + ?Sized>(value: &T, type_name: &str) -> Data {
+pub fn typed_as<T: Serialize + ?Sized>(value: &T, type_name: &str) -> Data {
     match typed(value) {
         Data::Struct(fields) => match Rc::try_unwrap(fields) {
             Ok(fields) => Data::Struct(Rc::new(Struct { type_name: type_name.to_owned(), ..fields })),

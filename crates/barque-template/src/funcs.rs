@@ -1,5 +1,6 @@
 //! The functions a template may call: Go's own and those the `docker` client adds.
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::Data;
@@ -47,9 +48,7 @@ pub(crate) fn call(name: &str, args: &[Data], titles: bool) -> Given {
         ("printf", [format, rest @ ..]) => Ok(Data::from(printf(&string(format)?, rest))),
         ("html", args) => Ok(Data::from(html(&print(args)))),
         ("js", args) => Ok(Data::from(js(&print(args)))),
-        ("urlquery", args) => {
-            Ok(Data::from(url::form_urlencoded::byte_serialize(print(args).as_bytes()).collect::<String>()))
-        }
+        ("urlquery", args) => Ok(Data::from(query_escape(&print(args)))),
         ("eq", [first, rest @ ..]) if !rest.is_empty() => eq(first, rest),
         ("ne", [a, b]) => equal(a, b).map(|same| Data::Bool(!same)),
         ("lt", [a, b]) => less(a, b).map(Data::Bool),
@@ -81,6 +80,21 @@ fn wrong_number(name: &str, got: usize) -> String {
         _ => return format!("wrong number of args for {name}: want at least 1 got {got}"),
     };
     format!("wrong number of args for {name}: want {want} got {got}")
+}
+
+/// Go's `url.QueryEscape`: a blank is `+`, everything but letters, digits and `-_.~` is `%XX`.
+pub fn query_escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
 }
 
 /// JSON on one line, `<`, `>` and `&` as they are.

@@ -117,7 +117,17 @@ fn structs_know_their_fields() {
 
 #[test]
 fn typed_data_have_what_the_document_left_out() {
-    let state = barque_api::container::ContainerConfig::default();
+    #[derive(Default, serde::Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Config {
+        hostname: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        healthcheck: Option<Vec<String>>,
+        env: Option<Vec<String>>,
+        labels: Option<BTreeMap<String, String>>,
+        cmd: Option<Vec<String>>,
+    }
+    let state = Config::default();
     let data = typed(&state);
     let template = Template::parse("{{.Hostname}}|{{.Healthcheck}}|{{.Env}}|{{.Labels}}|{{len .Cmd}}").expect("parses");
     assert_eq!(template.execute(&data, Missing::NoValue).as_deref(), Ok("|<nil>|[]|map[]|0"));

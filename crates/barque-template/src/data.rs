@@ -6,11 +6,11 @@ use std::rc::Rc;
 use serde_json::{Map, Number, Value};
 
 /// A field that takes arguments, such as `.Label "key"`.
-pub(crate) type Method = Rc<dyn Fn(&[Data]) -> Result<Data, String>>;
+pub type Method = Rc<dyn Fn(&[Data]) -> Result<Data, String>>;
 
 /// A value as Go's templates see it. Cloning is cheap.
 #[derive(Clone)]
-pub(crate) enum Data {
+pub enum Data {
     /// A nil pointer or interface.
     Nil,
     /// A list that was never made: empty, but `null` in JSON.
@@ -32,32 +32,32 @@ pub(crate) enum Data {
 }
 
 /// A Go struct: named fields in order.
-pub(crate) struct Struct {
+pub struct Struct {
     /// As errors name it, `*formatter.ContainerContext`.
-    pub(crate) type_name: String,
-    pub(crate) fields: Vec<Field>,
+    pub type_name: String,
+    pub fields: Vec<Field>,
     /// A line of a listing.
-    pub(crate) is_row: bool,
+    pub is_row: bool,
 }
 
 /// One field of a struct.
-pub(crate) struct Field {
+pub struct Field {
     /// As JSON has it.
-    pub(crate) name: String,
-    pub(crate) value: Data,
+    pub name: String,
+    pub value: Data,
     /// Left out of JSON, as Go's `omitempty` does.
-    pub(crate) omitted: bool,
+    pub omitted: bool,
 }
 
 impl Struct {
     /// One line of a listing: fields in the order of their names, as Docker's JSON has them.
-    pub(crate) fn row(type_name: &str, mut fields: Vec<(&str, Data)>) -> Data {
+    pub fn row(type_name: &str, mut fields: Vec<(&str, Data)>) -> Data {
         fields.sort_by_key(|(name, _)| *name);
         Struct::build(type_name, fields, true)
     }
 
     /// A struct of shown fields.
-    pub(crate) fn shown(type_name: &str, fields: Vec<(&str, Data)>) -> Data {
+    pub fn shown(type_name: &str, fields: Vec<(&str, Data)>) -> Data {
         Struct::build(type_name, fields, false)
     }
 
@@ -66,7 +66,7 @@ impl Struct {
         Data::Struct(Rc::new(Struct { type_name: type_name.to_owned(), fields: fields.collect(), is_row }))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Data> {
+    pub fn get(&self, name: &str) -> Option<&Data> {
         let exact = self.fields.iter().find(|f| f.name == name);
         exact.or_else(|| self.fields.iter().find(|f| go_name(&f.name) == name)).map(|f| &f.value)
     }
@@ -106,24 +106,24 @@ fn go_name(name: &str) -> &str {
 
 impl Data {
     /// A field that is worked out when it is asked for.
-    pub(crate) fn lazy(make: impl Fn() -> Data + 'static) -> Data {
+    pub fn lazy(make: impl Fn() -> Data + 'static) -> Data {
         Data::Lazy(Rc::new(make))
     }
 
     /// The value itself.
-    pub(crate) fn force(self) -> Data {
+    pub fn force(self) -> Data {
         match self {
             Data::Lazy(make) => make(),
             value => value,
         }
     }
 
-    pub(crate) fn str(text: impl AsRef<str>) -> Data {
+    pub fn str(text: impl AsRef<str>) -> Data {
         Data::Str(Rc::from(text.as_ref()))
     }
 
     /// A document without types: objects become maps of anything.
-    pub(crate) fn from_json(value: &Value) -> Data {
+    pub fn from_json(value: &Value) -> Data {
         match value {
             Value::Null => Data::Nil,
             Value::Bool(b) => Data::Bool(*b),
@@ -140,7 +140,7 @@ impl Data {
     }
 
     /// The value as JSON. Titles and methods have none.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         match self {
             Data::Nil | Data::NilList | Data::NilMap | Data::NoValue | Data::Method(_) => Value::Null,
             Data::Lazy(make) => make().to_json(),
@@ -160,7 +160,7 @@ impl Data {
     }
 
     /// Go's truth: whether the value is not empty.
-    pub(crate) fn truth(&self) -> bool {
+    pub fn truth(&self) -> bool {
         match self {
             Data::Nil | Data::NilList | Data::NilMap | Data::NoValue => false,
             Data::Bool(b) => *b,
@@ -175,7 +175,7 @@ impl Data {
     }
 
     /// The value as `print` shows it.
-    pub(crate) fn print(&self) -> String {
+    pub fn print(&self) -> String {
         let mut out = String::new();
         self.print_to(&mut out);
         out
@@ -200,7 +200,7 @@ impl Data {
     }
 
     /// What Go calls the type, for error texts.
-    pub(crate) fn type_name(&self) -> String {
+    pub fn type_name(&self) -> String {
         match self {
             Data::Nil | Data::NoValue => "<nil>".into(),
             Data::NilList => "[]interface {}".into(),

@@ -201,7 +201,7 @@ fn pad(spec: &Spec, body: String, numeric: bool) -> String {
 }
 
 /// A string in double quotes as `%q` writes it.
-pub(crate) fn go_quote(text: &str) -> String {
+pub fn go_quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

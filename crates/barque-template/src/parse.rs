@@ -61,10 +61,10 @@ pub(crate) enum WordKind {
 type Defined = BTreeMap<String, Vec<Node>>;
 
 /// Parses a template; the error is in Go's form.
-pub(crate) fn parse(text: &str) -> Result<(Vec<Node>, Defined), String> {
+pub(crate) fn parse(name: &str, text: &str) -> Result<(Vec<Node>, Defined), String> {
     let place = |(at, message): Fault| {
         let line = 1 + text[..at.min(text.len())].matches('\n').count();
-        format!("template: :{line}: {message}")
+        format!("template: {name}:{line}: {message}")
     };
     let tokens = lex(text).map_err(place)?;
     let mut parser =
@@ -438,7 +438,7 @@ enum Control {
 
 fn number(text: &str) -> Option<WordKind> {
     let plain = text.replace('_', "");
-    if let Ok(int) = crate::cmdline::parse_int(&plain) {
+    if let Ok(int) = barque_model::strconv::parse_int(&plain) {
         return Some(WordKind::Int(int, text.to_owned()));
     }
     plain.parse::<f64>().ok().map(|f| WordKind::Float(f, text.to_owned()))

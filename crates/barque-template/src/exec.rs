@@ -7,7 +7,7 @@ use super::parse::{Command, Node, Pipe, Word, WordKind};
 
 /// What a missing key of a map is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub enum Missing {
     /// Shown as `<no value>`.
     NoValue,
     /// An error.
@@ -27,7 +27,7 @@ pub(crate) fn execute_titles(template: &Template, titles: &Data) -> Result<Strin
 fn run(template: &Template, data: &Data, missing: Missing, titles: bool) -> Result<String, String> {
     let variables = vec![("$".to_owned(), data.clone())];
     let mut machine =
-        Machine { template, missing, titles, variables, out: String::new(), depth: 0, name: String::new() };
+        Machine { template, missing, titles, variables, out: String::new(), depth: 0, name: template.name.clone() };
     machine.nodes(&template.root, data)?;
     Ok(machine.out)
 }
@@ -39,7 +39,7 @@ struct Machine<'a> {
     variables: Vec<(String, Data)>,
     out: String,
     depth: usize,
-    /// The `{{define}}`d template that runs; the main one has no name.
+    /// The template that runs: this one, or one of its `{{define}}`s.
     name: String,
 }
 
@@ -59,7 +59,10 @@ impl Machine<'_> {
         let text = &self.template.text[..at.min(self.template.text.len())];
         let line = 1 + text.matches('\n').count();
         let column = text.rfind('\n').map_or(text.len(), |newline| text.len() - newline - 1);
-        Err(format!("template: :{line}:{column}: executing \"{}\" at <{node}>: {message}", self.name))
+        Err(format!(
+            "template: {}:{line}:{column}: executing \"{}\" at <{node}>: {message}",
+            self.template.name, self.name
+        ))
     }
 
     fn nodes(&mut self, nodes: &[Node], dot: &Data) -> Result<Flow, String> {
