@@ -40,6 +40,30 @@ secrets: {token: {environment: TOKEN}}
     // Secrets stay out of the image.
     let history = sh(&machine, "p", "barque history --no-trunc p-app");
     assert!(!history.contains("s3cret"), "{history}");
+    // An engine that sees other files is sent the directories.
+    sh(&machine, "p", "echo sent > more/note; TOKEN=s3cret unshare -m barque compose build");
+    let out = sh(&machine, "p", "TOKEN=s3cret barque compose run --rm -T app 2>/dev/null");
+    assert_eq!(out, "from-base\nsent\ns3cret");
+}
+
+#[test]
+fn of_several_platforms_the_one_to_run_is_built() {
+    if let Some(why) = missing(&["busybox"]) {
+        return println!("skipped: {why}");
+    }
+    let machine = machine();
+    let file = r#"
+services:
+  app:
+    build: {dockerfile_inline: "FROM little\n", platforms: [linux/amd64, linux/arm64]}
+    command: uname -m
+"#;
+    std::fs::write(machine.path("p/compose.yaml"), file).unwrap();
+    let whole = sh(&machine, "p", "barque compose build 2>&1 || echo status $?");
+    assert!(whole.contains("not implemented yet: images for several platforms"), "{whole}");
+    assert_eq!(sh(&machine, "p", "barque compose run --rm -T app 2>/dev/null").trim(), "x86_64");
+    let other = sh(&machine, "p", "DOCKER_DEFAULT_PLATFORM=linux/s390x barque compose up -d --build 2>&1 || true");
+    assert!(other.contains("build.platforms does not support value set by DOCKER_DEFAULT_PLATFORM"), "{other}");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What Barque's engine takes beyond the classic build request: secrets, agents, named contexts.
 
-use barque_api::build_extras::BuildExtras;
+use barque_api::build_extras::{BuildExtras, CONTEXTS};
 use barque_client::build_cache::Exports;
 use barque_client::ssh_agent::Agents;
-use barque_model::Error;
+use barque_model::{Digest, Error};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::context::{BuildContext, Dockerfile};
+use super::context::{BuildContext, Dockerfile, More};
 use super::files;
 use super::images::BuildWish;
 use crate::file::model::Build;
@@ -41,9 +41,7 @@ pub fn unsupported(spec: &Build) -> Option<&'static str> {
     let wanted = |value: &Option<Value>| {
         value.as_ref().is_some_and(|v| !matches!(v.as_str(), Some("" | "false")) && *v != Value::Bool(false))
     };
-    if spec.platforms.len() > 1 {
-        Some("images for several platforms")
-    } else if wanted(&spec.provenance) {
+    if wanted(&spec.provenance) {
         Some("build.provenance")
     } else if wanted(&spec.sbom) {
         Some("build.sbom")
@@ -52,7 +50,8 @@ pub fn unsupported(spec: &Build) -> Option<&'static str> {
     }
 }
 
-/// The options of a build. `nearby`: the engine sees the same files.
+/// The options of a build, and the directories that have to be sent with its context. `nearby`: the engine sees the
+/// same files.
 ///
 /// # Errors
 /// A secret, agent or context that cannot be had.
@@ -63,7 +62,7 @@ pub fn extras(
     context: Option<&BuildContext>,
     nearby: bool,
     agents: &mut Agents,
-) -> Result<BuildExtras, Error> {
+) -> Result<(BuildExtras, More), Error> {
     let mut extras = BuildExtras {
         no_cache_filter: spec.no_cache_filter.clone(),
         allow: spec.entitlements.clone(),
@@ -89,8 +88,9 @@ pub fn extras(
         let (id, socket) = agents.parse(text, &project.working_dir, &variable).map_err(|e| e.context("build"))?;
         extras.ssh.insert(id, socket);
     }
+    let mut more = More::new();
     for (name, value) in &spec.additional_contexts {
-        extras.contexts.insert(name.clone(), named(project, name, value, nearby)?);
+        extras.contexts.insert(name.clone(), named(project, name, value, nearby, &mut more)?);
     }
     if let Some(context) = context.filter(|_| nearby)
         && let Some(dir) = context.dir.to_str()
@@ -101,11 +101,11 @@ pub fn extras(
             "Dockerfile".clone_into(&mut extras.dockerfile_name);
         }
     }
-    Ok(extras)
+    Ok((extras, more))
 }
 
-/// `service:NAME`, an image, an address, or a directory.
-fn named(project: &Project, name: &str, value: &str, nearby: bool) -> Result<String, Error> {
+/// `service:NAME`, an image, an address, or a directory, which goes to `more` where the engine cannot see it.
+fn named(project: &Project, name: &str, value: &str, nearby: bool, more: &mut More) -> Result<String, Error> {
     if let Some(service) = value.strip_prefix("service:") {
         let service =
             project.services.get(service).or_else(|| project.disabled.get(service)).ok_or_else(|| {
@@ -124,9 +124,9 @@ fn named(project: &Project, name: &str, value: &str, nearby: bool) -> Result<Str
         return Err(Error::not_found(format!("build.additional_contexts.{name}: {value} is not a directory")));
     }
     if !nearby {
-        return Err(Error::not_implemented(format!(
-            "build.additional_contexts.{name}: a directory with an engine on another machine"
-        )));
+        let place = std::path::Path::new(CONTEXTS).join(Digest::of(name.as_bytes()).hex());
+        more.push((value.into(), place));
+        return Ok("archive:".to_owned());
     }
     Ok(format!("dir:{value}"))
 }
@@ -150,7 +150,7 @@ mod tests {
             |target: &str| FileMount { source: "token".into(), target: target.into(), ..Default::default() };
         let spec = Build { secrets: vec![reference(""), reference("npm")], privileged: true, ..Build::default() };
         let extras =
-            extras(&project(), &spec, &BuildWish::default(), None, true, &mut Agents::default()).expect("extras");
+            extras(&project(), &spec, &BuildWish::default(), None, true, &mut Agents::default()).expect("extras").0;
         let value = STANDARD.encode("s3cret");
         assert_eq!(extras.secrets.get("token"), Some(&value));
         assert_eq!(extras.secrets.get("npm"), Some(&value));
@@ -159,7 +159,7 @@ mod tests {
         assert!(!extras.check && !extras.status);
         let wish = BuildWish { check: true, ..BuildWish::default() };
         let checked =
-            super::extras(&project(), &Build::default(), &wish, None, true, &mut Agents::default()).expect("extras");
+            super::extras(&project(), &Build::default(), &wish, None, true, &mut Agents::default()).expect("extras").0;
         assert!(checked.check && checked.status, "warnings come with the status");
     }
 
@@ -176,18 +176,22 @@ mod tests {
         assert_eq!(of(r#"{"provenance": true}"#), Some("build.provenance"));
         assert_eq!(of(r#"{"sbom": "true"}"#), Some("build.sbom"));
         assert_eq!(of(r#"{"sbom": false, "provenance": "false"}"#), None, "what is not wanted need not be built");
-        assert_eq!(of(r#"{"platforms": ["linux/amd64", "linux/arm64"]}"#), Some("images for several platforms"));
     }
 
     #[test]
     fn named_contexts() {
         let project = project();
-        assert_eq!(named(&project, "a", "docker-image://x:1", false).expect("image"), "docker-image://x:1");
-        assert_eq!(named(&project, "a", "/usr", true).expect("directory"), "dir:/usr");
-        assert!(named(&project, "a", "/usr", false).expect_err("far").to_string().contains("not implemented yet"));
+        let mut more = More::new();
+        assert_eq!(named(&project, "a", "docker-image://x:1", false, &mut more).expect("image"), "docker-image://x:1");
+        assert_eq!(named(&project, "a", "/usr", true, &mut more).expect("directory"), "dir:/usr");
+        assert_eq!(named(&project, "a", "/usr", false, &mut more).expect("sent"), "archive:");
+        assert_eq!(more.len(), 1);
         assert!(
-            named(&project, "a", "service:none", true).expect_err("no service").message().contains("no such service")
+            named(&project, "a", "service:none", true, &mut more)
+                .expect_err("no service")
+                .message()
+                .contains("no such service")
         );
-        assert!(named(&project, "a", "/no/such/dir", true).is_err());
+        assert!(named(&project, "a", "/no/such/dir", true, &mut more).is_err());
     }
 }

@@ -31,6 +31,19 @@ pub enum Dockerfile {
 /// The name a Dockerfile from outside the context is sent under.
 const OUTSIDE: &str = ".dockerfile.barque-compose";
 
+/// Directories to send beside a context, with their names in the archive.
+pub type More = Vec<(PathBuf, PathBuf)>;
+
+/// The tar stream, made by a thread of its own as it is read.
+pub fn reader(context: Option<BuildContext>, more: More) -> impl AsyncRead + Send + 'static {
+    pipe::produce(move |writer| {
+        let mut packer = Packer::new(writer as &mut dyn Write, Owner::Root);
+        context.iter().try_for_each(|context| context.pack(&mut packer))?;
+        more.iter().try_for_each(|(path, name)| packer.tree(path, name))?;
+        packer.finish()
+    })
+}
+
 impl BuildContext {
     /// Looks at the directory and the Dockerfile.
     ///
@@ -69,18 +82,12 @@ impl BuildContext {
         }
     }
 
-    /// The tar stream, made by a thread of its own as it is read.
-    pub fn into_reader(self) -> impl AsyncRead + Send + 'static {
-        pipe::produce(move |writer| self.write(writer))
-    }
-
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut packer = Packer::new(out, Owner::Root);
+    fn pack(&self, packer: &mut Packer<&mut dyn Write>) -> io::Result<()> {
         packer.filtered(&self.dir, Path::new(""), &self.patterns()?)?;
         if let Dockerfile::Text(text) = &self.dockerfile {
             packer.bytes(Path::new(OUTSIDE), text.as_bytes(), 0o644)?;
         }
-        packer.finish()
+        Ok(())
     }
 
     /// The ignore file of this Dockerfile, or that of the context. The Dockerfile itself is always sent.

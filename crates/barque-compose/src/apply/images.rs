@@ -21,7 +21,7 @@ use super::body_resources::ulimits;
 use super::build_cache;
 use super::build_extras;
 pub use super::build_extras::{extras, unsupported};
-use super::context::BuildContext;
+use super::context::{BuildContext, More};
 use super::engine::Engine;
 use super::progress::{Progress, Status};
 use crate::file::model::Build;
@@ -47,6 +47,8 @@ pub struct BuildWish {
     pub ssh: Vec<String>,
     /// `--check`: lint only.
     pub check: bool,
+    /// The image is to run here: of several platforms only one is built.
+    pub to_run: bool,
 }
 
 /// Pulls an image. `id` is what progress calls it.
@@ -259,7 +261,9 @@ async fn send(job: &Job<'_>, caches: &Caches) -> Result<Told, Error> {
     let client = if wish.check { engine.read().client() } else { engine.writer()? };
     let ours = client.is_barque().await.map_err(|e| model_error(&e))?;
     let beyond = build_extras::beyond_classic(spec, wish).filter(|_| !ours);
-    if let Some(what) = beyond.or_else(|| unsupported(spec)) {
+    let several = platforms(project, service, spec, wish)?.len() > 1;
+    let several = several.then_some("images for several platforms");
+    if let Some(what) = beyond.or(several).or_else(|| unsupported(spec)) {
         return Err(Error::not_implemented(what));
     }
     let mut agents = Agents::default();
@@ -275,16 +279,16 @@ async fn send(job: &Job<'_>, caches: &Caches) -> Result<Told, Error> {
         Some(context)
     };
     let upload = if ours {
-        let mut extras = extras(project, spec, wish, context.as_ref(), engine.is_nearby(), &mut agents)?;
+        let (mut extras, more) = extras(project, spec, wish, context.as_ref(), engine.is_nearby(), &mut agents)?;
         extras.export_cache = !caches.exports.places.is_empty();
         extras.cache_all = caches.exports.all;
         if extras.dockerfile.is_some() {
             query.dockerfile.clear();
         }
         let archive = context.filter(|_| extras.context_dir.is_empty());
-        announced(&mut headers, &extras, archive)?
+        announced(&mut headers, &extras, archive, more)?
     } else {
-        context.map_or_else(Upload::empty, |context| Upload::reader(context.into_reader()))
+        context.map_or_else(Upload::empty, |context| Upload::reader(super::context::reader(Some(context), More::new())))
     };
     let mut output = client.build(&query, &headers, upload).await.map_err(|e| model_error(&e))?;
     let mut told = Told::default();
@@ -297,7 +301,29 @@ async fn send(job: &Job<'_>, caches: &Caches) -> Result<Told, Error> {
     Ok(told)
 }
 
-/// The classic request of a build.
+/// The platforms an image is built for; none: the engine's own.
+///
+/// # Errors
+/// The platform it shall run on, by the file or by DOCKER_DEFAULT_PLATFORM, is none of `build.platforms`.
+pub fn platforms(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -> Result<Vec<String>, Error> {
+    let own = project.platform_of(service);
+    if !own.is_empty() && !spec.platforms.is_empty() && !spec.platforms.contains(&own) {
+        let name = &service.name;
+        return Err(Error::invalid(if service.spec.platform.is_empty() {
+            format!("service {name:?} build.platforms does not support value set by DOCKER_DEFAULT_PLATFORM: {own}")
+        } else {
+            format!("service {name:?} build configuration does not support platform: {own}")
+        }));
+    }
+    Ok(match spec.platforms.len() {
+        _ if !own.is_empty() && wish.to_run => vec![own],
+        0 if !own.is_empty() => vec![own],
+        2.. if wish.to_run => Vec::new(),
+        _ => spec.platforms.clone(),
+    })
+}
+
+/// The classic request of a build; [`platforms`] tells what is wrong with those.
 pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -> BuildQuery {
     let mut tags = vec![service.image(&project.name)];
     tags.extend(spec.tags.iter().filter(|t| **t != tags[0]).cloned().collect::<Vec<_>>());
@@ -306,6 +332,7 @@ pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWis
     let mut labels = spec.labels.clone();
     labels.insert(crate::plan::labels::PROJECT.to_owned(), project.name.clone());
     labels.insert(crate::plan::labels::SERVICE.to_owned(), service.name.clone());
+    labels.insert(crate::plan::labels::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     BuildQuery {
         tags,
         dockerfile: spec.dockerfile.clone(),
@@ -318,7 +345,7 @@ pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWis
         labels: JsonParam(labels),
         cache_from: JsonParam(spec.cache_from.clone()),
         network_mode: spec.network.clone(),
-        platform: spec.platforms.first().unwrap_or(&service.spec.platform).clone(),
+        platform: platforms(project, service, spec, wish).ok().into_iter().flatten().next().unwrap_or_default(),
         target: spec.target.clone(),
         shm_size: spec.shm_size,
         extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect(),
@@ -328,13 +355,18 @@ pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWis
     }
 }
 
-/// The body for a Barque: its options as JSON, then the archive, unless it reads the directory in place.
-fn announced(headers: &mut BuildHeaders, extras: &BuildExtras, archive: Option<BuildContext>) -> Result<Upload, Error> {
+/// The body for a Barque: its options as JSON, then an archive of what it cannot read in place.
+fn announced(
+    headers: &mut BuildHeaders,
+    extras: &BuildExtras,
+    archive: Option<BuildContext>,
+    more: More,
+) -> Result<Upload, Error> {
     let head = headers.announce(extras)?;
-    Ok(match archive {
-        Some(context) => Upload::reader(std::io::Cursor::new(head).chain(context.into_reader())),
-        None => Upload::bytes(head),
-    })
+    if archive.is_none() && more.is_empty() {
+        return Ok(Upload::bytes(head));
+    }
+    Ok(Upload::reader(std::io::Cursor::new(head).chain(super::context::reader(archive, more))))
 }
 
 /// Credentials for Docker Hub and for the registry of the image that is built, whose base may well be there, too.

@@ -1,12 +1,14 @@
 //! Services that a program provides instead of containers (`provider:` in the file).
 //!
-//! `docker-TYPE` or `TYPE` is called as `TYPE compose --project-name NAME up --KEY=VALUE… SERVICE`, later with `down`.
+//! `docker-TYPE` or `TYPE` is called as `TYPE compose --project-name=NAME up --KEY=VALUE… SERVICE`, later with `down`.
+//! Before, `TYPE compose metadata` may tell as JSON which options each of the two takes and needs.
 //! It writes lines of JSON, `{"type": "info" | "debug" | "error" | "setenv", "message": …}`; what it sets becomes
 //! `SERVICE_KEY=VALUE` in the environment of the services that depend on it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use barque_model::Error;
 use serde::Deserialize;
@@ -23,6 +25,9 @@ use crate::plan::observed::Observed;
 /// The longest line read, bytes.
 const LINE_MAX: u64 = 1 << 20;
 
+/// How long `compose metadata` may take.
+const METADATA_TIME: Duration = Duration::from_secs(10);
+
 /// One line of a provider.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -30,6 +35,46 @@ struct Message {
     #[serde(rename = "type")]
     kind: String,
     message: String,
+}
+
+/// What `compose metadata` tells.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    up: Takes,
+    down: Takes,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Takes {
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Parameter {
+    name: String,
+    required: bool,
+}
+
+impl Takes {
+    /// The options for this call: those it takes, or all if it told of none.
+    ///
+    /// # Errors
+    /// One that it needs is not given.
+    fn flags(&self, kind: &str, spec: &Value) -> Result<Vec<String>, Error> {
+        let missing = |p: &&Parameter| p.required && spec["options"].get(&p.name).is_none();
+        if let Some(parameter) = self.parameters.iter().find(missing) {
+            let name = &parameter.name;
+            return Err(Error::invalid(format!(
+                "required parameter {name:?} is missing from provider {kind:?} definition"
+            ))
+            .with_hint(format!("write it below provider.options: {name}: …")));
+        }
+        let takes = |key: &str| self.parameters.is_empty() || self.parameters.iter().any(|p| p.name == key);
+        Ok(flags(spec, takes))
+    }
 }
 
 /// Calls the providers of a project that is about to come up, and hands on what they set.
@@ -130,17 +175,14 @@ async fn call(
     let program = find(kind, project.environment.get("PATH").map(String::as_str), home)?;
     let (doing, done) = if verb == "up" { ("Creating", "Created") } else { ("Removing", "Removed") };
     progress.working(name, doing);
-    let mut child = Command::new(&program)
-        .args(["compose", "--project-name", &project.name, verb])
-        .args(flags(spec))
+    let metadata = metadata(&program, project).await;
+    let takes = if verb == "up" { metadata.up } else { metadata.down };
+    let flags = takes.flags(kind, spec).inspect_err(|e| progress.failed(name, e.message()))?;
+    let mut child = command(&program, project)
+        .args(["compose", &format!("--project-name={}", project.name), verb])
+        .args(flags)
         .arg(name)
-        .env_clear()
-        .envs(&project.environment)
-        .current_dir(&project.working_dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .kill_on_drop(true)
         .spawn()
         .map_err(|e| Error::from(e).context(format!("cannot run the provider {}", program.display())))?;
     let mut set = Texts::new();
@@ -154,6 +196,27 @@ async fn call(
     }
     progress.done(name, done);
     Ok(set)
+}
+
+fn command(program: &Path, project: &Project) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .envs(&project.environment)
+        .current_dir(&project.working_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Many providers know no `metadata`: then it is that of one that takes everything.
+async fn metadata(program: &Path, project: &Project) -> Metadata {
+    let asked = command(program, project).args(["compose", "metadata"]).stderr(Stdio::null()).output();
+    match tokio::time::timeout(METADATA_TIME, asked).await {
+        Ok(Ok(output)) if output.status.success() => serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        _ => Metadata::default(),
+    }
 }
 
 async fn read(
@@ -195,11 +258,11 @@ async fn read(
     }
 }
 
-/// `--KEY=VALUE` for each value.
-fn flags(spec: &Value) -> Vec<String> {
+/// `--KEY=VALUE` for each value of the options that are taken.
+fn flags(spec: &Value, takes: impl Fn(&str) -> bool) -> Vec<String> {
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
     let options = spec["options"].as_object();
-    let all = options.into_iter().flatten().flat_map(|(key, value)| {
+    let all = options.into_iter().flatten().filter(|(key, _)| takes(key)).flat_map(|(key, value)| {
         let values: Vec<&Value> = value.as_array().map_or_else(|| vec![value], |list| list.iter().collect());
         values.into_iter().map(move |v| format!("--{key}={}", text(v)))
     });
@@ -259,10 +322,23 @@ mod tests {
         down(&project, &[], None, &progress).await.expect("down");
         let calls = std::fs::read_to_string(dir.path().join("calls")).expect("calls");
         let mut lines = calls.lines();
+        assert_eq!(lines.next(), Some("compose metadata"));
         let first = lines.next().expect("up");
-        assert!(first.starts_with("compose --project-name p up --") && first.ends_with(" db"), "{first}");
+        assert!(first.starts_with("compose --project-name=p up --") && first.ends_with(" db"), "{first}");
         assert!(first.contains("--size=1 --size=2") && first.contains("--kind=sql"), "{first}");
-        assert!(lines.next().expect("down").starts_with("compose --project-name p down --"));
+        assert!(lines.nth(1).expect("down").starts_with("compose --project-name=p down --"));
+    }
+
+    #[test]
+    fn a_provider_gets_the_options_it_told_of() {
+        let spec = serde_json::json!({"type": "cloud", "options": {"size": [1, 2], "kind": "sql"}});
+        let told = |text: &str| serde_json::from_str::<Metadata>(text).expect("metadata").up;
+        let takes = told(r#"{"description": "x", "up": {"parameters": [{"name": "kind", "required": true}]}}"#);
+        assert_eq!(takes.flags("cloud", &spec).expect("flags"), ["--kind=sql"]);
+        let needs = told(r#"{"up": {"parameters": [{"name": "zone", "required": true}]}}"#);
+        let fault = needs.flags("cloud", &spec).expect_err("no zone");
+        assert_eq!(fault.message(), "required parameter \"zone\" is missing from provider \"cloud\" definition");
+        assert_eq!(Takes::default().flags("cloud", &spec).expect("flags").len(), 3);
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(super) async fn build(cx: &Context, args: Build) -> Outcome {
         prefix: names.len() > 1,
         ssh: args.ssh.iter().flat_map(|s| s.split(',')).map(|s| from_here(cx, s)).collect(),
         check: args.check,
+        to_run: false,
     };
     if args.print {
         let text = serde_json::to_string_pretty(&bake::bake(project, &names, &wish, args.push))
@@ -147,7 +148,7 @@ pub(super) async fn pull(cx: &Context, args: Pull) -> Outcome {
         match skip {
             Some(why) => shown.event(&service.name, &format!("Skipped {why}"), Status::Done),
             None => {
-                pulls.entry((image, service.spec.platform.clone())).or_insert((service.name.clone(), buildable));
+                pulls.entry((image, project.platform_of(service))).or_insert((service.name.clone(), buildable));
             }
         }
     }

@@ -185,7 +185,7 @@ pub(super) async fn fetch(
     for (name, need) in needed {
         let Some(service) = project.services.get(name) else { continue };
         let image = service.image(&project.name);
-        let key = (image.clone(), service.spec.platform.clone());
+        let key = (image.clone(), project.platform_of(service));
         match need {
             Need::Nothing => {}
             Need::Pull { optional, .. } => {
@@ -212,7 +212,7 @@ pub(super) async fn fetch(
     });
     let unpulled: Vec<Option<String>> = session.progress.during(pulling.buffer_unordered(limit).try_collect()).await?;
     builds.extend(unpulled.into_iter().flatten());
-    let wish = BuildWish { quiet: request.quiet_build, prefix: builds.len() > 1, ..BuildWish::default() };
+    let wish = BuildWish { quiet: request.quiet_build, prefix: builds.len() > 1, to_run: true, ..BuildWish::default() };
     build_all(session, project, &builds, &wish).await
 }
 
@@ -278,6 +278,7 @@ fn executor<'a>(cx: &'a Context, ready: &'a Ready, request: &Request) -> Result<
 
 /// Runs `create`.
 pub(super) async fn create(cx: &Context, args: Create) -> Outcome {
+    check_build(&args.converge)?;
     let request = Request { converge: args.converge, services: args.services, ..Request::default() };
     let ready = prepare(cx, &request).await?;
     let executor = executor(cx, &ready, &request)?;
@@ -346,6 +347,10 @@ async fn compute(cx: &Context, request: &Request) -> Result<(Plan, BTreeMap<Stri
     }
     let mut plan = reconcile::plan(project, &observed, &wish);
     preflight::plan(session.engine.read(), project, &observed, &plan, api(&session.engine).await?).await?;
+    for service in project.services.values() {
+        let Some(kind) = service.spec.provider.as_ref().and_then(|p| p["type"].as_str()) else { continue };
+        plan.warnings.push(format!("service {} is made by the provider {kind}, which up always calls", service.name));
+    }
     if !wish.remove_orphans {
         for orphan in &plan.orphans {
             plan.warnings.push(format!(
@@ -355,6 +360,13 @@ async fn compute(cx: &Context, request: &Request) -> Result<(Plan, BTreeMap<Stri
         }
     }
     Ok((plan, needed))
+}
+
+fn check_build(converge: &Converge) -> Result<(), Failure> {
+    if converge.build && converge.no_build {
+        return Err(Failure::new("--build and --no-build are incompatible"));
+    }
+    Ok(())
 }
 
 fn check_flags(args: &Up) -> Result<(), Failure> {
@@ -373,9 +385,7 @@ fn check_flags(args: &Up) -> Result<(), Failure> {
             "--detach cannot be combined with --abort-on-container-exit, --abort-on-container-failure, --attach, --attach-dependencies or --watch",
         ));
     }
-    if args.converge.build && args.converge.no_build {
-        return Err(Failure::new("--build and --no-build are incompatible"));
-    }
+    check_build(&args.converge)?;
     if args.converge.no_recreate && args.renew_anon_volumes {
         return Err(Failure::new("--no-recreate and --renew-anon-volumes are incompatible"));
     }

@@ -528,6 +528,12 @@ fn label_files(list: &Node, own: Map, files: &FilesFrom<'_>, sources: &mut Sourc
 }
 
 impl Project {
+    /// The platform a service runs on: its own, else that of `DOCKER_DEFAULT_PLATFORM`; empty: the engine's.
+    pub fn platform_of(&self, service: &Service) -> String {
+        let default = || self.environment.get("DOCKER_DEFAULT_PLATFORM").cloned().unwrap_or_default();
+        if service.spec.platform.is_empty() { default() } else { service.spec.platform.clone() }
+    }
+
     /// The profiles of all services, switched on or not.
     pub fn all_profiles(&self) -> Vec<String> {
         let all = self.services.values().chain(self.disabled.values());

@@ -112,7 +112,7 @@ async fn rebuild(cx: &Context, services: &[String], options: &Options) -> Result
     let name = project.name.clone();
     let session = Session::with(cx, Some(project), name, "Building").await?;
     let project = session.project.as_ref().ok_or_else(|| Failure::new("no project"))?;
-    let wish = BuildWish { quiet: options.quiet, ..BuildWish::default() };
+    let wish = BuildWish { quiet: options.quiet, to_run: true, ..BuildWish::default() };
     up::build_all(&session, project, services, &wish).await?;
     let request = Request { services: services.to_vec(), no_deps: true, start: true, ..Request::default() };
     up::converge_and_start(cx, &request).await?;
