@@ -7,6 +7,7 @@ use crate::apply::links::refused;
 use crate::fabric::Finding;
 use crate::host::{Host, OWN_TABLES};
 
+const HOOK_INPUT: u32 = 1;
 const HOOK_FORWARD: u32 = 2;
 
 pub(crate) fn diagnose(host: &Host) -> Result<Vec<Finding>> {
@@ -14,7 +15,7 @@ pub(crate) fn diagnose(host: &Host) -> Result<Vec<Finding>> {
     let bridges = || networks.iter().filter(|n| !n.internal).filter_map(|n| n.bridge());
     let mut findings = Vec::new();
     if let Ok(socket) = NftSocket::open() {
-        findings.extend(drops(socket, bridges().next().map_or("BRIDGE", |b| b.bridge.as_str()))?);
+        findings.extend(drops(socket, HOOK_FORWARD, bridges().next().map_or("BRIDGE", |b| b.bridge.as_str()))?);
     }
     if bridges().next().is_some() && setting("net/ipv4/ip_forward").as_deref() == Some("0") {
         findings.push(Finding {
@@ -38,25 +39,37 @@ pub(crate) fn diagnose(host: &Host) -> Result<Vec<Finding>> {
 /// # Errors
 /// A kernel without nftables; no right to list them.
 pub fn forward_policies(bridge: &str) -> Result<Vec<Finding>> {
-    drops(NftSocket::open().map_err(|e| refused("open a packet-filter socket", e))?, bridge)
+    drops(NftSocket::open().map_err(|e| refused("open a packet-filter socket", e))?, HOOK_FORWARD, bridge)
 }
 
-fn drops(mut socket: NftSocket, bridge: &str) -> Result<Vec<Finding>> {
+/// Chains of others that drop what is for this machine: many servers have one, on purpose.
+///
+/// # Errors
+/// As [`forward_policies`].
+pub fn input_policies(bridge: &str) -> Result<Vec<Finding>> {
+    drops(NftSocket::open().map_err(|e| refused("open a packet-filter socket", e))?, HOOK_INPUT, bridge)
+}
+
+fn drops(mut socket: NftSocket, hook: u32, bridge: &str) -> Result<Vec<Finding>> {
     let chains = socket.base_chains().map_err(|e| refused("list packet-filter chains", e))?;
     let mut findings = Vec::new();
     for chain in &chains {
-        let Some(family) = foreign_forward(chain) else { continue };
+        let Some(family) = foreign(chain, hook) else { continue };
         // A chain that has gone meanwhile drops nothing.
         if chain.policy_drop || socket.drops_the_rest(chain).unwrap_or(false) {
-            findings.push(dropping(chain, family, bridge));
+            findings.push(if hook == HOOK_INPUT {
+                closed(chain, family, bridge)
+            } else {
+                dropping(chain, family, bridge)
+            });
         }
     }
     Ok(findings)
 }
 
-/// The family of a chain of others that sees forwarded packets.
-fn foreign_forward(chain: &BaseChain) -> Option<&'static str> {
-    if chain.hook != HOOK_FORWARD || chain.table.starts_with(OWN_TABLES) {
+/// The family of a chain of others at that hook.
+fn foreign(chain: &BaseChain, hook: u32) -> Option<&'static str> {
+    if chain.hook != hook || chain.table.starts_with(OWN_TABLES) {
         return None;
     }
     match chain.family {
@@ -91,6 +104,22 @@ fn dropping(chain: &BaseChain, family: &str, bridge: &str) -> Finding {
     }
 }
 
+fn closed(chain: &BaseChain, family: &str, bridge: &str) -> Finding {
+    let (table, name) = (&chain.table, &chain.name);
+    let cure = if table == "filter" && name == "INPUT" {
+        format!("iptables -I INPUT -i {bridge} -j ACCEPT")
+    } else {
+        format!("nft insert rule {family} {table} {name} iifname \"{bridge}\" accept")
+    };
+    Finding {
+        problem: format!(
+            "chain {name} of table {family} {table} lets in what it names only: containers reach services of this machine \
+             (host.docker.internal) where it has a rule for them"
+        ),
+        cure,
+    }
+}
+
 fn setting(path: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{path}")).ok().map(|text| text.trim().to_owned())
 }
@@ -104,13 +133,13 @@ mod tests {
         let judge = |family: u8, table: &str, name: &str, hook: u32| {
             let (table, name) = (table.to_owned(), name.to_owned());
             let chain = BaseChain { family, table, name, kind: "filter".into(), hook, priority: 0, policy_drop: true };
-            foreign_forward(&chain).map(|family| dropping(&chain, family, "barque0"))
+            foreign(&chain, HOOK_FORWARD).map(|family| dropping(&chain, family, "barque0"))
         };
         let docker = judge(2, "filter", "FORWARD", HOOK_FORWARD).unwrap();
         assert!(docker.cure.contains("-I DOCKER-USER -i barque0") && docker.problem.contains("ip filter"));
         let other = judge(1, "mine", "fwd", HOOK_FORWARD).unwrap();
         assert!(other.cure.starts_with("nft insert rule inet mine fwd iifname \"barque0\" accept\n"), "{}", other.cure);
-        assert_eq!(judge(2, "filter", "INPUT", 1), None);
+        assert_eq!(judge(2, "filter", "INPUT", HOOK_INPUT), None);
         assert_eq!(judge(7, "bridge", "forward", HOOK_FORWARD), None);
         assert_eq!(judge(1, "barque-0123456789ab", "forward", HOOK_FORWARD), None, "of any engine");
     }

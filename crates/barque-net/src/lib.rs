@@ -32,7 +32,7 @@ mod pool;
 pub mod ports;
 mod watch;
 
-pub use diagnose::forward_policies;
+pub use diagnose::{forward_policies, input_policies};
 pub use endpoint::{Attached, EndpointDef, InterfaceStats};
 pub use fabric::{Fabric, FabricConfig, Finding, Gateway, Hop, PoolConfig, Publication};
 pub use mac::Mac;

@@ -144,6 +144,17 @@ async fn lists_and_deletion() {
     }
     assert_eq!(client.tags(&reference(&server, "b/two"), &ANON).await.unwrap(), ["a", "x"]);
     assert_eq!(client.catalog(&server.host(), &ANON).await.unwrap(), ["a-one", "b", "b/two"]);
+    let found = |term: &str, limit| {
+        let (client, term) = (client.clone(), format!("{}/{term}", server.host()));
+        async move {
+            let hits = client.search(&term, limit, &ANON).await.unwrap();
+            hits.into_iter().map(|hit| hit.name).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(found("o", 25).await, ["a-one", "b/two"]);
+    assert_eq!(found("B", 25).await, ["b", "b/two"]);
+    assert_eq!(found("o", 1).await, ["a-one"]);
+    assert!(found("nosuch", 25).await.is_empty());
     client.delete_manifest(&reference(&server, "b/two:x"), &ANON).await.unwrap();
     assert_eq!(client.tags(&reference(&server, "b/two"), &ANON).await.unwrap(), ["a"]);
     let by_digest = reference(&server, "b/two").with_digest(image.manifest.digest);

@@ -242,3 +242,30 @@ fn priv_a_second_engine_on_the_same_bridge_is_told_the_cure() {
         assert!(now.contains("listening"), "{now}");
     });
 }
+
+#[test]
+fn priv_doctor_names_the_filters_of_others() {
+    in_namespaces("priv_doctor_names_the_filters_of_others", |_| {
+        let filters = || {
+            let doctor = env!("CARGO_BIN_EXE_barque");
+            let said = sh(&format!("{doctor} doctor --no-registry --config-file /dev/null --format json || true"));
+            let findings: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+            let of_filters = findings.into_iter().filter(|f| f["area"] == "Firewall");
+            of_filters.map(|f| (f["level"].as_str().unwrap().to_owned(), f["text"].to_string())).collect::<Vec<_>>()
+        };
+        assert!(filters().iter().all(|(level, _)| level == "ok"), "{:?}", filters());
+        sh("nft add table inet fw");
+        for (name, hook) in [("through", "forward"), ("local", "input")] {
+            sh(&format!("nft 'add chain inet fw {name} {{ type filter hook {hook} priority 0; policy drop; }}'"));
+        }
+        let found = filters();
+        assert!(
+            found[0].0 == "warning" && found[0].1.contains("chain through of table inet fw drops forwarded"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].0 == "ok" && found[1].1.contains("chain local of table inet fw lets in what it names"),
+            "{found:?}"
+        );
+    });
+}

@@ -77,6 +77,7 @@ impl App {
         match (route, request.method().as_str()) {
             (Route::Base, _) => Ok(json(StatusCode::OK, "{}")),
             (Route::Catalog, _) => self.catalog(query).await,
+            (Route::Search, _) => self.search(query).await,
             (Route::Tags(name), _) => self.tags(name, query).await,
             (Route::Referrers(name, digest), _) => self.referrers(name, digest, query).await,
             (Route::Manifest(name, target), "PUT") => self.put_manifest(name, target, request).await,

@@ -1,4 +1,4 @@
-//! Tags, repositories and referrers (distribution-spec 1.1, "Content discovery").
+//! Tags, repositories and referrers (distribution-spec 1.1, "Content discovery"), and the search of Docker's index.
 
 use barque_model::Digest;
 use http::StatusCode;
@@ -13,6 +13,10 @@ use crate::{Index, media};
 
 /// Entries of a page when the client does not say how many.
 const PAGE_DEFAULT: usize = 10_000;
+
+/// Results of a search: when the client does not say how many, and at most.
+const FOUND_DEFAULT: usize = 25;
+const FOUND_MAX: usize = 100;
 
 /// The part of a sorted list a client wants.
 struct Page<T> {
@@ -42,6 +46,26 @@ impl App {
         let page = page(names, query, "/v2/_catalog", Name::as_str)?;
         let names: Vec<&str> = page.entries.iter().map(Name::as_str).collect();
         Ok(paged(serde_json::json!({ "repositories": names }), page.next))
+    }
+
+    /// Repositories whose name contains the words (`q`), those that begin with them first.
+    pub(super) async fn search(&self, query: Option<&str>) -> Result<Reply, Problem> {
+        let words = parameter(query, "q").unwrap_or_default();
+        let count = parameter(query, "n").and_then(|n| n.parse().ok()).unwrap_or(FOUND_DEFAULT).min(FOUND_MAX);
+        let storage = self.storage.clone();
+        let names = block(move || storage.repositories()).await?;
+        let wanted = words.to_lowercase();
+        let mut found: Vec<&str> = names.iter().map(Name::as_str).filter(|name| name.contains(&wanted)).collect();
+        found.sort_by_key(|name| !name.starts_with(&wanted));
+        found.truncate(count);
+        let result = |name: &&str| {
+            serde_json::json!({
+                "name": name, "description": "", "star_count": 0, "is_official": false, "is_automated": false,
+            })
+        };
+        let results: Vec<_> = found.iter().map(result).collect();
+        let document = serde_json::json!({ "query": words, "num_results": results.len(), "results": results });
+        Ok(json(StatusCode::OK, document.to_string()))
     }
 
     pub(super) async fn referrers(&self, name: Name, subject: Digest, query: Option<&str>) -> Result<Reply, Problem> {

@@ -15,6 +15,8 @@ pub(super) enum Route {
     Base,
     /// `/v2/_catalog`
     Catalog,
+    /// `/v1/search`, of Docker's index: what `docker search HOST/TERM` asks.
+    Search,
     /// `/v2/NAME/tags/list`
     Tags(Name),
     /// `/v2/NAME/manifests/REFERENCE`
@@ -42,6 +44,9 @@ impl Route {
         let not_found = || Problem::new(StatusCode::NOT_FOUND, code::NAME_UNKNOWN, "no such endpoint");
         if path == "/v2" || path == "/v2/" {
             return Ok(Self::Base);
+        }
+        if path == "/v1/search" {
+            return Ok(Self::Search);
         }
         let rest = path.strip_prefix("/v2/").ok_or_else(not_found)?;
         if rest == "_catalog" {
@@ -82,7 +87,7 @@ impl Route {
         const BLOB: [Method; 3] = [Method::GET, Method::HEAD, Method::DELETE];
         const UPLOAD: [Method; 4] = [Method::GET, Method::PATCH, Method::PUT, Method::DELETE];
         match self {
-            Self::Base | Self::Catalog | Self::Tags(_) | Self::Referrers(..) => &READ,
+            Self::Base | Self::Catalog | Self::Search | Self::Tags(_) | Self::Referrers(..) => &READ,
             Self::Manifest(..) => &MANIFEST,
             Self::Blob(..) => &BLOB,
             Self::Uploads(_) => &[Method::POST],
@@ -132,6 +137,7 @@ mod tests {
             ("/v2/".to_owned(), Route::Base),
             ("/v2".to_owned(), Route::Base),
             ("/v2/_catalog".to_owned(), Route::Catalog),
+            ("/v1/search".to_owned(), Route::Search),
             ("/v2/a/b/tags/list".to_owned(), Route::Tags(name("a/b"))),
             (format!("/v2/a/blobs/{digest}"), Route::Blob(name("a"), digest)),
             (format!("/v2/a/blobs/{}", digest.to_string().replace(':', "%3A")), Route::Blob(name("a"), digest)),
