@@ -240,6 +240,8 @@ fn priv_archives_may_end_with_their_last_byte() {
         }
         // What every container has, and no image.
         engine.ok(&["run", "--name", "one", "--network", "none", "base:1", "test", "-e", "/.dockerenv"]);
+        let mtab = ["run", "--rm", "--network", "none", "base:1", "readlink", "/etc/mtab"];
+        assert_eq!(engine.ok(&mtab), "/proc/mounts");
         assert_eq!(engine.ok(&["diff", "one"]), "");
         // What is missing is said once.
         std::fs::write(format!("{context}/Dockerfile"), "FROM base:1\nCOPY nowhere /\n").unwrap();

@@ -1,6 +1,8 @@
-//! `/.dockerenv`, by which programs know that they run in a container. It lies in a layer of its own between the image
-//! and what the container writes: neither `diff` nor `commit` sees it.
+//! `/.dockerenv`, by which programs know that they run in a container, and `/etc/mtab`, where some look for mounts. The
+//! first lies in a layer of its own between the image and what the container writes, the second below the image, whose
+//! own it leaves as it is: neither `diff` nor `commit` sees them.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -8,12 +10,22 @@ use barque_model::{Context as _, Result};
 
 use crate::Engine;
 
-/// Directory of that layer in the data root.
-const LAYER: &str = "init";
+/// Directories of these layers in the data root.
+const ABOVE: &str = "init";
+const BELOW: &str = "base";
 
-/// Makes the layer.
+/// Makes the layers.
 pub(crate) fn make(data_root: &Path) -> Result<()> {
-    let dir = data_root.join(LAYER);
+    let etc = data_root.join(BELOW).join("etc");
+    std::fs::create_dir_all(&etc).with_context(|| format!("cannot make {}", etc.display()))?;
+    let link = etc.join("mtab");
+    match std::os::unix::fs::symlink("/proc/mounts", &link) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot make {}", link.display()));
+        }
+        _ => {}
+    }
+    let dir = data_root.join(ABOVE);
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let file = dir.join(".dockerenv");
     let mut options = std::fs::File::options();
@@ -22,7 +34,12 @@ pub(crate) fn make(data_root: &Path) -> Result<()> {
 }
 
 impl Engine {
-    pub(crate) fn marker_layer(&self) -> PathBuf {
-        self.store().root().join(LAYER)
+    /// The layers of an image, topmost first, with those that all containers have.
+    pub(crate) fn with_common_layers(&self, image: &[PathBuf]) -> Vec<PathBuf> {
+        let root = self.store().root();
+        let mut layers = vec![root.join(ABOVE)];
+        layers.extend_from_slice(image);
+        layers.push(root.join(BELOW));
+        layers
     }
 }

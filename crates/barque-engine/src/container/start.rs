@@ -184,7 +184,7 @@ impl Engine {
         let prepared = Prepared {
             id: input.id.to_string(),
             paths,
-            lower: std::iter::once(self.marker_layer()).chain(input.fixed.layers.iter().cloned()).collect(),
+            lower: self.with_common_layers(&input.fixed.layers),
             upper: input.fixed.upper.clone(),
             work: input.fixed.work.clone(),
             volatile: spec.auto_remove,
