@@ -38,6 +38,8 @@ pub fn run(words: &[String]) -> Result<()> {
         crate::say(&format!("Barque version {}", env!("CARGO_PKG_VERSION")));
         return Ok(());
     }
+    // Who starts the engine may have a stricter one: users of containers are to read /etc/hosts all the same.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let settings = settings(&flags)?;
     if flags.validate {
         crate::say("configuration OK");

@@ -106,6 +106,7 @@ fn priv_refusals_say_and_return_what_docker_does() {
             (&["ps", "-f", "is-task=foo"], 1, "invalid filter 'is-task=[foo]'"),
             (&["run", "--rm", "--volumes-from", "web:ro:z", "box", "true"], 125, "invalid mode: ro:z"),
             (&["run", "--rm", "--volumes-from", "web:ro,z", "box", "true"], 0, ""),
+            (&["cp", ":/etc/hosts", "/tmp"], 1, "must specify at least one container source"),
             (&["-l", "bogus", "ps"], 1, "Unable to parse logging level: bogus"),
             (&["run", "--rm", "-m", "64m", "--memory-swap", "32m", "box", "true"], 125, "Minimum memoryswap limit"),
             (
@@ -293,5 +294,18 @@ fn priv_logs_are_marked_as_their_options_say() {
         assert_eq!(engine.ok(&["logs", "marked"]), "hi");
         engine.ok(&["create", "--name", "own", "--log-driver", "local", "box", "true"]);
         assert_eq!(engine.ok(&["inspect", "-f", "{{.LogPath}}", "own"]), "");
+    });
+}
+
+#[test]
+fn priv_the_umask_of_who_starts_the_engine_is_not_its_containers() {
+    in_namespaces("priv_the_umask_of_who_starts_the_engine_is_not_its_containers", |scratch| {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let engine = Engine::barque(scratch, &[]);
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let paths = "/etc/hosts /etc/resolv.conf /etc/hostname /etc /v /.dockerenv";
+        let said = engine.ok(&["run", "--rm", "-v", "kept:/v", "box", "sh", "-c", &format!("stat -c %a {paths}")]);
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["644", "644", "644", "755", "755", "755"]);
     });
 }

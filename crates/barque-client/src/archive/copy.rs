@@ -66,6 +66,7 @@ pub fn parse_operand(text: &str) -> (Option<&str>, &str) {
         return (None, text);
     }
     match text.split_once(':') {
+        Some(("", path)) => (None, path),
         Some((container, path)) if !container.starts_with('.') => (Some(container), path),
         _ => (None, text),
     }

@@ -39,7 +39,10 @@ impl Engine {
         let root = self.store().root();
         let mut layers = vec![root.join(ABOVE)];
         layers.extend_from_slice(image);
-        layers.push(root.join(BELOW));
+        // A layer may not lie inside one above it, as it would below this machine's own root, which has the file.
+        if !image.iter().any(|layer| root.starts_with(layer)) {
+            layers.push(root.join(BELOW));
+        }
         layers
     }
 }
