@@ -75,12 +75,15 @@ fn group_entries(text: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-/// The lookup itself. Names win over numbers; the first matching entry counts.
+/// The lookup itself; the first matching entry counts. A number is always an id: an image whose passwd file calls
+/// root `1000` does not make `--user 1000` root.
 fn resolve(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<User> {
     let (user_part, group_part) = user.split_once(':').unwrap_or((user, ""));
     let number = user_part.parse::<u64>().ok();
-    let matches = |p: &Passwd<'_>| {
-        if user_part.is_empty() { p.uid == 0 } else { p.name == user_part || number == Some(p.uid.into()) }
+    let matches = |p: &Passwd<'_>| match number {
+        _ if user_part.is_empty() => p.uid == 0,
+        Some(number) => number == u64::from(p.uid),
+        None => p.name == user_part,
     };
     let mut found = User { home: "/".into(), ..User::default() };
     let mut name = None;
@@ -103,7 +106,8 @@ fn resolve(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<Us
         let is_member = |g: &Group<'_>| g.members.split(',').any(|m| Some(m) == name.as_deref());
         found.groups = group_entries(group).filter(is_member).map(|g| g.gid).collect();
     } else {
-        found.gid = group_number(group, group_part)
+        let number = group_part.parse().ok().or_else(|| group_number(group, group_part));
+        found.gid = number
             .ok_or_else(|| {
                 Error::not_found(format!("unable to find group {group_part}: no matching entries in group file"))
             })
@@ -128,6 +132,7 @@ fn resolve(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<Us
     Ok(found)
 }
 
+/// An additional group: here the first entry counts that has the text as its name or its number.
 fn group_number(group: &str, wanted: &str) -> Option<u64> {
     let number = wanted.parse::<u64>().ok();
     let is_wanted = |g: &Group<'_>| g.name == wanted || number == Some(g.gid.into());
@@ -148,7 +153,7 @@ mod tests {
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/var/www:/bin/false\nbad line\n42:x:7:7::/x:\n";
-    const GROUP: &str = "root:x:0:\nwww:x:33:\naudio:x:29:www,other\nvideo:x:44:www\n";
+    const GROUP: &str = "root:x:0:\nwww:x:33:\naudio:x:29:www,other\nvideo:x:44:www\n44:x:600:\n";
 
     fn user(text: &str) -> Result<User> {
         resolve(PASSWD, GROUP, text, &[])
@@ -163,7 +168,8 @@ mod tests {
         assert_eq!(u("1000"), (1000, 0, vec![0], "/".into()));
         assert_eq!(u("1000:29"), (1000, 29, vec![29], "/".into()));
         assert_eq!(u("www:video"), (33, 44, vec![44], "/var/www".into()));
-        assert_eq!(u("42").0, 7, "a name wins over a number");
+        assert_eq!(u("42"), (42, 0, vec![0], "/".into()), "a number is no name");
+        assert_eq!(u("42:44").1, 44, "nor is that of a group");
         assert_eq!(u(":video"), (0, 44, vec![44], "/root".into()));
     }
 

@@ -308,7 +308,7 @@ fn limits_that_may_not_be_raised_are_warnings() {
         Rlimit { name: "nofile".into(), soft: 512, hard: 1024 },
         Rlimit { name: "RLIMIT_CORE".into(), soft: 0, hard: 0 },
     ];
-    spec.process.oom_score_adj = Some(200);
+    spec.process.oom_score_adj = 200;
     let (exit, out, _) = lab.run(&spec);
     assert_eq!((exit.code, out.as_str()), (0, "512\n0\n200\n"));
     spec.process.rlimits = vec![Rlimit { name: "nofile".into(), soft: 1 << 29, hard: 1 << 29 }];

@@ -72,3 +72,17 @@ fn priv_rates_and_weights_of_disks() {
             .fails(&["run", "--rm", "--blkio-weight", "5", "box", "true"], "range of blkio weight is from 10 to 1000");
     });
 }
+
+#[test]
+fn priv_the_engines_oom_score_is_its_own() {
+    in_namespaces("priv_the_engines_oom_score_is_its_own", |scratch| {
+        // Raising it needs no right; units lower it.
+        std::fs::write("/proc/self/oom_score_adj", "300").unwrap();
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let cat = ["cat", "/proc/self/oom_score_adj"];
+        assert_eq!(engine.ok(&[&["run", "--rm", "box"][..], &cat].concat()), "0");
+        engine.ok(&["run", "-d", "--name", "first", "--oom-score-adj", "400", "box", "sleep", "100"]);
+        assert_eq!(engine.ok(&[&["exec", "first"][..], &cat].concat()), "400");
+    });
+}

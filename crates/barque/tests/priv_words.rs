@@ -309,3 +309,39 @@ fn priv_the_umask_of_who_starts_the_engine_is_not_its_containers() {
         assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["644", "644", "644", "755", "755", "755"]);
     });
 }
+
+#[test]
+fn priv_a_number_is_no_name_and_a_tmpfs_has_the_mode_of_what_it_covers() {
+    in_namespaces("priv_a_number_is_no_name_and_a_tmpfs_has_the_mode_of_what_it_covers", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let made = "mkdir -m 700 /private; echo 1000:x:0:0::/:/bin/sh > /etc/passwd; echo 1000:x:0: > /etc/group";
+        engine.ok(&["run", "--name", "made", "box", "sh", "-c", made]);
+        engine.ok(&["commit", "made", "foo:2"]);
+        let id = ["id", "-u"];
+        assert_eq!(engine.ok(&[&["run", "--rm", "-u", "1000", "foo:2"][..], &id].concat()), "1000");
+        assert_eq!(engine.ok(&["run", "--rm", "-u", "5:1000", "foo:2", "id", "-g"]), "1000");
+        engine.ok(&["run", "-d", "--name", "up", "foo:2", "sleep", "100"]);
+        assert_eq!(engine.ok(&[&["exec", "-u", "1000", "up"][..], &id].concat()), "1000");
+        let mode = |flags: &[&str], dir: &str| {
+            engine.ok(&[&["run", "--rm"], flags, &["foo:2", "stat", "-c", "%a", dir]].concat())
+        };
+        assert_eq!(mode(&["--tmpfs", "/private"], "/private"), "700");
+        assert_eq!(mode(&["--mount", "type=tmpfs,dst=/private"], "/private"), "700");
+        assert_eq!(mode(&["--tmpfs", "/private:mode=750"], "/private"), "750");
+        assert_eq!(mode(&["--tmpfs", "/new"], "/new"), "1777");
+        // Events name images as their users do.
+        let events = engine.ok(&[
+            "events",
+            "--since",
+            "10m",
+            "--until",
+            "0s",
+            "--filter",
+            "image=foo:2",
+            "--format",
+            "{{.Action}}",
+        ]);
+        assert!(events.lines().any(|action| action == "tag"), "{events}");
+    });
+}

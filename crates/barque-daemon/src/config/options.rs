@@ -161,6 +161,8 @@ pub const OPTIONS: &[Opt] = &[
     opt("node-generic-resource", List, "Advertise user-defined resource")
         .key("node-generic-resources")
         .ignored(NO_SWARM),
+    opt("oom-score-adjust", Int, "Set the oom_score_adj for the daemon")
+        .ignored("it is the unit's that starts the engine: OOMScoreAdjust="),
     opt("pidfile", Text, "Path to use for daemon PID file").short('p'),
     opt("raw-logs", Bool, "Full timestamps without ANSI coloring"),
     opt("registry-mirror", List, "Preferred registry mirror").key("registry-mirrors"),

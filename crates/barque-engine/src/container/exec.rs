@@ -194,6 +194,7 @@ impl Engine {
         security.privileged |= exec.privileged;
         let mut runtime = super::launch::process(&process, &security, env)?;
         runtime.rlimits = super::launch::rlimits(&spec.ulimits, &self.config().default_ulimits)?;
+        runtime.oom_score_adj = spec.resources.oom_score_adj;
         runtime.no_new_privileges = spec.security.no_new_privileges.unwrap_or(self.config().no_new_privileges);
         Ok(rs::ExecSpec {
             id: String::new(),

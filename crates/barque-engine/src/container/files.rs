@@ -72,7 +72,9 @@ impl Engine {
             self.container_event(&*handle.lock().await, "pause", []);
         }
         let engine = self.clone();
-        let (comment, name) = (options.comment.clone(), options.repo_tag.clone().unwrap_or_default());
+        let reference = options.repo_tag.as_deref().and_then(|tag| tag.parse::<barque_model::Reference>().ok());
+        let name = reference.map(|r| r.with_default_tag().familiar()).unwrap_or_default();
+        let comment = options.comment.clone();
         let result = self.blocking(move || engine.commit_blocking(&view, options)).await;
         if pause && let Some(task) = task {
             self.blocking(move || task.resume()).await?;

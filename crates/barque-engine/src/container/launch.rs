@@ -56,7 +56,7 @@ pub fn runtime_spec(spec: &ContainerSpec, prepared: Prepared, config: &EngineCon
     let mut out = rs::Spec::new(prepared.id, prepared.paths.run_dir.clone(), rootfs, spec.process.argv());
     out.process = process(&spec.process, &spec.security, prepared.env)?;
     out.process.rlimits = rlimits(&spec.ulimits, &config.default_ulimits)?;
-    out.process.oom_score_adj = (spec.resources.oom_score_adj != 0).then_some(spec.resources.oom_score_adj);
+    out.process.oom_score_adj = spec.resources.oom_score_adj;
     out.process.no_new_privileges = spec.security.no_new_privileges.unwrap_or(config.no_new_privileges);
     if spec.namespaces.uts != NamespaceMode::Host {
         out.hostname = Some(prepared.hostname);

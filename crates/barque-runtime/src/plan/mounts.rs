@@ -77,7 +77,9 @@ pub(super) fn mount(b: &mut Builder, spec: &Spec, index: usize, facts: &Facts<'_
             if let Some(size) = size {
                 new.options.push(option("size", &size.to_string())?);
             }
-            new.options.push(option("mode", &format!("{:o}", mode.unwrap_or(0o1777)))?);
+            if let Some(mode) = mode {
+                new.options.push(option("mode", &format!("{mode:o}"))?);
+            }
             for (key, value) in options {
                 // The kernel takes no second source.
                 new.options.retain(|(k, _)| key != "source" || k.as_c_str() != c"source");

@@ -38,10 +38,9 @@ pub(super) struct Tail<'a> {
 /// Everything from entering the working directory to `execve`.
 pub(super) fn streams_and_limits(b: &mut Builder, tail: &Tail<'_>, facts: &Facts<'_>) -> Result<()> {
     let p = tail.process;
-    if let Some(score) = p.oom_score_adj {
-        let value = c(score.to_string(), "oom_score_adj")?;
-        b.op(Op::ProcWrite { path: c"self/oom_score_adj", value: &value, optional: true });
-    }
+    // Always: the engine's own, which its unit sets low, is not for containers.
+    let score = c(p.oom_score_adj.to_string(), "oom_score_adj")?;
+    b.op(Op::ProcWrite { path: c"self/oom_score_adj", value: &score, optional: true });
     if let Some(profile) = tail.apparmor.filter(|_| facts.apparmor) {
         let value = c(format!("exec {profile}"), "AppArmor profile")?;
         // The default profile may not be loaded; one asked for by name must be.

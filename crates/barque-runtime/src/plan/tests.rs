@@ -69,6 +69,7 @@ fn the_default_container() {
             "enter working directory /",
             "make /proc/sys read-only",
             "mask /proc/kcore",
+            "write \"0\" to /proc/self/oom_score_adj",
             "take the standard streams",
             "umask 0022",
             "install seccomp filter of 1 instructions",
@@ -86,7 +87,7 @@ fn orders_that_security_hangs_on() {
     let mut spec = spec();
     spec.process.no_new_privileges = true;
     spec.process.rlimits = vec![Rlimit { name: "nofile".into(), soft: 3, hard: u64::MAX }];
-    spec.process.oom_score_adj = Some(5);
+    spec.process.oom_score_adj = 5;
     spec.apparmor = Some("p".into());
     spec.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
     spec.init = true;

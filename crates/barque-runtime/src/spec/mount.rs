@@ -71,7 +71,7 @@ pub enum MountSource {
     Tmpfs {
         /// Bytes; `None`: half of the memory.
         size: Option<u64>,
-        /// Permission bits; `None`: 0o1777.
+        /// Permission bits; `None`: those of the directory it covers, 0o1777 if there is none.
         mode: Option<u32>,
         /// Further file-system options, such as `("uid", "1000")` or `("nr_inodes", "1k")`; `source` is what the table
         /// of mounts names instead of `tmpfs`.

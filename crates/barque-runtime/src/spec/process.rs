@@ -24,8 +24,8 @@ pub struct Process {
     pub capabilities: Capabilities,
     pub no_new_privileges: bool,
     pub rlimits: Vec<Rlimit>,
-    /// `None`: inherited. A value the engine may not set is a warning.
-    pub oom_score_adj: Option<i32>,
+    /// A value the engine may not set is a warning.
+    pub oom_score_adj: i32,
     /// `None`: 0o022.
     pub umask: Option<u32>,
     /// Passed as descriptors 3, 4, … with `LISTEN_FDS` left to the caller.
@@ -45,7 +45,7 @@ impl Default for Process {
             capabilities: crate::defaults::capabilities(),
             no_new_privileges: false,
             rlimits: Vec::new(),
-            oom_score_adj: None,
+            oom_score_adj: 0,
             umask: None,
             extra_fds: Vec::new(),
         }

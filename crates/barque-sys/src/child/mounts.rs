@@ -54,7 +54,10 @@ impl Interpreter<'_> {
         attrs: u32,
         target: &CStr,
     ) -> Done {
-        let mount = new_mount(fs, options, attrs)?;
+        let mut text = [0u8; 8];
+        let inherits = fs == c"tmpfs" && !options.iter().any(|(key, _)| *key == c"mode");
+        let mode = if inherits { self.mode_of(target, &mut text) } else { None };
+        let mount = new_mount(fs, options, mode, attrs)?;
         let target = open_or_create(self.root()?, target, true).at(Step::Target)?;
         if subpath.is_empty() {
             return place(mount.as_fd(), target.as_fd()).at(Step::Place);
@@ -70,6 +73,16 @@ impl Interpreter<'_> {
             }
             Err(e) => Err(Failure(Step::Subpath, e)),
         }
+    }
+
+    /// The permission bits of a directory that is there, in octal: what a tmpfs on it has, too.
+    fn mode_of<'b>(&self, target: &CStr, text: &'b mut [u8; 8]) -> Option<&'b CStr> {
+        let there = open_in(self.root().ok()?, target, OFlags::DIRECTORY).ok()?;
+        let mode = rustix::fs::fstat(&there).ok()?.st_mode & 0o7777;
+        for (at, digit) in text.iter_mut().take(4).enumerate() {
+            *digit = b'0' + (mode >> (9 - 3 * at) & 7) as u8;
+        }
+        CStr::from_bytes_until_nul(text).ok()
     }
 
     pub(super) fn attach(&self, slot: u16, target: &CStr, late: LateAttrs) -> Done {
@@ -150,7 +163,7 @@ impl Interpreter<'_> {
         }
         // Attached first, since only then kernels before 6.15 clone it.
         let options = [(c"source", c"tmpfs"), (c"size", c"4k"), (c"mode", c"0755"), (c"nr_inodes", c"2")];
-        let empty = new_mount(c"tmpfs", &options, MOUNT_ATTR_RDONLY)?;
+        let empty = new_mount(c"tmpfs", &options, None, MOUNT_ATTR_RDONLY)?;
         place(empty.as_fd(), target.as_fd()).at(Step::Place)?;
         self.empty = Some(empty);
         Ok(())
@@ -179,8 +192,11 @@ impl Interpreter<'_> {
     }
 }
 
-fn new_mount(fs: &CStr, options: &[(&CStr, &CStr)], attrs: u32) -> Done<OwnedFd> {
+fn new_mount(fs: &CStr, options: &[(&CStr, &CStr)], mode: Option<&CStr>, attrs: u32) -> Done<OwnedFd> {
     let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC).at(Step::FsType)?;
+    if let Some(mode) = mode {
+        fsconfig_set_string(context.as_fd(), c"mode", mode).at(Step::Option)?;
+    }
     for (key, value) in options {
         let set = if value.is_empty() {
             fsconfig_set_flag(context.as_fd(), *key)
