@@ -1,4 +1,5 @@
 //! Development tasks: `cargo xtask tidy | priv | bench | dist | docs`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for those who watch it")]
 
 mod bench;
 mod bench_build;

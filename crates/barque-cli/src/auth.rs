@@ -33,7 +33,7 @@ pub(crate) fn hostname(address: &str) -> &str {
 /// images need no login.
 pub(crate) fn for_image(config: &Config, image: &Reference) -> Option<AuthConfig> {
     get(config, key_of(image.domain())).unwrap_or_else(|failure| {
-        eprintln!("WARNING: {}: going on without a login", failure.message);
+        barque_client::tell(&format!("WARNING: {}: going on without a login", failure.message));
         None
     })
 }

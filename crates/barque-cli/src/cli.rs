@@ -87,9 +87,7 @@ impl Cli {
 
     /// Prints a message.
     pub(crate) fn err(&self, text: &str) {
-        let mut stderr = std::io::stderr().lock();
-        // There is nowhere to report that standard error is closed.
-        let _ = writeln!(stderr, "{text}");
+        barque_client::tell(text);
     }
 
     /// The platform to use where a command names none.
@@ -134,8 +132,7 @@ pub(crate) async fn run(words: &[String], program: &str) -> u8 {
         Err(failure) => failure,
     };
     if !failure.message.is_empty() {
-        let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(stderr, "{}", failure.message);
+        barque_client::tell(&failure.message);
     }
     failure.code
 }

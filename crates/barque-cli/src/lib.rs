@@ -36,13 +36,13 @@ use std::process::ExitCode;
 /// few system calls.
 pub fn main_entry(args: Vec<OsString>, program: &str) -> ExitCode {
     if args.first().is_some_and(|word| word == start::DETACHED) {
-        eprintln!("{}", start::become_engine());
+        barque_client::tell(&start::become_engine().to_string());
         return ExitCode::FAILURE;
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("{program}: cannot start: {e}");
+            barque_client::tell(&format!("{program}: cannot start: {e}"));
             return ExitCode::FAILURE;
         }
     };

@@ -43,7 +43,7 @@ pub(crate) async fn start_engine(refused: &barque_client::Error, probe: &Client)
     let pid = child.id();
     wait_until_ready(&mut child, log_start, probe).await?;
     drop(lock);
-    eprintln!("Started the engine (barque daemon, pid {pid}); log: {LOG}");
+    barque_client::tell(&format!("Started the engine (barque daemon, pid {pid}); log: {LOG}"));
     Ok(())
 }
 

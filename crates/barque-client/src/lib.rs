@@ -40,3 +40,9 @@ pub use hijack::{Hijacked, HijackedReader, HijackedWriter};
 pub use host::Host;
 pub use stream::{ByteStream, JsonStream};
 pub use tls::TlsFiles;
+
+/// A line on standard error. That nobody reads there is no error, and no reason to stop what is under way.
+pub fn tell(line: &str) {
+    use std::io::Write as _;
+    let _nobody_reads = writeln!(std::io::stderr().lock(), "{line}");
+}

@@ -7,9 +7,10 @@
 //!
 //! # Living beside Docker Compose
 //! Names and labels are those of Docker Compose v2, so that either tool sees the other's projects. The
-//! `com.docker.compose.config-hash` written is that of Docker Compose 2.26 ([`file::hash::Form::WRITTEN`]), which
-//! distributions carry, or the one that the project's containers have; all versions since are understood. One label is ours: [`plan::labels::CONFIG`] holds the configuration
-//! the hash was taken over, so that `plan` can name the fields that changed.
+//! `com.docker.compose.config-hash` written is that of Docker Compose 2.40 ([`file::hash::Form::WRITTEN`]), or the one
+//! that the project's containers have; all versions from 2.26 on are understood. One label is ours:
+//! [`plan::labels::CONFIG`] holds the configuration the hash was taken over, so that `plan` can name the fields that
+//! changed.
 //!
 //! # Where it differs, on purpose
 //! - A volume may have a name of one letter.

@@ -138,7 +138,7 @@ async fn ask_password() -> CliResult<String> {
     let quiet = NoEcho::enter()?;
     let answer = ask("Password: ").await?;
     drop(quiet);
-    println!();
+    let _nobody_reads = writeln!(std::io::stdout());
     if answer.is_empty() {
         return Err(Failure::new("Error: Password Required"));
     }
@@ -147,8 +147,8 @@ async fn ask_password() -> CliResult<String> {
 
 /// Asks for a line of the terminal. A signal ends the wait, and with it what hides the typing.
 async fn ask(prompt: &str) -> CliResult<String> {
-    print!("{prompt}");
-    std::io::stdout().flush()?;
+    let mut stdout = std::io::stdout();
+    write!(stdout, "{prompt}").and_then(|()| stdout.flush())?;
     let stdin = Input::open()?;
     let line = async {
         let (mut answer, mut buffer) = (Vec::new(), [0; 1]);

@@ -46,7 +46,7 @@ pub(crate) async fn stream(hijacked: Hijacked, plan: Plan<'_>) -> CliResult<End>
     };
     let (watched, warning) = keys(plan.detach_keys);
     if let (Some(warning), true) = (warning, plan.tty && plan.stdin) {
-        eprintln!("{warning}");
+        barque_client::tell(&warning);
     }
     let Hijacked { reader, writer, .. } = hijacked;
     let watcher = (plan.tty && plan.stdin).then(|| Watcher::new(watched));

@@ -48,7 +48,7 @@ impl Caught {
             asked_to_end += u32::from(number == 2 || number == 15);
             if asked_to_end > PATIENCE {
                 super::restore();
-                eprintln!("\ngot 3 SIGTERM/SIGINTs, forcefully exiting");
+                barque_client::tell("\ngot 3 SIGTERM/SIGINTs, forcefully exiting");
                 std::process::exit(1);
             }
             let Some(signal) = Signal::from_number(number) else { continue };

@@ -120,10 +120,8 @@ fn links(making: &Making<'_>) -> Result<Vec<String>, Error> {
         let (name, alias) = text.split_once(':').unwrap_or((text, text));
         for container in making.observed.of_service(name) {
             out.push(format!("{}:{alias}", container.name));
-            if alias == name {
-                out.push(format!("{}:{}", container.name, container.log_name()));
-                out.push(format!("{0}:{0}", container.name));
-            }
+            out.push(format!("{}:{}", container.name, container.log_name()));
+            out.push(format!("{0}:{0}", container.name));
         }
     }
     for text in &making.service.spec.external_links {

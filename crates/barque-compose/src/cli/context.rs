@@ -291,7 +291,7 @@ impl Context {
     /// Says of flags of older times which were given and do nothing, in Docker Compose's words.
     pub fn warn_ignored(&self, flags: &[(bool, &str)]) {
         for (_, flag) in flags.iter().filter(|(given, _)| *given) {
-            eprintln!("option '--{flag}' is DEPRECATED and will be ignored.");
+            barque_client::tell(&format!("option '--{flag}' is DEPRECATED and will be ignored."));
         }
     }
 

@@ -52,7 +52,7 @@ async fn out(cx: &Context, session: &Session, args: &Cp, service: &str, path: &s
         let nobody = Box::new(|_| {});
         cp::from_container(client, &container.name, path, &here(cx, local)?, flags(args), nobody).await?;
     }
-    eprintln!("{} {} copy {}:{path} to {local} Copied", prefix(cx), container.name, container.name);
+    barque_client::tell(&format!("{} {} copy {}:{path} to {local} Copied", prefix(cx), container.name, container.name));
     Ok(())
 }
 
@@ -65,7 +65,12 @@ async fn into(cx: &Context, session: &Session, args: &Cp, service: &str, path: &
             let client = session.engine.writer()?;
             cp::to_container(client, &container.name, &from, path, flags(args), Box::new(|_| {})).await?;
         }
-        eprintln!("{} {} copy {local} to {}:{path} Copied", prefix(cx), container.name, container.name);
+        barque_client::tell(&format!(
+            "{} {} copy {local} to {}:{path} Copied",
+            prefix(cx),
+            container.name,
+            container.name
+        ));
     }
     Ok(())
 }

@@ -319,7 +319,7 @@ pub(super) async fn kill(cx: &Context, args: Kill) -> Outcome {
     let found: Vec<Container> = found.into_iter().filter(|c| c.state.is_up()).collect();
     if found.is_empty() {
         // As Docker Compose: what was asked for holds already.
-        eprintln!("no container to kill");
+        barque_client::tell("no container to kill");
         return Ok(0);
     }
     each(&session, &found, "Killing", "Killed", |c| session.engine.kill(&c.id, &args.signal)).await
@@ -376,13 +376,13 @@ pub(super) async fn rm(cx: &Context, args: Rm) -> Outcome {
     }
     let doomed: Vec<Container> = found.into_iter().filter(|c| args.stop || !c.state.is_up()).collect();
     if doomed.is_empty() {
-        eprintln!("No stopped containers");
+        barque_client::tell("No stopped containers");
         return Ok(0);
     }
     let names: Vec<&str> = doomed.iter().map(|c| c.name.as_str()).collect();
     let list = names.join(", ");
     if args.force || cx.global.dry_run {
-        eprintln!("Going to remove {list}");
+        barque_client::tell(&format!("Going to remove {list}"));
     } else if !terminal::confirm(&format!("? Going to remove {list}")) {
         return Ok(0);
     }

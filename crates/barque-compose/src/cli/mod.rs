@@ -72,7 +72,7 @@ pub fn main(args: Vec<OsString>, host: Host) -> i32 {
             code
         }
         Err(e) => {
-            eprintln!("{e}");
+            barque_client::tell(&e.to_string());
             1
         }
     }
@@ -100,10 +100,10 @@ pub async fn run(args: Vec<OsString>, host: Host) -> i32 {
         Ok(code) => code,
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("{}", failure.message);
+                barque_client::tell(&failure.message);
             }
             if let Some(hint) = failure.hint.or_else(|| (context.host.cure)(&failure.message)) {
-                eprintln!("hint: {hint}");
+                barque_client::tell(&format!("hint: {hint}"));
             }
             failure.code
         }

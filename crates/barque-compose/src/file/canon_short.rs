@@ -111,7 +111,7 @@ const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "sl
 
 /// True if a mount source is a path rather than the name of a volume.
 pub fn is_path(source: &str) -> bool {
-    source.starts_with(['.', '/', '~'])
+    source.starts_with(['.', '/', '~']) || super::paths::is_of_windows(source)
 }
 
 /// `[SOURCE:]TARGET[:OPTIONS]` → the long form.
@@ -181,6 +181,8 @@ fn split_outside_variables(spec: &str) -> Vec<&str> {
         match byte {
             b'{' if i > 0 && bytes[i - 1] == b'$' => depth += 1,
             b'}' => depth = depth.saturating_sub(1),
+            // `C:\…`; with a slash it is a volume of one letter.
+            b':' if i == start + 1 && bytes[start].is_ascii_alphabetic() && bytes.get(i + 1) == Some(&b'\\') => {}
             b':' if depth == 0 => {
                 parts.push(&spec[start..i]);
                 start = i + 1;

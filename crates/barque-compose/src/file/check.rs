@@ -88,8 +88,11 @@ pub fn values(root: &Node) -> Loaded<()> {
     Ok(())
 }
 
-fn section_of<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
-    root.at(&[key]).and_then(Node::as_map).into_iter().flat_map(Map::iter).filter(|(k, _)| !k.starts_with("x-"))
+fn section_of<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
+    let entries = root.at(&[key]).and_then(Node::as_map).into_iter().flat_map(Map::iter);
+    // A service, unlike the others, may have a name that begins with `x-`.
+    let all = key == "services";
+    entries.filter(move |(name, _)| all || !name.starts_with("x-"))
 }
 
 fn file_object(item: &Node, keys: &[&str], path: &str) -> Loaded<()> {

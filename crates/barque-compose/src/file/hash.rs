@@ -18,9 +18,9 @@ pub enum Form {
 }
 
 impl Form {
-    /// The form of new containers where nothing else is known, and of `config --hash`: that of the Docker Compose which
-    /// distributions carry.
-    pub const WRITTEN: Form = Form::V2_26;
+    /// The form of new containers where nothing else is known, and of `config --hash`: that of the version
+    /// `compose version` tells.
+    pub const WRITTEN: Form = Form::V2_30;
 
     /// The form in which these hashes of the service's containers are; none if they tell nothing.
     pub fn of<'a>(service: &Value, mut hashes: impl Iterator<Item = &'a str>) -> Option<Form> {

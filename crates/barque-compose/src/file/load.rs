@@ -214,7 +214,7 @@ impl<'a> Loader<'a> {
     pub(super) fn model(&mut self, files: &[PathBuf], dir: &Path, vars: &EnvSet, chain: &[PathBuf]) -> Loaded<Map> {
         let mut merged = Map::default();
         for file in files {
-            for document in self.documents(file, vars)? {
+            for document in self.documents(file, vars, false)? {
                 let document = self.document(document, file, dir, vars, chain)?;
                 merged = merge::mappings(merged, document, &mut Vec::new())?;
                 let mut node = Node::map(merged, Span::default());
@@ -229,7 +229,8 @@ impl<'a> Loader<'a> {
     }
 
     /// The documents of a file, interpolated and in long form.
-    fn documents(&mut self, file: &Path, vars: &EnvSet) -> Loaded<Vec<Map>> {
+    /// The documents of a file. Of one that is `extended`, services without a word in them do not count.
+    fn documents(&mut self, file: &Path, vars: &EnvSet, extended: bool) -> Loaded<Vec<Map>> {
         self.reads += 1;
         if self.reads > MAX_FILES {
             return Err(Diag::new(format!("the project consists of more than {MAX_FILES} files")));
@@ -261,6 +262,9 @@ impl<'a> Loader<'a> {
                     "{}: the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential confusion",
                     file.display()
                 ));
+            }
+            if let Some(services) = map.get_mut("services").and_then(Node::as_map_mut).filter(|_| extended) {
+                services.retain(|_, service| !service.is_null());
             }
             let mut canon = Canon::default();
             canon.lenient = self.options.no_interpolate;
@@ -436,8 +440,10 @@ impl<'a> Loader<'a> {
         if let Some(services) = self.extended.get(file) {
             return Ok(services.clone());
         }
-        let mut merged = Map::default();
-        for document in self.documents(file, vars)? {
+        // The first is taken as it is: what it marks (`!reset`, `!override`) concerns what its services extend.
+        let mut documents = self.documents(file, vars, true)?.into_iter();
+        let mut merged = documents.next().unwrap_or_default();
+        for document in documents {
             merged = merge::mappings(merged, document, &mut Vec::new())?;
         }
         let services = merged.get("services").and_then(Node::as_map).cloned().unwrap_or_default();

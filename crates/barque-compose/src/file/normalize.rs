@@ -123,6 +123,15 @@ pub(super) fn normalize(root: &mut Node, project: &str, env: &EnvSet) {
     names(root, project);
 }
 
+/// A build without a context has the directory of its project, or of the file that is included.
+pub fn default_context(service: &mut Node) {
+    let Some(node) = service.as_map_mut().and_then(|map| map.get_mut("build")).filter(|n| !n.is_null()) else { return };
+    let span = node.span;
+    if let Some(build) = node.as_map_mut() {
+        build.set_default("context", Node::str(".", made(span)));
+    }
+}
+
 fn build(service: &mut Map, env: &EnvSet) {
     let Some(node) = service.get_mut("build").filter(|n| !n.is_null()) else { return };
     let span = node.span;

@@ -15,7 +15,16 @@ pub fn absolute(path: &str, base: &Path, home: Option<&Path>) -> String {
     if path.starts_with('/') {
         return clean(path);
     }
+    if is_of_windows(path) {
+        return path.to_owned();
+    }
     clean(&format!("{}/{path}", base.display()))
+}
+
+/// `C:\DIRECTORY` and `\\SERVER\SHARE` are absolute, for an engine elsewhere.
+pub fn is_of_windows(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    path.starts_with(r"\\") || (bytes.len() > 2 && bytes[0].is_ascii_alphabetic() && bytes[1..3] == *br":\")
 }
 
 /// True if a build context is not a directory of this machine.
@@ -37,6 +46,7 @@ pub fn resolve(root: &mut Node, base: &Path, home: Option<&Path>) {
     let Some(map) = root.as_map_mut() else { return };
     if let Some(services) = map.get_mut("services").and_then(Node::as_map_mut) {
         for (_, service) in services.iter_mut() {
+            super::normalize::default_context(service);
             resolve_service(service, base, home);
         }
     }
@@ -100,8 +110,13 @@ fn resolve_driver_opts(volume: &mut Node, base: &Path, home: Option<&Path>) {
     let local = volume.at(&["driver"]).and_then(Node::as_str).is_none_or(|d| d == "local");
     let bind =
         volume.at(&["driver_opts", "o"]).and_then(Node::as_str).is_some_and(|o| o.split(',').any(|x| x == "bind"));
-    if local && bind {
-        fix(volume, &["driver_opts", "device"], base, home);
+    let device = volume.as_map_mut().and_then(|m| m.get_mut("driver_opts")?.as_map_mut()?.get_mut("device"));
+    if local
+        && bind
+        && let Some(Value::Str(text)) = device.map(|node| &mut node.value)
+    {
+        // An empty one is the project's directory.
+        *text = absolute(text, base, home);
     }
 }
 

@@ -413,9 +413,11 @@ fn fill(project: &mut Project, tree: &Node, kept: &BTreeSet<String>, lenient: bo
     Ok(())
 }
 
-fn section<'a>(tree: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
-    let map = tree.at(&[key]).and_then(Node::as_map);
-    map.into_iter().flat_map(Map::iter).filter(|(key, _)| !key.starts_with("x-"))
+fn section<'a>(tree: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
+    let entries = tree.at(&[key]).and_then(Node::as_map).into_iter().flat_map(Map::iter);
+    // A service, unlike the others, may have a name that begins with `x-`.
+    let all = key == "services";
+    entries.filter(move |(name, _)| all || !name.starts_with("x-"))
 }
 
 fn read<T: DeserializeOwned>(json: &Json, node: &Node, path: &str) -> Loaded<T> {

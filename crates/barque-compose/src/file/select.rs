@@ -42,11 +42,8 @@ pub fn select(services: &Map, profiles: &[String], named: &[String], no_deps: bo
             on.extend(profiles_of(service).into_iter().map(str::to_owned));
         }
     }
-    let enabled: BTreeSet<String> = services
-        .iter()
-        .filter(|(key, s)| !key.starts_with("x-") && has_profile(s, &on))
-        .map(|(k, _)| k.to_owned())
-        .collect();
+    let enabled: BTreeSet<String> =
+        services.iter().filter(|(_, s)| has_profile(s, &on)).map(|(k, _)| k.to_owned()).collect();
     if named.is_empty() {
         return Ok(Selection { kept: enabled.clone(), enabled });
     }
