@@ -10,7 +10,7 @@ use barque_sys::process::{self, ArgumentArea};
 use barque_sys::{fdpass, mount};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
+    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -40,6 +40,8 @@ pub(crate) struct Host {
     /// The host's procfs.
     pub proc: Arc<OwnedFd>,
     pub seccomp: seccomp::Cache,
+    /// The program of inits, as a mount that nobody can write to.
+    pub init_program: Option<Arc<OwnedFd>>,
 }
 
 /// Kernel features with a way around them; a test may switch them off.
@@ -66,6 +68,8 @@ pub struct SpawnerOptions {
     /// Use these hierarchies instead of those the machine seems to want.
     pub layout: Option<Layout>,
     pub features: Option<Features>,
+    /// This program can be a container's init ([`barque_sys::init::run`]).
+    pub is_init: bool,
 }
 
 impl Spawner {
@@ -145,8 +149,18 @@ impl Host {
             return Err(Error::unavailable("/proc is not a proc file system").with_hint("mount -t proc proc /proc"));
         }
         let features = options.features.unwrap_or_else(Features::detect);
-        Ok(Host { layout, features, caps, proc: Arc::new(proc), seccomp: seccomp::Cache::default() })
+        let init_program = if options.is_init && features.mount_setattr { own_program() } else { None };
+        Ok(Host { layout, features, caps, proc: Arc::new(proc), seccomp: seccomp::Cache::default(), init_program })
     }
+}
+
+/// This program as a detached mount of its one file. None where it cannot be had: inits do without.
+fn own_program() -> Option<Arc<OwnedFd>> {
+    let mount = open_tree(rustix::fs::CWD, "/proc/self/exe", crate::tree::CLONE).ok()?;
+    let attrs =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mount::mount_setattr(mount.as_fd(), u64::from(attrs.bits()), 0, false).ok()?;
+    Some(Arc::new(mount))
 }
 
 /// Name of the monitors' group beside those of the containers.

@@ -3,6 +3,7 @@ pub mod bpf;
 pub mod child;
 pub mod codec;
 pub mod fdpass;
+pub mod init;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

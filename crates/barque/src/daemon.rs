@@ -8,6 +8,7 @@ use barque_daemon::{Daemon, DaemonConfig, Defaults, Flags, Pidfile, Product, Set
 use barque_engine::Engine;
 use barque_model::{Context, Error, ErrorKind, Result};
 use barque_runtime::Spawner;
+use barque_runtime::spawner::SpawnerOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -55,7 +56,7 @@ pub fn run(words: &[String]) -> Result<()> {
     let _pidfile = Pidfile::write(&settings.pidfile)?;
     barque_sys::memory::share_heaps();
     // Forked while there is only one thread: a fork of many threads is a fork of their locks.
-    let spawner = Spawner::start()?;
+    let spawner = Spawner::start_with(SpawnerOptions { is_init: true, ..SpawnerOptions::default() })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_MAX)

@@ -1,5 +1,6 @@
 //! The `barque` binary: picks its role from the arguments.
 //!
+//! Executed as `/sbin/docker-init` in a container it is the init of that container.
 //! `daemon` is the engine behind its API, `registry serve` the built-in registry; everything else is the
 //! command line.
 #![forbid(unsafe_code)]
@@ -20,6 +21,9 @@ const NOT_BUILT: u8 = 125;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if args.first().is_some_and(|name| name.as_encoded_bytes() == barque_sys::init::PROGRAM.to_bytes()) {
+        barque_sys::init::run();
+    }
     let word = |n: usize| args.get(n).and_then(|a| a.to_str());
     let rest = |n: usize| -> Vec<String> { args.iter().skip(n).map(|a| a.to_string_lossy().into_owned()).collect() };
     if word(1) == Some("doctor") {

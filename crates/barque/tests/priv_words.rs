@@ -345,3 +345,42 @@ fn priv_a_number_is_no_name_and_a_tmpfs_has_the_mode_of_what_it_covers() {
         assert!(events.lines().any(|action| action == "tag"), "{events}");
     });
 }
+
+#[test]
+fn priv_an_init_may_be_looked_at_and_not_be_written_to() {
+    in_namespaces("priv_an_init_may_be_looked_at_and_not_be_written_to", |scratch| {
+        let engine = Engine::barque(scratch, &[]);
+        engine.import_busybox("box", &["ENV PATH=/bin"]);
+        let run = |flags: &[&str], script: &str| {
+            engine.ok(&[&["run", "--rm", "--init"], flags, &["box", "sh", "-c", script]].concat())
+        };
+        for flags in [&[][..], &["-u", "1000"], &["--security-opt", "no-new-privileges"]] {
+            assert_eq!(run(flags, "echo there > /proc/1/fd/1"), "there", "{flags:?}");
+        }
+        let line = run(
+            &["-e", "OWN=1"],
+            "tr '\\0' ' ' < /proc/1/cmdline | cut -c1-26; grep -cz OWN=1 /proc/1/environ; ls /proc/1/fd | wc -l",
+        );
+        assert_eq!(line.lines().collect::<Vec<_>>(), ["/sbin/docker-init -- sh -c", "1", "4"]);
+        let written = run(&["--privileged"], "(echo x > /proc/1/exe) 2>&1; (echo x >> /proc/1/exe) 2>&1; true");
+        // As long as it runs it is busy, too.
+        let refused = written.matches("can't create /proc/1/exe").count();
+        assert!(refused == 2 && written.contains("Read-only file system"), "{written}");
+        // Who is left behind is reaped, and the end is the child's.
+        let orphans = "(sleep 0.1 & sleep 0.1 &); sleep 0.5; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l";
+        assert_eq!(run(&[], orphans), "0");
+        engine.ok(&[
+            "run",
+            "-d",
+            "--init",
+            "--name",
+            "trap",
+            "box",
+            "sh",
+            "-c",
+            "trap 'exit 7' TERM; while :; do sleep 0.05; done",
+        ]);
+        engine.ok(&["stop", "trap"]);
+        assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", "trap"]), "7");
+    });
+}

@@ -137,6 +137,7 @@ fn facts<'a>(
         mount_setattr: host.features.mount_setattr,
         apparmor: host.features.apparmor,
         seccomp: host.seccomp.filter(seccomp, caps)?,
+        init_program: host.init_program.is_some(),
     })
 }
 

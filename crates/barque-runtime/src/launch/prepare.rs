@@ -64,6 +64,7 @@ impl Opening<'_> {
             Slot::Namespace(join) => Arc::new(namespace(join)?),
             Slot::Devpts => self.terminal.ok_or_else(missing)?.devpts.clone(),
             Slot::Extra(n) => self.spec.process.extra_fds.get(*n).ok_or_else(missing)?.clone(),
+            Slot::Init => self.host.init_program.clone().ok_or_else(missing)?,
             Slot::Container => return Err(missing().into()),
         })
     }

@@ -102,7 +102,7 @@ pub fn describe(op: &Op<'_>) -> String {
         Op::Seccomp(filter) => format!("install seccomp filter of {} instructions", filter.len()),
         Op::DieWithParent => "die with the monitor".to_owned(),
         Op::Lookup { name, .. } => format!("find {}", text(name)),
-        Op::Init => "stay as init".to_owned(),
+        Op::Init { .. } => "stay as init".to_owned(),
         Op::Exec { argv, .. } => {
             let args: Vec<String> = argv.iter().map(|a| text(a).into_owned()).collect();
             format!("execute {args:?}")

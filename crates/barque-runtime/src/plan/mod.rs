@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub mount_setattr: bool,
     pub apparmor: bool,
     pub seccomp: Option<Arc<[SockFilter]>>,
+    /// There is a program for inits ([`Slot::Init`]).
+    pub init_program: bool,
 }
 
 /// A descriptor the plan needs, in the order of its slots (which come after those of the v1 cgroups).
@@ -53,6 +55,8 @@ pub enum Slot {
     Extra(usize),
     /// A pidfd of the container's first process.
     Container,
+    /// The program that the init is.
+    Init,
 }
 
 /// A compiled launch.

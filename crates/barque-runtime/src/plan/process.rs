@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use barque_model::{Error, Result};
-use barque_sys::child::{Identity, Op, Pointers};
+use barque_sys::child::{Identity, NO_SLOT, Op, Pointers};
 
 use super::{Builder, Facts, Slot, c};
 use crate::spec::{Capabilities, Process};
@@ -83,13 +83,15 @@ pub(super) fn become_and_exec(b: &mut Builder, tail: &Tail<'_>, facts: &Facts<'_
     if let Some(filter) = late {
         b.op(filter);
     }
-    if tail.init {
-        b.op(Op::Init);
-    }
     let args = p.args.iter().map(|a| c(a, "an argument")).collect::<Result<Vec<CString>>>()?;
     let env = environment(p, &facts.user.home)?;
     let argv = Pointers::new(args.iter().map(CString::as_c_str));
     let envp = Pointers::new(env.iter().map(CString::as_c_str));
+    if tail.init {
+        let exe = if facts.init_program { b.slot(Slot::Init) } else { NO_SLOT };
+        let called = [barque_sys::init::PROGRAM, c"--"].into_iter().chain(args.iter().map(CString::as_c_str));
+        b.op(Op::Init { exe, argv: Pointers::new(called) });
+    }
     b.op(Op::Exec { argv, envp });
     Ok(())
 }

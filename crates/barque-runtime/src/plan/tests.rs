@@ -14,6 +14,7 @@ fn facts(layout: &Layout) -> Facts<'_> {
         available_caps: u64::MAX,
         mount_setattr: true,
         apparmor: true,
+        init_program: false,
         seccomp: Some(vec![SockFilter { code: 6, jt: 0, jf: 0, k: 0 }].into()),
     }
 }

@@ -59,17 +59,19 @@ fn move_up(fd: RawFd, min: RawFd) -> rustix::io::Result<RawFd> {
 
 impl Interpreter<'_> {
     /// A new session with the task's streams as descriptors 0 to 2 and further ones from 3 on. Everything else
-    /// but the report pipe and the container's root is closed now, not at exec: a program named by a link
-    /// through `/proc/self/fd` must not find a way out of the container (CVE-2024-21626).
+    /// but the report pipe, the container's root and an init's program (a read-only mount of that one file) is closed
+    /// now, not at exec: a program named by a link through `/proc/self/fd` must not find a way out of the container
+    /// (CVE-2024-21626).
     /// The streams get the user as owner, so that it can open `/dev/stdout` anew.
     /// None of the context's descriptors may lie where these go.
     pub(super) fn stdio(&mut self, tty: bool, owner: u32, extra: &[u16]) -> Done {
         // SAFETY: no arguments. Fails for a group leader, which a fresh child is not.
         unsafe { libc::setsid() };
         let first_free = 3 + extra.len() as RawFd;
-        let (report, root) = (first_free, first_free + 1);
+        let (report, root, init) = (first_free, first_free + 1, first_free + 2);
         // Out of the way of where they are to go, then there.
-        let moved = [self.report, self.root].map(|fd| move_up(fd, first_free + 2));
+        let moved = [self.report, self.root].map(|fd| move_up(fd, first_free + 3));
+        let program = self.init_program().map(|fd| move_up(fd, first_free + 3));
         for (i, slot) in extra.iter().enumerate() {
             duplicate(self.slot(*slot)?.as_raw_fd(), 3 + i as RawFd, 0).at(Step::Call)?;
         }
@@ -81,7 +83,11 @@ impl Interpreter<'_> {
             duplicate(from.at(Step::Call)?, to, libc::O_CLOEXEC).at(Step::Call)?;
         }
         (self.report, self.root, self.empty) = (report, root, None);
-        close_from(first_free + 2);
+        if let Some(program) = program {
+            duplicate(program.at(Step::Call)?, init, libc::O_CLOEXEC).at(Step::Call)?;
+            self.init = init;
+        }
+        close_from(first_free + if self.init < 0 { 2 } else { 3 });
         if tty {
             // SAFETY: TIOCSCTTY takes an integer.
             let r = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
@@ -177,7 +183,7 @@ fn own(fd: RawFd, uid: u32) {
 }
 
 /// Closes everything from `first` on.
-fn close_from(first: RawFd) {
+pub(super) fn close_from(first: RawFd) {
     // SAFETY: integers only; nothing in this process uses these descriptors any more.
     let r = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) };
     if r != 0 {

@@ -7,7 +7,7 @@
 mod exec;
 mod files;
 mod identity;
-mod init;
+pub(crate) mod init;
 mod mounts;
 pub mod op;
 mod path;
@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-pub use op::{Identity, LateAttrs, Op, Pointers, SockFilter};
+pub use op::{Identity, LateAttrs, NO_SLOT, Op, Pointers, SockFilter};
 
 /// What part of an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,11 +269,20 @@ struct Interpreter<'a> {
     empty: Option<OwnedFd>,
     /// Path of the program, found by `Lookup`.
     program: path::PathBuffer,
+    /// The program that an init becomes; closed on exec.
+    init: RawFd,
 }
 
 fn run(ctx: &Context<'_>) -> ! {
-    let mut interpreter =
-        Interpreter { ctx, report: ctx.report, root: -1, op: 0, empty: None, program: path::PathBuffer::new() };
+    let mut interpreter = Interpreter {
+        ctx,
+        report: ctx.report,
+        root: -1,
+        op: 0,
+        empty: None,
+        program: path::PathBuffer::new(),
+        init: -1,
+    };
     // Neither readable nor traceable from inside the container before execve.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     exec::reset_signals();
@@ -352,7 +361,7 @@ impl Interpreter<'_> {
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).at(Step::Call)
             }
             Op::Lookup { name, path } => self.lookup(name, path),
-            Op::Init => self.init(),
+            Op::Init { exe: _, argv } => self.init(argv),
             Op::Exec { argv, envp } => self.exec(argv, envp),
         }
     }

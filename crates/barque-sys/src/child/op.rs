@@ -115,13 +115,20 @@ pub enum Op<'a> {
         name: &'a CStr,
         path: &'a CStr,
     },
-    /// Become a small init and go on in its child.
-    Init,
+    /// Become an init and go on in its child. `exe` is the slot of the program whose process it is to be
+    /// ([`crate::init`]), [`NO_SLOT`] to stay what it is; `argv` what it is called.
+    Init {
+        exe: u16,
+        argv: Pointers<'a>,
+    },
     Exec {
         argv: Pointers<'a>,
         envp: Pointers<'a>,
     },
 }
+
+/// Where an operation takes a slot or none.
+pub const NO_SLOT: u16 = u16::MAX;
 
 /// Mount attributes for kernels without mount_setattr(2), set on the attached mount by mount(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,6 +176,11 @@ impl<'a> Pointers<'a> {
         Pointers { raw, strings: PhantomData }
     }
 
+    fn encode(&self, w: &mut Writer) {
+        w.u32(self.raw.len() as u32 - 1);
+        self.iter().for_each(|s| w.cstr(s));
+    }
+
     pub(super) fn as_ptr(&self) -> *const *const c_char {
         self.raw.as_ptr()
     }
@@ -211,7 +223,7 @@ impl Op<'_> {
             Op::Seccomp(_) => 26,
             Op::DieWithParent => 27,
             Op::Lookup { .. } => 28,
-            Op::Init => 29,
+            Op::Init { .. } => 29,
             Op::Exec { .. } => 30,
             Op::SessionKeyring(_) => 31,
         }
@@ -230,7 +242,11 @@ impl Op<'_> {
             Op::Hostname(s) | Op::Domainname(s) | Op::Mask(s) | Op::ReadonlyPath(s) | Op::SessionKeyring(s) => {
                 w.cstr(s)
             }
-            Op::LoopbackUp | Op::AdoptRoot | Op::Console | Op::NoNewPrivs | Op::DieWithParent | Op::Init => {}
+            Op::LoopbackUp | Op::AdoptRoot | Op::Console | Op::NoNewPrivs | Op::DieWithParent => {}
+            Op::Init { exe, argv } => {
+                w.u16(*exe);
+                argv.encode(w);
+            }
             Op::Mount { .. } | Op::Attach { .. } | Op::Mkdir { .. } | Op::Symlink { .. } | Op::Node { .. } => {
                 self.encode_file(w);
             }
@@ -272,12 +288,7 @@ impl Op<'_> {
                 w.cstr(name);
                 w.cstr(path);
             }
-            Op::Exec { argv, envp } => {
-                for list in [argv, envp] {
-                    w.u32(list.raw.len() as u32 - 1);
-                    list.iter().for_each(|s| w.cstr(s));
-                }
-            }
+            Op::Exec { argv, envp } => [argv, envp].into_iter().for_each(|list| list.encode(w)),
         }
     }
 
@@ -364,7 +375,7 @@ impl Op<'_> {
             26 => Op::Seccomp(r.list(|r| Ok(SockFilter { code: r.u16()?, jt: r.u8()?, jf: r.u8()?, k: r.u32()? }))?),
             27 => Op::DieWithParent,
             28 => Op::Lookup { name: r.cstr()?, path: r.cstr()? },
-            29 => Op::Init,
+            29 => Op::Init { exe: r.u16()?, argv: Pointers::new(r.list(Reader::cstr)?) },
             30 => Op::Exec { argv: Pointers::new(r.list(Reader::cstr)?), envp: Pointers::new(r.list(Reader::cstr)?) },
             31 => Op::SessionKeyring(r.cstr()?),
             other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown operation {other}"))),
