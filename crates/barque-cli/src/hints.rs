@@ -259,6 +259,12 @@ fn of_words(line: &str) -> Option<String> {
              dangling, label, before, since; volume ls and network ls by name, driver, label, dangling; builder prune by \
              until, id, parent, type, description, inuse, shared, private"
             }
+            () if says("Minimum memory limit allowed is 6MB") || says("Minimum memory reservation allowed is 6MB") => {
+                "a number without a letter is bytes: -m 512m, -m 2g"
+            }
+            () if says("nvalid --security-opt") => {
+                "it takes seccomp=FILE or =unconfined, apparmor=PROFILE, label=…, no-new-privileges, systempaths=unconfined"
+            }
             () if says("volume name is too short") => {
                 "a volume's name has two characters at least; a directory of this machine begins with / or ./"
             }
