@@ -139,8 +139,10 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     while !head.ends_with(b"\r\n\r\n") {
         let byte = stream.read_u8().await.ok()?;
         head.push(byte);
-        // A TLS client hello: not for us.
+        // A TLS client hello: not for us, and said as servers without TLS say it.
         if head[0] == 0x16 {
+            let _rest_of_it = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
             return None;
         }
     }
