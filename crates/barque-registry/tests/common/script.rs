@@ -70,8 +70,8 @@ impl Say {
     }
 
     /// Bytes, then others without end.
-    pub fn endless(head: &str, again: impl AsRef<[u8]>) -> Self {
-        Self { bytes: head.as_bytes().to_vec(), then: Then::Repeat(again.as_ref().to_vec()) }
+    pub fn endless(head: impl AsRef<[u8]>, again: impl AsRef<[u8]>) -> Self {
+        Self { bytes: head.as_ref().to_vec(), then: Then::Repeat(again.as_ref().to_vec()) }
     }
 
     pub fn stall(bytes: impl AsRef<[u8]>) -> Self {
