@@ -180,7 +180,12 @@ fn cure(program: &str, line: &str) -> Option<String> {
              interpreter (sh FILE)"
                 .to_owned()
         }
-        () if says("exec: \"") && says("no such file or directory") => {
+        () if says("exec format error") => {
+            "the program is for another machine (run --platform says for which), or a script whose first line names no \
+             interpreter: #!/bin/sh"
+                .to_owned()
+        }
+        () if (says("exec: \"") || says("exec /")) && says("no such file or directory") => {
             "there is no such file in the image, or its interpreter (the first line of a script, the loader of a \
              program) is missing there"
                 .to_owned()
@@ -258,6 +263,9 @@ fn of_words(line: &str) -> Option<String> {
                 "ps filters by name, status, label, ancestor, network, volume, health and more; images by reference, \
              dangling, label, before, since; volume ls and network ls by name, driver, label, dangling; builder prune by \
              until, id, parent, type, description, inuse, shared, private"
+            }
+            () if says("file not found in build context or excluded by .dockerignore") => {
+                "COPY sees what lies below the context, the last word of build, less what .dockerignore names"
             }
             () if says("Minimum memory limit allowed is 6MB") || says("Minimum memory reservation allowed is 6MB") => {
                 "a number without a letter is bytes: -m 512m, -m 2g"
@@ -428,6 +436,13 @@ mod tests {
             ("invalid argument \"x:80\" for \"-p, --publish\" flag: invalid hostPort: x", "8080:80"),
             ("open /tmp/none.env: no such file or directory", "pwd"),
             ("Error response from daemon: invalid filter 'nope'", "ancestor"),
+            ("unable to start container process: exec /s.sh: no such file or directory", "its interpreter"),
+            ("unable to start container process: exec /s: exec format error", "#!/bin/sh"),
+            (
+                "COPY failed: file not found in build context or excluded by .dockerignore: stat x: file does not exist",
+                "below the context",
+            ),
+            ("Error response from daemon: Minimum memory limit allowed is 6MB", "-m 512m"),
         ] {
             assert!(of_message("docker", line).is_some_and(|c| c.contains(part)), "{line}");
         }

@@ -315,7 +315,8 @@ impl Check<'_> {
             if !wanted {
                 continue;
             }
-            let known: Vec<&str> = section_of(self.root, "services").map(|(n, _)| n).collect();
+            let others = section_of(self.root, "services").map(|(n, _)| n).filter(|n| *n != self.name);
+            let known: Vec<&str> = others.collect();
             let diag = self.undefined(span, "depends on", "service", &format!("{name:?}"), &[]);
             return Err(if declared {
                 diag.hint(format!(

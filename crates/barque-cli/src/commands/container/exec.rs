@@ -52,7 +52,9 @@ pub(crate) async fn exec(inv: &Invocation<'_>) -> CliResult<u8> {
     let never_ran = exec.pid == 0 && client.is_barque().await?;
     let cure = match exec.exit_code.filter(|_| never_ran) {
         Some(127) => "the container has no such program, or no such directory as -w names",
-        Some(126) => "it cannot be run: it has to be a file with the right to (chmod +x), and -u a user there",
+        Some(126) => {
+            "it cannot be run: it has to be a file with the right to (chmod +x), -u a user there, -w a directory"
+        }
         _ => return exit_status(exec.exit_code.unwrap_or(0)),
     };
     let program = &inv.cli.program;
