@@ -26,8 +26,16 @@ pub(crate) fn execute_titles(template: &Template, titles: &Data) -> Result<Strin
 
 fn run(template: &Template, data: &Data, missing: Missing, titles: bool) -> Result<String, String> {
     let variables = vec![("$".to_owned(), data.clone())];
-    let mut machine =
-        Machine { template, missing, titles, variables, out: String::new(), depth: 0, name: template.name.clone() };
+    let mut machine = Machine {
+        template,
+        missing,
+        titles,
+        variables,
+        out: String::new(),
+        depth: 0,
+        work: MAX_WORK,
+        name: template.name.clone(),
+    };
     machine.nodes(&template.root, data)?;
     Ok(machine.out)
 }
@@ -39,6 +47,8 @@ struct Machine<'a> {
     variables: Vec<(String, Data)>,
     out: String,
     depth: usize,
+    /// What is left of [`MAX_WORK`].
+    work: usize,
     /// The template that runs: this one, or one of its `{{define}}`s.
     name: String,
 }
@@ -51,8 +61,18 @@ enum Flow {
     Continue,
 }
 
-/// Templates that call each other deeper than this are stopped.
-const MAX_DEPTH: usize = 1000;
+/// Blocks and templates inside one another deeper than this are stopped: each takes room on the stack, of which a
+/// worker of the daemon has two megabytes.
+const MAX_DEPTH: usize = 250;
+
+/// What a template may cost: each byte of text that goes in or out of a function or is written one, each step [`STEP`].
+const MAX_WORK: usize = 64 << 20;
+const STEP: usize = 32;
+
+/// Bytes of a text; other values are the caller's, or made of texts that were paid for.
+fn length(value: &Data) -> usize {
+    if let Data::Str(text) = value { text.len() } else { 0 }
+}
 
 impl Machine<'_> {
     fn fault<T>(&self, at: usize, node: &dyn std::fmt::Display, message: &str) -> Result<T, String> {
@@ -66,22 +86,45 @@ impl Machine<'_> {
     }
 
     fn nodes(&mut self, nodes: &[Node], dot: &Data) -> Result<Flow, String> {
+        if self.depth >= MAX_DEPTH {
+            return Err(self.stopped(&format!("exceeded maximum template depth ({MAX_DEPTH})")));
+        }
+        self.depth += 1;
+        let mut flow = Flow::On;
         for node in nodes {
-            let flow = self.node(node, dot)?;
+            self.pay(STEP)?;
+            flow = self.node(node, dot)?;
             if flow != Flow::On {
-                return Ok(flow);
+                break;
             }
         }
-        Ok(Flow::On)
+        self.depth -= 1;
+        Ok(flow)
+    }
+
+    /// Takes that much of [`MAX_WORK`].
+    fn pay(&mut self, work: usize) -> Result<(), String> {
+        self.work = self.work.checked_sub(work).ok_or_else(|| self.stopped("too much to execute"))?;
+        Ok(())
+    }
+
+    fn stopped(&self, why: &str) -> String {
+        format!("template: {}: {why}", self.template.name)
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), String> {
+        self.pay(text.len())?;
+        self.out.push_str(text);
+        Ok(())
     }
 
     fn node(&mut self, node: &Node, dot: &Data) -> Result<Flow, String> {
         match node {
-            Node::Text(text) => self.out.push_str(text),
+            Node::Text(text) => self.write(text)?,
             Node::Action(pipe) => {
                 let value = self.pipe(pipe, dot)?;
                 if pipe.variables.is_empty() {
-                    self.out.push_str(&value.print());
+                    self.write(&value.print())?;
                 }
             }
             Node::If { cond, then, other } => {
@@ -111,18 +154,13 @@ impl Machine<'_> {
         let Some(body) = self.template.defined.get(name) else {
             return self.fault(at, &shown, &format!("template {name:?} not defined"));
         };
-        if self.depth >= MAX_DEPTH {
-            return self.fault(at, &shown, &format!("exceeded maximum template depth ({MAX_DEPTH})"));
-        }
         let value = match with {
             Some(pipe) => self.pipe(pipe, dot)?,
             None => Data::NoValue,
         };
         let outer = std::mem::replace(&mut self.variables, vec![("$".into(), value.clone())]);
         let outer_name = std::mem::replace(&mut self.name, name.to_owned());
-        self.depth += 1;
         self.nodes(body, &value)?;
-        self.depth -= 1;
         self.name = outer_name;
         self.variables = outer;
         Ok(())
@@ -232,7 +270,10 @@ impl Machine<'_> {
             args.push(self.word(word, dot)?);
         }
         args.extend(last);
-        funcs::call(name, &args, self.titles).or_else(|fault| match fault {
+        self.pay(STEP + args.iter().map(length).sum::<usize>())?;
+        let given = funcs::call(name, &args, self.titles);
+        self.pay(given.as_ref().map_or(0, length))?;
+        given.or_else(|fault| match fault {
             Fault::Inside(reason) => self.fault(command.at, command, &format!("error calling {name}: {reason}")),
             Fault::Call(reason) if reason.starts_with("wrong number") => self.fault(command.at, &name, &reason),
             Fault::Call(reason) if self.missing == Missing::Error && reason.ends_with("; got int") => {

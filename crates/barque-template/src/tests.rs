@@ -134,3 +134,27 @@ fn typed_data_have_what_the_document_left_out() {
     let text = Template::parse("{{json .}}").expect("parses").execute(&data, Missing::NoValue).expect("runs");
     assert_eq!(text, serde_json::to_string(&state).expect("serialises"));
 }
+
+#[test]
+fn hostile_templates_end_in_errors_on_a_small_stack() {
+    // As of a worker of the daemon, which runs tags of logs.
+    let run = |text: String| {
+        let run = move || Template::parse(&text).and_then(|t| t.execute(&Data::Nil, Missing::NoValue)).err();
+        std::thread::Builder::new().stack_size(2 << 20).spawn(run).expect("thread").join().expect("no panic")
+    };
+    let endless = r#"{{define "a"}}{{template "a"}}{{end}}{{template "a"}}"#;
+    assert_eq!(run(endless.into()).as_deref(), Some("template: : exceeded maximum template depth (250)"));
+    let blocks = format!(
+        r#"{{{{define "a"}}}}{}{{{{template "a"}}}}{}{{{{end}}}}{{{{template "a"}}}}"#,
+        "{{if 1}}".repeat(90),
+        "{{end}}".repeat(90)
+    );
+    assert!(run(blocks).is_some());
+    assert!(run("{{if 1}}".repeat(100_000)).is_some());
+    assert!(run(format!("{{{{{}1{}}}}}", "(".repeat(100_000), ")".repeat(100_000))).is_some());
+    let twice =
+        r#"{{define "a"}}{{if slice . 1}}{{template "a" (slice . 1)}}{{template "a" (slice . 1)}}{{end}}{{end}}"#;
+    assert!(run(format!(r#"{twice}{{{{template "a" "{}"}}}}"#, "x".repeat(60))).is_some());
+    let doubling: String = (0..40).map(|_| "{{$x = print $x $x}}").collect();
+    assert!(run(format!(r#"{{{{$x := printf "%1000d" 1}}}}{doubling}{{{{$x}}}}"#)).is_some());
+}
