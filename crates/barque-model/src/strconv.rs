@@ -1,5 +1,7 @@
 //! Words for truth and numbers as Go's `strconv` reads them, with its errors: what flags, options and templates of
-//! Docker take.
+//! Docker take. And texts as it writes them.
+
+use std::fmt::Write as _;
 
 /// `strconv.ParseBool`.
 ///
@@ -55,6 +57,34 @@ fn magnitude(digits: &str) -> Option<Option<u64>> {
         return None;
     }
     Some(u64::from_str_radix(body, radix).ok())
+}
+
+/// `strconv.Quote`, which is `%q`: in double quotes, with Go's escapes.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0c' => out.push_str("\\f"),
+            '\x0b' => out.push_str("\\v"),
+            c if c.is_control() && u32::from(c) < 0x80 => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use barque_model::strconv::quote;
+
 use super::Data;
 
 /// A float as `%v` shows it.
@@ -119,7 +121,7 @@ fn one(spec: &Spec, verb: char, arg: &Data) -> String {
         ('e', Data::Float(f)) => exponent(*f, spec.precision.unwrap_or(6)),
         ('s', Data::Str(s)) => cut(spec, s),
         ('s', Data::List(_) | Data::Map(_) | Data::Struct(_) | Data::NilList | Data::NilMap) => arg.print(),
-        ('q', Data::Str(s)) => go_quote(s),
+        ('q', Data::Str(s)) => quote(s),
         ('q', Data::List(items)) => {
             let items: Vec<String> = items.iter().map(|i| one(&Spec::default(), 'q', i)).collect();
             format!("[{}]", items.join(" "))
@@ -166,13 +168,13 @@ fn cut(spec: &Spec, text: &str) -> String {
 
 fn sharp(arg: &Data) -> String {
     match arg {
-        Data::Str(s) => go_quote(s),
+        Data::Str(s) => quote(s),
         Data::List(items) => {
             let items: Vec<String> = items.iter().map(sharp).collect();
             format!("{}{{{}}}", arg.type_name(), items.join(", "))
         }
         Data::Map(map) => {
-            let items: Vec<String> = map.iter().map(|(k, v)| format!("{}:{}", go_quote(k), sharp(v))).collect();
+            let items: Vec<String> = map.iter().map(|(k, v)| format!("{}:{}", quote(k), sharp(v))).collect();
             format!("{}{{{}}}", arg.type_name(), items.join(", "))
         }
         other => other.print(),
@@ -198,34 +200,6 @@ fn pad(spec: &Spec, body: String, numeric: bool) -> String {
     }
     let filler = if spec.zero { "0" } else { " " };
     filler.repeat(fill) + &body
-}
-
-/// A string in double quotes as `%q` writes it.
-pub fn go_quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\x0b' => out.push_str("\\v"),
-            c if c.is_control() && u32::from(c) < 0x80 => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

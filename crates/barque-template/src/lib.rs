@@ -14,7 +14,6 @@ mod typed;
 
 pub use data::{Data, Method, Struct};
 pub use exec::Missing;
-pub use format::go_quote;
 pub use funcs::query_escape;
 pub use typed::{typed, typed_as};
 

@@ -88,6 +88,11 @@ fn priv_refusals_say_and_return_what_docker_does() {
                 "daemon: failed to initialize logging driver: template: log-tag:1:2: executing \"log-tag\" at <.Nope>",
             ),
             (
+                &["create", "--log-opt", r#"tag={{define "a"}}{{template "a"}}{{end}}{{template "a"}}"#, "box", "true"],
+                1,
+                "exceeded maximum template depth",
+            ),
+            (
                 &["create", "--log-driver", "local", "--log-opt", "labels=a", "box"],
                 1,
                 "unknown log opt 'labels' for log driver local",

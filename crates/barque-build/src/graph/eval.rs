@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::args::{Vars, proxy_env};
 use super::planner::{Planner, StageBase};
-use super::text::{go_quote, plain_list};
+use super::text::plain_list;
 use super::{CopyOp, CopySource, FsRef, Op, PathSource, Vertex};
 use crate::config::{DEFAULT_PATH, History, ImageConfig};
 use crate::event::{StepInfo, StepKind, VertexId};
@@ -456,9 +456,4 @@ fn prefix(label: &str, number: usize, total: usize, trigger: bool) -> String {
     let label = if label.is_empty() { String::new() } else { format!("{label} ") };
     let trigger = if trigger { "ONBUILD " } else { "" };
     format!("[{label}{number:>width$}/{total}] {trigger}")
-}
-
-/// `message` with a value in Go's quotes.
-pub(super) fn quoted(text: &str) -> String {
-    go_quote(text)
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use barque_model::strconv::quote;
 use barque_model::{Signal, duration};
 
-use super::eval::{Build, Stage, at, history, quoted};
+use super::eval::{Build, Stage, at, history};
 use super::run::{absolute, with_shell};
 use super::text::{plain_list, quoted_list, upper_first_word};
 use super::{MkdirOp, Op, ports};
@@ -117,7 +118,7 @@ impl Build<'_> {
         let path = self.expand(stage, instruction, word)?;
         if !stage.workdir_set && !path.starts_with('/') {
             let message =
-                format!("Relative workdir {} can have unexpected results if the base image changes", quoted(&path));
+                format!("Relative workdir {} can have unexpected results if the base image changes", quote(&path));
             self.planner.warn(Rule::WorkdirRelativePath, instruction.span, &instruction.comments, message);
         }
         stage.workdir_set = true;
@@ -301,7 +302,7 @@ impl Build<'_> {
         let lower = name.to_lowercase();
         let has = |list: &[&str]| lower.split('_').any(|part| list.contains(&part));
         if has(&SECRET) && !has(&HARMLESS) {
-            let message = format!("Do not use ARG or ENV instructions for sensitive data ({verb} {})", quoted(name));
+            let message = format!("Do not use ARG or ENV instructions for sensitive data ({verb} {})", quote(name));
             self.planner.warn(Rule::SecretsUsedInArgOrEnv, instruction.span, &instruction.comments, message);
         }
     }

@@ -2,38 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{BuildGraph, CopySource, Op, PlannedKind};
+use barque_model::strconv::quote;
 
-/// Go's `%q`.
-pub(super) fn go_quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            c if c.is_ascii_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
+use super::{BuildGraph, CopySource, Op, PlannedKind};
 
 /// Go's `%q` of a list: `["a" "b"]`.
 pub(super) fn quoted_list(items: &[String]) -> String {
-    let items: Vec<String> = items.iter().map(|i| go_quote(i)).collect();
+    let items: Vec<String> = items.iter().map(|i| quote(i)).collect();
     format!("[{}]", items.join(" "))
 }
 

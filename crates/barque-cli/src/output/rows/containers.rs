@@ -77,7 +77,7 @@ fn build(c: &ContainerSummary, trunc: bool, size: Data) -> Data {
             ("ID", Data::str(if trunc { human::short_id(&c.id) } else { &c.id })),
             ("Names", Data::from(names(&c.names, trunc))),
             ("Image", Data::from(image(c, trunc))),
-            ("Command", Data::from(barque_template::go_quote(&command))),
+            ("Command", Data::from(barque_model::strconv::quote(&command))),
             ("CreatedAt", Data::lazy(move || Data::from(human::local_time(created)))),
             ("RunningFor", Data::from(human::ago(created))),
             ("Ports", Data::from(ports(&c.ports))),
