@@ -187,8 +187,9 @@ fn difference(row: &Row<'_>, tests: &BTreeSet<String>) -> Option<String> {
         ("build" | "extras", _) => {
             let service = &project.services["s"];
             let (spec, wish) = (service.spec.build.as_ref().unwrap(), BuildWish::default());
+            let platforms = images::platforms(&project, service, spec, &wish).unwrap();
             lacks(if row.place == "build" {
-                format!("{:?}", images::query(&project, service, spec, &wish))
+                format!("{:?}", images::query(&project, service, spec, &wish, &platforms))
             } else {
                 match images::extras(
                     &project,

@@ -403,13 +403,8 @@ fn port_hint(service: &Service, error: Error) -> Error {
     let fixed = |p: &&crate::file::model::Port| !p.published.is_empty() && !p.published.contains('-');
     let message = error.message();
     let clash = message.contains("already allocated") || message.contains("already in use");
-    match service
-        .spec
-        .ports
-        .iter()
-        .find(fixed)
-        .filter(|_| clash && error.hint().is_none() && !message.contains("hint: "))
-    {
+    let cured = error.hint().is_some() || message.contains("hint: ");
+    match service.spec.ports.iter().find(fixed).filter(|_| clash && !cured) {
         Some(port) => {
             let last = port.published.parse::<u32>().map_or(0, |p| p + 9);
             let hint = format!(

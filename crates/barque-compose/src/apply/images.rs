@@ -261,14 +261,16 @@ async fn send(job: &Job<'_>, caches: &Caches) -> Result<Told, Error> {
     let client = if wish.check { engine.read().client() } else { engine.writer()? };
     let ours = client.is_barque().await.map_err(|e| model_error(&e))?;
     let beyond = build_extras::beyond_classic(spec, wish).filter(|_| !ours);
-    let several = platforms(project, service, spec, wish)?.len() > 1;
-    let several = several.then_some("images for several platforms");
+    let platforms = platforms(project, service, spec, wish)?;
+    let several = (platforms.len() > 1).then_some("images for several platforms");
     if let Some(what) = beyond.or(several).or_else(|| unsupported(spec)) {
         return Err(Error::not_implemented(what));
     }
     let mut agents = Agents::default();
-    let mut query =
-        BuildQuery { cache_from: JsonParam(caches.imports.names.clone()), ..query(project, service, spec, wish) };
+    let mut query = BuildQuery {
+        cache_from: JsonParam(caches.imports.names.clone()),
+        ..query(project, service, spec, wish, &platforms)
+    };
     let mut headers = BuildHeaders { auth: registry_auth(engine, service), ..BuildHeaders::default() };
     let context = if paths::is_remote_context(&spec.context) {
         query.remote.clone_from(&spec.context);
@@ -323,8 +325,8 @@ pub fn platforms(project: &Project, service: &Service, spec: &Build, wish: &Buil
     })
 }
 
-/// The classic request of a build; [`platforms`] tells what is wrong with those.
-pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish) -> BuildQuery {
+/// The classic request of a build, which is for the first of [`platforms`].
+pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWish, platforms: &[String]) -> BuildQuery {
     let mut tags = vec![service.image(&project.name)];
     tags.extend(spec.tags.iter().filter(|t| **t != tags[0]).cloned().collect::<Vec<_>>());
     let mut args = spec.args.clone();
@@ -345,7 +347,7 @@ pub fn query(project: &Project, service: &Service, spec: &Build, wish: &BuildWis
         labels: JsonParam(labels),
         cache_from: JsonParam(spec.cache_from.clone()),
         network_mode: spec.network.clone(),
-        platform: platforms(project, service, spec, wish).ok().into_iter().flatten().next().unwrap_or_default(),
+        platform: platforms.first().cloned().unwrap_or_default(),
         target: spec.target.clone(),
         shm_size: spec.shm_size,
         extra_hosts: spec.extra_hosts.iter().map(|h| h.replacen('=', ":", 1)).collect(),

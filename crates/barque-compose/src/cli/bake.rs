@@ -81,7 +81,8 @@ pub(super) fn bake(project: &Project, names: &[String], wish: &BuildWish, push: 
 
 fn target(project: &Project, service: &Service, build: &Build, wish: &BuildWish, push: bool) -> Target {
     // What is sent to the engine, and what only Buildx has words for.
-    let query = images::query(project, service, build, wish);
+    let platforms = images::platforms(project, service, build, wish).unwrap_or_else(|_| build.platforms.clone());
+    let query = images::query(project, service, build, wish, &platforms);
     let mut entitlements = build.entitlements.clone();
     if build.privileged {
         entitlements.push("security.insecure".to_owned());
@@ -109,7 +110,7 @@ fn target(project: &Project, service: &Service, build: &Build, wish: &BuildWish,
         target: query.target,
         secret: build.secrets.iter().filter_map(|s| secret(project, &s.source, &s.target)).collect(),
         ssh: build.ssh.iter().chain(&wish.ssh).cloned().collect(),
-        platforms: images::platforms(project, service, build, wish).unwrap_or_else(|_| build.platforms.clone()),
+        platforms,
         pull: !query.pull.is_empty(),
         no_cache: query.no_cache,
         no_cache_filter: build.no_cache_filter.clone(),

@@ -73,26 +73,19 @@ pub fn values(root: &Node) -> Loaded<()> {
     let file_objects =
         [("configs", &["file", "environment", "content"][..]), ("secrets", &["file", "environment"][..])];
     for (section, keys) in file_objects {
-        for (name, item) in section_of(root, section) {
+        for (name, item) in root.section(section) {
             file_object(item, keys, &format!("{section}.{name}"))?;
         }
     }
     for section in ["networks", "volumes"] {
-        for (name, item) in section_of(root, section) {
+        for (name, item) in root.section(section) {
             external(item, &format!("{section}.{name}"))?;
         }
     }
-    for (name, service) in section_of(root, "services") {
+    for (name, service) in root.section("services") {
         service_values(name, service)?;
     }
     Ok(())
-}
-
-fn section_of<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
-    let entries = root.at(&[key]).and_then(Node::as_map).into_iter().flat_map(Map::iter);
-    // A service, unlike the others, may have a name that begins with `x-`.
-    let all = key == "services";
-    entries.filter(move |(name, _)| all || !name.starts_with("x-"))
 }
 
 fn file_object(item: &Node, keys: &[&str], path: &str) -> Loaded<()> {
@@ -240,7 +233,7 @@ fn mounted_twice(name: &str, service: &Node) -> Loaded<()> {
 /// # Errors
 /// The first that does not hold.
 pub fn consistency(root: &Node, enabled: &dyn Fn(&str) -> bool) -> Loaded<()> {
-    for (name, service) in section_of(root, "services").filter(|(name, _)| enabled(name)) {
+    for (name, service) in root.section("services").filter(|(name, _)| enabled(name)) {
         let check = Check { root, name, service };
         check.image()?;
         check.dependencies(enabled)?;
@@ -315,7 +308,7 @@ impl Check<'_> {
             if !wanted {
                 continue;
             }
-            let others = section_of(self.root, "services").map(|(n, _)| n).filter(|n| *n != self.name);
+            let others = self.root.section("services").map(|(n, _)| n).filter(|n| *n != self.name);
             let known: Vec<&str> = others.collect();
             let diag = self.undefined(span, "depends on", "service", &format!("{name:?}"), &[]);
             return Err(if declared {
@@ -333,7 +326,7 @@ impl Check<'_> {
     }
 
     fn references(&self) -> Loaded<()> {
-        let known = |section: &str| -> Vec<&str> { section_of(self.root, section).map(|(n, _)| n).collect() };
+        let known = |section: &str| -> Vec<&str> { self.root.section(section).map(|(n, _)| n).collect() };
         if let Some(networks) = self.service.at(&["networks"]).and_then(Node::as_map) {
             let names = known("networks");
             if let Some((name, span, _)) = networks.entries().find(|(name, _, _)| !names.contains(name)) {
@@ -424,7 +417,7 @@ impl Check<'_> {
 
 fn container_names(root: &Node, enabled: &dyn Fn(&str) -> bool) -> Loaded<()> {
     let mut seen: Vec<(&str, &str)> = Vec::new();
-    for (name, service) in section_of(root, "services").filter(|(n, _)| enabled(n)) {
+    for (name, service) in root.section("services").filter(|(n, _)| enabled(n)) {
         let Some(node) = service.at(&["container_name"]) else { continue };
         let wanted = node.as_str().unwrap_or_default();
         if let Some((_, other)) = seen.iter().find(|(n, _)| *n == wanted) {
@@ -443,7 +436,7 @@ fn container_names(root: &Node, enabled: &dyn Fn(&str) -> bool) -> Loaded<()> {
 fn cycle(root: &Node, enabled: &dyn Fn(&str) -> bool) -> Loaded<()> {
     // 0 unseen, 1 on the trail, 2 done
     let mut state: std::collections::BTreeMap<&str, u8> = std::collections::BTreeMap::new();
-    for (start, _) in section_of(root, "services").filter(|(n, _)| enabled(n)) {
+    for (start, _) in root.section("services").filter(|(n, _)| enabled(n)) {
         let mut stack: Vec<(&str, Vec<&str>)> = vec![(start, needs(root, start))];
         if state.contains_key(start) {
             continue;

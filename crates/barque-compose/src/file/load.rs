@@ -228,8 +228,8 @@ impl<'a> Loader<'a> {
         Ok(merged)
     }
 
-    /// The documents of a file, interpolated and in long form.
-    /// The documents of a file. Of one that is `extended`, services without a word in them do not count.
+    /// The documents of a file, interpolated and in long form. Of one that is `extended`, services without a word in
+    /// them do not count.
     fn documents(&mut self, file: &Path, vars: &EnvSet, extended: bool) -> Loaded<Vec<Map>> {
         self.reads += 1;
         if self.reads > MAX_FILES {

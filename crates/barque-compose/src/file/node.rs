@@ -302,4 +302,12 @@ impl Node {
     pub fn at(&self, path: &[&str]) -> Option<&Node> {
         path.iter().try_fold(self, |node, key| node.as_map()?.get(key))
     }
+
+    /// What a section of a file defines, without extensions. A service, unlike all else, may have a name that begins
+    /// with `x-`.
+    pub fn section(&self, name: &str) -> impl Iterator<Item = (&str, &Node)> + use<'_> {
+        let entries = self.at(&[name]).and_then(Node::as_map).into_iter().flat_map(Map::iter);
+        let all = name == "services";
+        entries.filter(move |(key, _)| all || !key.starts_with("x-"))
+    }
 }

@@ -124,8 +124,8 @@ pub(super) fn normalize(root: &mut Node, project: &str, env: &EnvSet) {
 }
 
 /// A build without a context has the directory of its project, or of the file that is included.
-pub fn default_context(service: &mut Node) {
-    let Some(node) = service.as_map_mut().and_then(|map| map.get_mut("build")).filter(|n| !n.is_null()) else { return };
+pub fn default_context(service: &mut Map) {
+    let Some(node) = service.get_mut("build").filter(|n| !n.is_null()) else { return };
     let span = node.span;
     if let Some(build) = node.as_map_mut() {
         build.set_default("context", Node::str(".", made(span)));
@@ -133,10 +133,10 @@ pub fn default_context(service: &mut Node) {
 }
 
 fn build(service: &mut Map, env: &EnvSet) {
+    default_context(service);
     let Some(node) = service.get_mut("build").filter(|n| !n.is_null()) else { return };
     let span = node.span;
     let Some(build) = node.as_map_mut() else { return };
-    build.set_default("context", Node::str(".", made(span)));
     if build.get_some("dockerfile").is_none() && build.get_some("dockerfile_inline").is_none() {
         build.set("dockerfile", Node::str("Dockerfile", made(span)));
     }

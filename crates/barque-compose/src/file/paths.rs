@@ -46,7 +46,9 @@ pub fn resolve(root: &mut Node, base: &Path, home: Option<&Path>) {
     let Some(map) = root.as_map_mut() else { return };
     if let Some(services) = map.get_mut("services").and_then(Node::as_map_mut) {
         for (_, service) in services.iter_mut() {
-            super::normalize::default_context(service);
+            if let Some(map) = service.as_map_mut() {
+                super::normalize::default_context(map);
+            }
             resolve_service(service, base, home);
         }
     }

@@ -384,7 +384,7 @@ fn typed(loader: &mut Loader<'_>, mut tree: Node, place: Location, name: String)
 }
 
 fn fill(project: &mut Project, tree: &Node, kept: &BTreeSet<String>, lenient: bool) -> Loaded<()> {
-    for (name, node) in section(tree, "services") {
+    for (name, node) in tree.section("services") {
         let json = render::object(node, &schema::SERVICE, Style::Json);
         // with variables left in place the values have no types yet
         let spec = if lenient { ServiceSpec::default() } else { read(&json, node, &format!("services.{name}"))? };
@@ -392,32 +392,25 @@ fn fill(project: &mut Project, tree: &Node, kept: &BTreeSet<String>, lenient: bo
         let group = if kept.contains(name) { &mut project.services } else { &mut project.disabled };
         group.insert(name.to_owned(), service);
     }
-    for (name, node) in section(tree, "networks") {
+    for (name, node) in tree.section("networks") {
         let json = render::object(node, &schema::NETWORK, Style::Json);
         let spec = read(&json, node, &format!("networks.{name}"))?;
         project.networks.insert(name.to_owned(), Resource { json, spec });
     }
-    for (name, node) in section(tree, "volumes") {
+    for (name, node) in tree.section("volumes") {
         let json = render::object(node, &schema::VOLUME, Style::Json);
         let spec = read(&json, node, &format!("volumes.{name}"))?;
         project.volumes.insert(name.to_owned(), Resource { json, spec });
     }
-    for (name, node) in section(tree, "secrets") {
+    for (name, node) in tree.section("secrets") {
         let json = render::object(node, &schema::SECRET, Style::Json);
         project.secrets.insert(name.to_owned(), read(&json, node, &format!("secrets.{name}"))?);
     }
-    for (name, node) in section(tree, "configs") {
+    for (name, node) in tree.section("configs") {
         let json = render::object(node, &schema::CONFIG, Style::Json);
         project.configs.insert(name.to_owned(), read(&json, node, &format!("configs.{name}"))?);
     }
     Ok(())
-}
-
-fn section<'a>(tree: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> + use<'a> {
-    let entries = tree.at(&[key]).and_then(Node::as_map).into_iter().flat_map(Map::iter);
-    // A service, unlike the others, may have a name that begins with `x-`.
-    let all = key == "services";
-    entries.filter(move |(name, _)| all || !name.starts_with("x-"))
 }
 
 fn read<T: DeserializeOwned>(json: &Json, node: &Node, path: &str) -> Loaded<T> {
@@ -580,7 +573,8 @@ impl Project {
             ("configs", &schema::CONFIG),
         ];
         for (name, obj) in sections {
-            let items: JsonMap<String, Json> = section(tree, name)
+            let items: JsonMap<String, Json> = tree
+                .section(name)
                 .filter(|(key, _)| kept(name, key))
                 .map(|(key, node)| (key.to_owned(), render::object(node, obj, style)))
                 .collect();

@@ -26,20 +26,10 @@ const ATTRIBUTES: &[&str] = &["labels", "labels-regex", "env", "env-regex", "tag
 /// An option that does not exist, or whose value cannot be; a driver that does not exist, or is not built.
 pub(crate) fn spec(wire: &LogConfig) -> Result<LogSpec> {
     let options = wire.config.clone().unwrap_or_default();
-    match wire.kind.as_str() {
-        "json-file" => {
-            let known = [COMMON, ATTRIBUTES].concat();
-            if let Some(unknown) = options.keys().find(|o| !known.contains(&o.as_str())) {
-                return Err(Error::invalid(format!("unknown log opt '{unknown}' for json-file log driver"))
-                    .with_hint(format!("known are {}", known.join(", "))));
-            }
-        }
-        "local" => {
-            if let Some(unknown) = options.keys().find(|o| !COMMON.contains(&o.as_str())) {
-                return Err(Error::invalid(format!("unknown log opt '{unknown}' for log driver local"))
-                    .with_hint(format!("known are {}", COMMON.join(", "))));
-            }
-        }
+    // Docker calls either in its own way.
+    let (known, called) = match wire.kind.as_str() {
+        "json-file" => ([COMMON, ATTRIBUTES].concat(), "json-file log driver"),
+        "local" => (COMMON.to_vec(), "log driver local"),
         "none" => return Ok(LogSpec { driver: wire.kind.clone(), options }),
         other if ELSEWHERE.contains(&other) => {
             return Err(Error::not_implemented(format!("the log driver {other}"))
@@ -49,6 +39,10 @@ pub(crate) fn spec(wire: &LogConfig) -> Result<LogSpec> {
             let why = format!("error looking up logging plugin {other}: plugin {other:?} not found");
             return Err(Error::invalid(why));
         }
+    };
+    if let Some(unknown) = options.keys().find(|o| !known.contains(&o.as_str())) {
+        return Err(Error::invalid(format!("unknown log opt '{unknown}' for {called}"))
+            .with_hint(format!("known are {}", known.join(", "))));
     }
     let log = LogSpec { driver: wire.kind.clone(), options };
     check_hand_over(&log)?;
