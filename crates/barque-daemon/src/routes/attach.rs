@@ -109,10 +109,16 @@ async fn exchange(
             gone.await;
         }
     };
-    let outward = copy_flushing(&mut from_process, &mut output);
+    let outward = async {
+        if copy_flushing(&mut from_process, &mut output).await.is_err() {
+            // A client that takes nothing any more may have sent something before: its input is what ends this, or
+            // the process, whose output is for nobody.
+            let _process_gone = tokio::io::copy(&mut from_process, &mut tokio::io::sink()).await;
+        }
+    };
     tokio::select! {
         () = inward => {}
-        _ = outward => {}
+        () = outward => {}
     }
     let _client_gone = output.shutdown().await;
     // Who still sends reads to the end that was just sent; a connection closed with input unread would be reset.
@@ -216,5 +222,27 @@ mod tests {
         let mut out = Vec::new();
         client.read_to_end(&mut out).await.unwrap();
         assert!(out.is_empty());
+    }
+
+    /// The input of a client that cannot be written to any more.
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_client_sent_before_it_left_is_still_the_process_s() {
+        let (mut client, near) = duplex(64);
+        let (input, _) = ends(near);
+        let (deaf, output) = ends(duplex(64).0);
+        drop(deaf);
+        let (mut process, inner) = duplex(64);
+        let (from, to) = ends(inner);
+        process.write_all(b"output").await.unwrap();
+        let stream = AttachStream { output: from, input: to, tty: false };
+        let task = tokio::spawn(exchange(Stream::new(input, output), stream, true, None, InputEnd::Detaches));
+        // The output has met the closed connection by then.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        client.write_all(b"hello").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        process.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"hello");
+        task.await.unwrap();
     }
 }
