@@ -4,6 +4,8 @@ use crate::container::view::ContainerView;
 use crate::image::types::ImageView;
 use crate::volume::types::VolumeView;
 
+pub use barque_runtime::defaults::own_hard_limit;
+
 /// Numbers and facts for `info`.
 #[derive(Clone, Debug, Default)]
 pub struct EngineInfo {

@@ -45,6 +45,11 @@ pub fn capabilities() -> Capabilities {
     Capabilities::docker(caps())
 }
 
+/// What this process may raise a limit to, by its name in `--ulimit`; `None`: as far as it likes, or no such limit.
+pub fn own_hard_limit(name: &str) -> Option<u64> {
+    barque_sys::process::hard_limit(crate::plan::rlimit_number(name).ok()?)
+}
+
 /// The capability sets after `--cap-add`, `--cap-drop` and `--privileged`; an unknown name is an error.
 pub fn capabilities_with<S: AsRef<str>>(add: &[S], drop: &[S], privileged: bool) -> Result<Capabilities> {
     let changed = caps().changed(add, drop)?;

@@ -27,6 +27,14 @@ pub fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
+/// The most that this process may raise one of its limits to (`RLIMIT_*`, getrlimit(2)); `None`: no limit.
+pub fn hard_limit(resource: u32) -> Option<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: libc::RLIM64_INFINITY };
+    // SAFETY: `limit` is a place for the result; an unknown number is an error and leaves it as it is.
+    unsafe { libc::prlimit64(0, resource as _, std::ptr::null(), &raw mut limit) };
+    (limit.rlim_max != libc::RLIM64_INFINITY).then_some(limit.rlim_max)
+}
+
 /// Starts a new session.
 pub fn setsid() -> io::Result<()> {
     Ok(rustix::process::setsid().map(drop)?)

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use barque_api::container::{Resources, Ulimit};
+use barque_engine::system::own_hard_limit;
 use barque_model::{Error, Result};
-use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 
 const MEMORY_MIN: i64 = 6 << 20;
 /// Microseconds (sched-bwc(7)): the kernel takes no others.
@@ -27,38 +28,13 @@ pub(crate) struct Machine {
     /// CAP_SYS_RESOURCE: hard limits may be raised, OOM scores lowered.
     may_raise: bool,
     /// The engine's own hard limits by the names of `--ulimit`; `None`: without limit.
-    hard: Vec<(&'static str, Option<u64>)>,
+    hard: fn(&str) -> Option<u64>,
     oom_score_adj: i64,
 }
-
-/// capabilities(7), proc_pid_status(5).
-const CAP_SYS_RESOURCE: u32 = 24;
-
-const LIMITS: [(&str, Resource); 16] = [
-    ("cpu", Resource::Cpu),
-    ("fsize", Resource::Fsize),
-    ("data", Resource::Data),
-    ("stack", Resource::Stack),
-    ("core", Resource::Core),
-    ("rss", Resource::Rss),
-    ("nproc", Resource::Nproc),
-    ("nofile", Resource::Nofile),
-    ("memlock", Resource::Memlock),
-    ("as", Resource::As),
-    ("locks", Resource::Locks),
-    ("sigpending", Resource::Sigpending),
-    ("msgqueue", Resource::Msgqueue),
-    ("nice", Resource::Nice),
-    ("rtprio", Resource::Rtprio),
-    ("rttime", Resource::Rttime),
-];
 
 impl Machine {
     pub(crate) fn this() -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let status = read("/proc/self/status");
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(u64::MAX);
         let there = |path: &str| std::path::Path::new(path).exists();
         let cgroup_v2 = there("/sys/fs/cgroup/cgroup.controllers");
         Machine {
@@ -68,8 +44,8 @@ impl Machine {
             cgroup_v2,
             weights: cgroup_v2
                 || ["weight", "bfq.weight"].iter().any(|f| there(&format!("/sys/fs/cgroup/blkio/blkio.{f}"))),
-            may_raise: effective & (1 << CAP_SYS_RESOURCE) != 0,
-            hard: LIMITS.iter().map(|(name, resource)| (*name, getrlimit(*resource).maximum)).collect(),
+            may_raise: capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_RESOURCE)),
+            hard: own_hard_limit,
             oom_score_adj: read("/proc/self/oom_score_adj").parse().unwrap_or(0),
         }
     }
@@ -83,7 +59,7 @@ impl Machine {
             cgroup_v2: false,
             weights: true,
             may_raise: true,
-            hard: vec![("nofile", Some(20_000)), ("core", None)],
+            hard: |name| (name == "nofile").then_some(20_000),
             oom_score_adj: 0,
         }
     }
@@ -133,9 +109,8 @@ fn beyond_rights(limits: &Resources, oom_score_adj: i64, machine: &Machine) -> V
     if machine.may_raise {
         return Vec::new();
     }
-    let bare = |name: &str| name.to_ascii_lowercase().trim_start_matches("rlimit_").to_owned();
     let above = |limit: &Ulimit| {
-        let own = machine.hard.iter().find(|(name, _)| *name == bare(&limit.name))?.1?;
+        let own = (machine.hard)(&limit.name)?;
         // -1 is no limit.
         let beyond = u64::try_from(limit.hard).map_or(true, |hard| hard > own);
         beyond.then(|| {

@@ -18,6 +18,7 @@ pub use container::compile;
 pub use describe::describe;
 pub use exec::compile_exec;
 pub(crate) use mounts::{DEVPTS_OPTIONS, attrs as mount_attrs, propagation as mount_propagation};
+pub(crate) use process::rlimit_number;
 
 use crate::cgroup::Layout;
 use crate::spec::Join;

@@ -96,7 +96,9 @@ pub(super) fn become_and_exec(b: &mut Builder, tail: &Tail<'_>, facts: &Facts<'_
     Ok(())
 }
 
-fn rlimit_number(name: &str) -> Result<u32> {
+/// # Errors
+/// No limit of that name.
+pub(crate) fn rlimit_number(name: &str) -> Result<u32> {
     let lower = name.to_ascii_lowercase();
     let bare = lower.strip_prefix("rlimit_").unwrap_or(&lower);
     let at = RLIMITS.iter().position(|n| *n == bare);
