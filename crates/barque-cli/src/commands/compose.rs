@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use barque_compose::cli::Host;
+use barque_template::{Data, Missing, Struct, Template};
 
 use crate::auth;
 use crate::cli::Invocation;
 use crate::error::CliResult;
 use crate::output::rows::label_method;
-use barque_template::{Data, Missing, Struct, Template};
 
 pub(crate) async fn compose(inv: &Invocation<'_>) -> CliResult<u8> {
     let host = host(inv)?;

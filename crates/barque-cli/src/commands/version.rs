@@ -1,12 +1,12 @@
 //! `version`.
 
 use barque_api::system::{ComponentVersion, Version};
+use barque_template::{Data, Missing, Template, typed};
 use serde_json::{Value, json};
 
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::output::tabwriter::{self, Layout};
-use barque_template::{Data, Missing, Template, typed};
 
 /// The release of the `docker` client whose behaviour this one has.
 const DOCKER: &str = "28.2.2";

@@ -1,10 +1,10 @@
 //! Prints documents as `inspect` does: indented, by template, or as one line of JSON.
 
+use barque_template::{Data, Missing, Template};
 use serde_json::value::RawValue;
 
 use crate::error::{CliResult, Failure};
 use crate::output::json;
-use barque_template::{Data, Missing, Template};
 
 /// One object: as the engine wrote it, and as a template sees it.
 pub(crate) struct Object {

@@ -1,11 +1,11 @@
 //! Prints rows by a format: a table, a template, JSON.
 
+use barque_template::{Data, Missing, Template};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::error::{CliResult, Failure};
 use crate::output::tabwriter;
-use barque_template::{Data, Missing, Template};
 
 /// Column titles by field.
 pub(crate) type Titles = &'static [(&'static str, &'static str)];

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use barque_api::container::{ContainerListQuery, ContainerSummary};
+use barque_template::{Data, Missing, Template};
 
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::opts::filter;
 use crate::output::listing;
 use crate::output::rows::containers;
-use barque_template::{Data, Missing, Template};
 
 pub(crate) async fn ls(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;

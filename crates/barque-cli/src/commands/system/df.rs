@@ -5,12 +5,12 @@ use barque_api::container::ContainerSummary;
 use barque_api::image::ImageSummary;
 use barque_api::system::{DiskUsage, DiskUsageQuery};
 use barque_model::Reference;
+use barque_template::{Data, Struct};
 
 use crate::cli::Invocation;
 use crate::error::CliResult;
 use crate::output::rows::{containers, disk_usage as rows, images, misc};
 use crate::output::{human, listing};
-use barque_template::{Data, Struct};
 
 pub(crate) async fn df(inv: &Invocation<'_>) -> CliResult<u8> {
     let verbose = inv.flags.is("verbose");

@@ -1,12 +1,12 @@
 //! `events`.
 
 use barque_api::event::{EventMessage, EventsQuery};
+use barque_template::{Missing, Template, typed, typed_as};
 
 use crate::cli::Invocation;
 use crate::error::{CliResult, Failure};
 use crate::opts::filter;
 use crate::when;
-use barque_template::{Missing, Template, typed, typed_as};
 
 pub(crate) async fn events(inv: &Invocation<'_>) -> CliResult<u8> {
     let flags = &inv.flags;

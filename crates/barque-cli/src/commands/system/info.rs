@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use barque_api::system::Info;
+use barque_template::{Data, Missing, Struct, Template, typed};
 use serde_json::{Value, json};
 
 use crate::cli::Invocation;
 use crate::commands::{inspect::fetch, version};
 use crate::error::{CliResult, Failure};
-use barque_template::{Data, Missing, Struct, Template, typed};
 
 pub(crate) async fn info(inv: &Invocation<'_>) -> CliResult<u8> {
     let format = inv.flags.text("format");

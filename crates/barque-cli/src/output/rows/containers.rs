@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use barque_api::container::{ContainerSummary, PortSummary};
 use barque_model::Reference;
+use barque_template::{Data, Struct};
 
 use super::{label_method, labels};
 use crate::output::human;
 use crate::output::listing::Titles;
-use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("ID", "CONTAINER ID"),

@@ -6,10 +6,10 @@ use barque_api::image::ImageSummary;
 use barque_api::system::DiskUsage;
 use barque_api::volume::Volume;
 use barque_model::time::Timestamp;
+use barque_template::{Data, Struct};
 
 use crate::output::human;
 use crate::output::listing::Titles;
-use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("Type", "TYPE"),

@@ -2,10 +2,10 @@
 
 use barque_api::image::{HistoryItem, ImageSummary};
 use barque_model::Reference;
+use barque_template::{Data, Struct};
 
 use crate::output::human;
 use crate::output::listing::Titles;
-use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("ID", "IMAGE ID"),

@@ -4,11 +4,11 @@ use barque_api::container::Change;
 use barque_api::image::SearchResult;
 use barque_api::network::Network;
 use barque_api::volume::Volume;
+use barque_template::{Data, Struct};
 
 use super::{label_method, labels};
 use crate::output::human;
 use crate::output::listing::Titles;
-use barque_template::{Data, Struct};
 
 pub(crate) const NETWORK_TITLES: Titles = &[
     ("ID", "NETWORK ID"),

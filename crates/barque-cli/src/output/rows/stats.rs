@@ -1,10 +1,10 @@
 //! `stats`.
 
 use barque_api::container::ContainerStats;
+use barque_template::{Data, Struct};
 
 use crate::output::human;
 use crate::output::listing::Titles;
-use barque_template::{Data, Struct};
 
 pub(crate) const TITLES: Titles = &[
     ("Container", "CONTAINER"),
